@@ -1,0 +1,49 @@
+# `make demo` and `make test` need nothing but Python >= 3.11 with venv and pip.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO := build/demo
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench soak clean
+
+help:
+	@echo "make setup   a virtual environment in $(VENV) with treadle and its tools"
+	@echo "make demo    run examples/stdlib_report into $(DEMO)"
+	@echo "make test    make check, then the test suite"
+	@echo "make check   ruff, mypy, the floors"
+	@echo "make bench   the benchmark table of docs/performance.md"
+	@echo "make soak    the tests that run for minutes"
+	@echo "make clean   remove what was built"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else "Treadle needs Python 3.11 or later, and $(PYTHON) is %d.%d: say make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	@mkdir -p $(DEMO)
+	$(BIN)/treadle run examples/stdlib_report/diagram.yaml --store $(DEMO)/treadle.db
+
+test: check
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup
+	$(BIN)/python benchmarks/engine.py
+
+soak: setup
+	$(BIN)/python -m pytest -q -m soak --timeout 1800 $(PYTEST_ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

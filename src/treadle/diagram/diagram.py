@@ -1,0 +1,142 @@
+"""A diagram as drawn (`DiagramSpec`), and as it runs (`ExecutableDiagram`): int-indexed arrays, made once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from treadle.diagram.node import ERROR, Arrow, Input, Loop, Node
+from treadle.diagram.policy import Join, OnError, OnLimit, Policy
+from treadle.errors import Fault, NoSuchNode, Where, did_you_mean
+from treadle.ids import NodeID
+
+
+class DiagramSpec(msgspec.Struct, frozen=True):
+    """A diagram as its file or its Python code says it, unchecked. `base` is the folder that its paths start from."""
+
+    name: str = "diagram"
+    nodes: tuple[Node, ...] = ()
+    arrows: tuple[Arrow, ...] = ()
+    loops: tuple[Loop, ...] = ()
+    inputs: dict[str, Input] = {}
+    on_error: OnError = OnError.FAIL
+    deadline: float | None = None  # seconds from the start of an execution
+    description: str = ""
+    base: str = "."
+    source: str = ""  # the text it was read from; "" for one built in Python
+    where: Where | None = None
+    functions: dict[str, Any] = {}  # of a diagram built in Python: the functions its nodes call, by node id
+
+
+class ExecutableNode(msgspec.Struct, frozen=True):
+    """A node that is ready to run. `spec` is its type's struct; `child` is the sub-diagram that it runs, if any."""
+
+    id: NodeID
+    type: str
+    index: int
+    spec: Any = None
+    policy: Policy = Policy()
+    child: ExecutableDiagram | None = None
+    fingerprint: str = ""  # of its spec and the source of the functions that it names
+    lineage: str = ""  # of its fingerprint and its ancestors'
+    where: Where | None = None
+    function: Any = None  # of a diagram built in Python
+    base: str = "."  # the folder that its paths start from
+
+    @property
+    def is_map(self) -> bool:
+        return self.policy.for_each is not None
+
+    @property
+    def composite(self) -> bool:
+        """Whether it runs nodes of its own instead of a body."""
+        return self.child is not None or self.policy.for_each is not None
+
+
+class ExecutableArrow(msgspec.Struct, frozen=True):
+    """An arrow between node indices. Loops are named by their index in the diagram; -1 means none."""
+
+    index: int
+    source: int
+    target: int
+    port: str
+    input: str
+    back_of: int = -1  # the loop that it is a back arrow of
+    exits: int = -1  # the outermost loop that it leaves
+    enters: tuple[int, ...] = ()  # the loops that it enters, outermost first
+    transform: tuple[dict[str, Any], ...] = ()
+    content_type: str | None = None
+    text: str = ""  # as the diagram's file writes it
+
+
+class ExecutableLoop(msgspec.Struct, frozen=True):
+    """A loop: a nested diagram that runs again. `members` includes those of the loops inside it."""
+
+    index: int
+    parent: int  # the loop around it, or -1
+    head: int
+    members: tuple[int, ...]
+    own: tuple[int, ...]  # members that are in no loop inside this one
+    inner: tuple[int, ...]  # loops directly inside this one
+    back: tuple[int, ...]  # its back arrows
+    inside: tuple[int, ...]  # arrows between its members, without its own back arrows
+    exits: tuple[int, ...]  # arrows that leave it and no loop around it
+    max_iterations: int
+    on_limit: OnLimit
+    where: Where | None = None
+
+
+class ExecutableDiagram:
+    """A checked diagram, compiled to arrays. Immutable; shared by all executions of it.
+
+    `into[i]` and `out[i]` are the indices of the arrows into and out of node `i`; `loop_of[i]` is the innermost loop
+    around node `i` or -1; `order` is a topological order of the nodes that ignores back arrows. `forward[i]` are the
+    arrows (index, target, port) that deliver as soon as node `i` has ended: all but back arrows and those that leave a
+    loop. `catches[i]` says whether node `i` has an `error` arrow; `any_join` are the nodes with join `any`.
+    `simple[i]`: node `i` has join `all` and is in no loop; `leaf[i]`: it has a body; `ranked`: some node has a priority.
+    """
+
+    __slots__ = ("name", "nodes", "arrows", "loops", "index", "into", "out", "loop_of", "order", "inputs", "on_error",
+                 "deadline", "hash", "spec", "endpoints", "warnings", "forward", "catches", "any_join",
+                 "simple", "leaf", "ranked", "__weakref__")
+
+    def __init__(self, *, name: str, nodes: tuple[ExecutableNode, ...], arrows: tuple[ExecutableArrow, ...],
+                 loops: tuple[ExecutableLoop, ...], loop_of: tuple[int, ...], order: tuple[int, ...],
+                 inputs: dict[str, Input], on_error: OnError, deadline: float | None, hash: str,
+                 spec: DiagramSpec, endpoints: tuple[int, ...], warnings: tuple[Fault, ...] = ()) -> None:
+        self.name, self.nodes, self.arrows, self.loops = name, nodes, arrows, loops
+        self.loop_of, self.order, self.inputs, self.hash = loop_of, order, inputs, hash
+        self.on_error, self.deadline, self.spec, self.endpoints = on_error, deadline, spec, endpoints
+        self.warnings = warnings
+        self.index: dict[str, int] = {node.id: node.index for node in nodes}
+        into: list[list[int]] = [[] for _ in nodes]
+        out: list[list[int]] = [[] for _ in nodes]
+        for arrow in arrows:
+            into[arrow.target].append(arrow.index)
+            out[arrow.source].append(arrow.index)
+        self.into = tuple(map(tuple, into))
+        self.out = tuple(map(tuple, out))
+        self.forward = tuple(
+            tuple((a, arrows[a].target, arrows[a].port) for a in mine if arrows[a].exits < 0 and arrows[a].back_of < 0)
+            for mine in out)
+        self.any_join = frozenset(node.index for node in nodes if node.policy.join is Join.ANY)
+        self.simple = bytearray(loop < 0 and node.policy.join is Join.ALL
+                                for node, loop in zip(nodes, loop_of, strict=True))
+        self.leaf = bytearray(not node.composite for node in nodes)
+        self.ranked = any(node.policy.priority for node in nodes)
+        self.catches = tuple(any(arrows[a].port == ERROR for a in mine) for mine in out)
+
+    def get_node(self, node_id: str) -> ExecutableNode:
+        """The node with that id; NoSuchNode with the nearest id if there is none."""
+        try:
+            return self.nodes[self.index[node_id]]
+        except KeyError:
+            hint = did_you_mean(node_id, self.index)
+            raise NoSuchNode(f"diagram {self.name!r} has no node {node_id!r}" + (f": {hint}" if hint else "")) from None
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __repr__(self) -> str:
+        return f"ExecutableDiagram({self.name!r}, {len(self.nodes)} nodes, {len(self.arrows)} arrows)"

@@ -1,0 +1,101 @@
+"""Diagrams as files: YAML and JSON in one shape, read with the line of every fault.
+
+    spec = load("report.yaml")                   # InvalidDiagram lists every fault of the file
+    text = dumps(spec, "json")                   # loads(text) gives the same diagram
+
+docs/diagrams.md describes the shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.diagram.diagram import DiagramSpec
+from treadle.diagram.formats.json_text import read_json
+from treadle.diagram.formats.reading import FORMAT_VERSION, read_diagram
+from treadle.diagram.formats.tree import TreeBuilder, Unreadable, located
+from treadle.diagram.formats.writing import as_map, write_json, write_yaml
+from treadle.diagram.formats.yaml_text import read_yaml
+from treadle.errors import Fault, InvalidDiagram, LimitExceeded, Where
+
+Format = Literal["yaml", "json"]
+
+
+def load(path: str | Path, *, config: TreadleConfig = DEFAULT_CONFIG) -> DiagramSpec:
+    """Read a diagram file, JSON if its name ends in `.json` and YAML otherwise.
+
+    Raises InvalidDiagram with every fault of the file, OSError if it can't be read.
+    """
+    text = read_text(path, config=config)
+    format_: Format = "json" if Path(path).suffix.lower() == ".json" else "yaml"
+    return loads(text, file=str(path), base=str(Path(path).parent), format=format_, config=config)
+
+
+def loads(text: str, *, file: str = "<text>", base: str = ".", format: Format = "yaml",
+          config: TreadleConfig = DEFAULT_CONFIG) -> DiagramSpec:
+    """Read a diagram from a text. `file` stands in messages; `base` is the folder that its paths start from.
+
+    Raises InvalidDiagram with every fault of the text.
+    """
+    spec, faults = read(text, file=file, base=base, format=format, config=config)
+    if faults or spec is None:
+        raise InvalidDiagram(faults)
+    return spec
+
+
+def read(text: str, *, file: str = "<text>", base: str = ".", format: Format = "yaml",
+         config: TreadleConfig = DEFAULT_CONFIG) -> tuple[DiagramSpec | None, list[Fault]]:
+    """Read as much of a diagram as can be read, with its faults, so that `check` can find the rest."""
+    faults: list[Fault] = []
+    try:
+        _bounded(len(text.encode(errors="replace")), file, config)
+        builder = TreeBuilder(config, faults, merges=format == "yaml")
+        (read_json if format == "json" else read_yaml)(text.removeprefix("\ufeff"), file, builder)
+    except Unreadable as error:
+        return None, [*faults, error.fault]
+    except LimitExceeded as error:
+        return None, [Fault(str(error), where=Where(file))]
+    name = Path(file).stem if file and not file.startswith("<") else "diagram"
+    return read_diagram(builder.root, faults, file=file, name=name, base=base, source=text), faults
+
+
+def read_text(path: str | Path, *, config: TreadleConfig = DEFAULT_CONFIG) -> str:
+    """The text of a diagram file. Raises InvalidDiagram if it is too large or no UTF-8 text; OSError."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(config.diagram_bytes_max + 1)  # never more, whatever the file is
+        _bounded(len(raw), str(path), config)
+        return raw.decode("utf-8-sig")
+    except LimitExceeded as error:
+        raise InvalidDiagram([Fault(str(error), where=Where(str(path)))]) from None
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        where = Where(str(path), line)
+        raise InvalidDiagram([Fault(f"not UTF-8 text: {error.reason}", where=where)]) from None
+
+
+def dumps(spec: DiagramSpec, format: Format = "yaml") -> str:
+    """Write a diagram. Reading the text gives the same diagram; functions built in Python are left out."""
+    found = as_map(spec)
+    return write_json(found) if format == "json" else write_yaml(found)
+
+
+def _bounded(size: int, file: str, config: TreadleConfig) -> None:
+    if size > config.diagram_bytes_max:
+        raise config.exceeded("diagram_bytes_max", f"{file} has more than {config.diagram_bytes_max} bytes")
+
+
+def from_map(data: Mapping[str, Any], *, where: Where, base: str = ".",
+             name: str = "diagram") -> tuple[DiagramSpec | None, list[Fault]]:
+    """A diagram that stands inline in another one, at `where`, as plain data; `treadle: 1` may be left out."""
+    faults: list[Fault] = []
+    whole = {"treadle": FORMAT_VERSION, **data}
+    try:
+        root = located(whole, where)
+        source = write_json(whole)
+    except (RecursionError, TypeError, ValueError) as error:
+        return None, [Fault(f"the inline diagram is no plain data: {error}", where=where)]
+    return read_diagram(root, faults, file=where.file, name=name, base=base, source=source), faults

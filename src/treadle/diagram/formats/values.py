@@ -1,0 +1,90 @@
+"""Convert plain data to a struct, and find everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import msgspec
+
+from treadle.errors import did_you_mean
+
+_AT = re.compile(r" - at `(key in )?\$(?P<path>.*)`\Z")
+_EXPECTED = re.compile(r"(?<=Expected )`[^`]*`|(?<=got )`[^`]*`")
+_WORDS = {"object": "a map", "array": "a list", "str": "a text", "int": "an integer", "float": "a number",
+          "bool": "true or false"}
+
+
+class Mismatch(msgspec.Struct, frozen=True):
+    """A value that does not fit: where in the data (`cases[2].label`; "" for the whole), why, what to do."""
+
+    path: str
+    message: str
+    hint: str | None = None
+    missing: bool = False
+
+
+def convert_value(value: Any, kind: Any, path: str = "") -> tuple[Any, Mismatch | None]:
+    """Convert one value strictly: a text is no number. Gives the result, or what is wrong."""
+    try:
+        return msgspec.convert(value, kind, strict=True), None
+    except msgspec.ValidationError as error:
+        return None, _mismatch(str(error), value, kind, path)
+    except RecursionError:
+        return None, Mismatch(path, "nested too deeply")
+
+
+def convert_struct(data: Mapping[str, Any], kind: type[msgspec.Struct]) -> tuple[Any, list[Mismatch]]:
+    """Convert a map to a struct strictly; None and all that is wrong (unknown, missing, unfit) if anything is."""
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    wrong: list[Mismatch] = []
+    for key, value in data.items():
+        if key not in fields:
+            near = did_you_mean(key, fields)
+            known = ", ".join(sorted(fields)) or "none"
+            wrong.append(Mismatch(key, f"unknown property {key!r}", near or f"there is: {known}"))
+        else:
+            mismatch = convert_value(value, fields[key].type, key)[1]
+            if mismatch is not None:
+                wrong.append(mismatch)
+    for name, field in fields.items():
+        if field.required and name not in data:
+            wrong.append(Mismatch("", f"property {name!r} is missing", missing=True))
+    if wrong:
+        return None, wrong
+    converted, mismatch = convert_value(dict(data), kind)
+    return converted, [mismatch] if mismatch is not None else []
+
+
+def _mismatch(text: str, value: Any, kind: Any, path: str) -> Mismatch:
+    match = _AT.search(text)
+    inner = match["path"].lstrip(".") if match else ""
+    if match:
+        text = text[:match.start()]
+    if inner:
+        path += inner if inner.startswith("[") or not path else f".{inner}"
+    hint = None
+    choices = _choices(kind)
+    if choices and isinstance(value, str) and "nvalid enum" in text:
+        text, hint = f"{value!r} is not one of {', '.join(choices)}", did_you_mean(value, choices)
+    elif isinstance(value, str) and "`bool`" in text and value.lower() in ("yes", "no", "on", "off"):
+        hint = "write true or false"
+    text = _EXPECTED.sub(
+        lambda found: " or ".join(_WORDS.get(word, word) for word in found[0].strip("`").split(" | ")), text)
+    text = text.replace("Expected ", "expected ").replace(", got ", ", not ")
+    return Mismatch(path, text[:1].lower() + text[1:] if text.startswith(("Object ", "Invalid ")) else text, hint)
+
+
+def _choices(kind: Any) -> list[str]:
+    """The words that a value of this type may be, if it is an enum or a literal."""
+    found: list[str] = []
+    for one in (kind, *get_args(kind)):
+        if isinstance(one, type) and issubclass(one, enum.Enum):
+            found += [str(member.value) for member in one]
+        elif isinstance(one, str):
+            found.append(one)
+        elif one is not kind:
+            found += [word for word in get_args(one) if isinstance(word, str)]
+    return found

@@ -1,0 +1,67 @@
+"""What every node may say beside its own type's properties: retries, time, joins, maps, priority."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class Join(StrEnum):
+    """When a node with several arrows is ready: when no arrow is pending, or at the first value."""
+
+    ALL = "all"
+    ANY = "any"
+
+
+class OnItemError(StrEnum):
+    """What a failed item does to its map: fail it, or stand in the results as an `ItemError`."""
+
+    FAIL = "fail"
+    COLLECT = "collect"
+
+
+class OnError(StrEnum):
+    """What an unhandled failure does to the rest of an execution: cancel it, or let it run to its end."""
+
+    FAIL = "fail"
+    CONTINUE = "continue"
+
+
+class OnLimit(StrEnum):
+    """What a loop does that wants one more iteration than it may have."""
+
+    FAIL = "fail"
+    EXIT = "exit"
+
+
+class Backoff(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Seconds between attempts: `initial * factor ** (retry - 1)`, at most `max`, spread by ± `jitter` of itself."""
+
+    initial: float = 0.1
+    factor: float = 2.0
+    max: float = 60.0
+    jitter: float = 0.1
+
+
+class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The properties that every type of node has.
+
+    `retries` counts attempts after the first. `retry_on` names exception types (empty: any retryable error).
+    `timeout` is in seconds, per attempt. `concurrency` bounds a map's items at once (None: the execution's bound).
+    Higher `priority` starts first among those that are ready.
+    """
+
+    retries: int = 0
+    backoff: Backoff = Backoff()
+    retry_on: tuple[str, ...] = ()
+    timeout: float | None = None
+    join: Join = Join.ALL
+    priority: int = 0
+    for_each: str | None = None
+    concurrency: int | None = None
+    on_item_error: OnItemError = OnItemError.FAIL
+
+
+LOOP_ITERATIONS_MAX = 100
+"""Iterations that a loop may have unless it says `max_iterations`."""

@@ -1,0 +1,57 @@
+"""What a diagram must know of node types, as protocols: floor 2 needs nothing above it.
+
+`treadle.nodes.registry.NodeRegistry` is the real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Protocol
+
+import msgspec
+
+from treadle.diagram.node import Node
+
+Template = Annotated[str, msgspec.Meta(extra={"treadle": "template"})]
+"""A property that is a text with `{{ expressions }}` in it."""
+Expression = Annotated[str, msgspec.Meta(extra={"treadle": "expression"})]
+"""A property that is one expression; the braces around it may be left out."""
+
+
+class Ports(msgspec.Struct, frozen=True):
+    """The names that arrows may use at one node. None means: any name."""
+
+    outputs: tuple[str, ...] | None = ("default",)  # `error` is always there too
+    inputs: tuple[str, ...] | None = None
+    required: tuple[str, ...] = ()  # inputs without which the node can't run
+    accepts_default: bool = True  # whether an unlabelled arrow may enter
+    chooses: bool = False  # whether the node can leave ports without a value (conditions): ends loops
+    maps: bool = True  # whether `for_each` makes sense; a node that chooses can't be a map in any case
+
+
+class NodeType(Protocol):
+    """One type of node, as far as a diagram is concerned."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def properties(self) -> type[msgspec.Struct]:
+        """The struct that the type's properties convert to, strictly."""
+
+    def ports(self, spec: Any, node: Node, base: str) -> Ports:
+        """The ports and inputs of a node with this spec. Raises ValueError or OSError with a message for people
+        when what the spec names can't be found (a file, a function)."""
+
+    def sources(self, spec: Any, node: Node, base: str) -> Iterable[str]:
+        """The source texts that the node's fingerprint must change with."""
+
+    def child(self, spec: Any, node: Node, base: str) -> Mapping[str, Any] | str | None:
+        """The sub-diagram it runs: inline as a map, or the path of its file, or None."""
+
+
+class NodeTypes(Protocol):
+    """Every type of node there is."""
+
+    def get(self, name: str) -> NodeType | None: ...
+    def names(self) -> Iterable[str]: ...

@@ -1,0 +1,317 @@
+"""The bus: what happens in executions, announced as typed events in the order it happened.
+
+An *inline* consumer is a plain callable that runs before the engine takes its next step: it must be quick.
+A *queued* one has `async consume(event)` and runs beside the engine. It never slows the engine down: what
+it has not read is kept up to `backlog_max` events and joined cell by cell from there (law 1), so that a
+slow one sees fewer steps but always the newest state. A consumer that raises is logged, counted and, after
+`errors_max` errors, switched off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from treadle.config import DEFAULT_CONFIG
+from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.status import ExecutionStatus, NodeStatus
+
+logger = logging.getLogger("treadle.bus")
+
+
+class EventType(StrEnum):
+    """What the bus announces."""
+
+    EXECUTION_STARTED = "execution_started"
+    EXECUTION_SUSPENDED = "execution_suspended"
+    EXECUTION_COMPLETED = "execution_completed"
+    EXECUTION_FAILED = "execution_failed"
+    EXECUTION_CANCELLED = "execution_cancelled"
+    NODE_STARTED = "node_started"
+    NODE_COMPLETED = "node_completed"
+    NODE_FAILED = "node_failed"
+    NODE_RETRYING = "node_retrying"
+    NODE_SKIPPED = "node_skipped"
+    NODE_SUSPENDED = "node_suspended"
+    NODE_CANCELLED = "node_cancelled"
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One thing that happened: the cell as it is now and the one that it follows, so nothing must be looked
+    up."""
+
+    type: EventType
+    execution_id: str
+    cell: NodeState | ExecutionCell
+    before: NodeState | ExecutionCell | None
+    at: float  # seconds since 1970
+
+
+@runtime_checkable
+class EventConsumer(Protocol):
+    """Looks on from beside the engine."""
+
+    async def consume(self, event: Event) -> None:
+        """Take one event. The next comes when this returns."""
+
+
+Inline = Callable[[Event], None]
+
+OF_NODE: dict[NodeStatus, EventType] = {
+    NodeStatus.RUNNING: EventType.NODE_STARTED,
+    NodeStatus.COMPLETED: EventType.NODE_COMPLETED,
+    NodeStatus.FAILED: EventType.NODE_FAILED,
+    NodeStatus.RETRYING: EventType.NODE_RETRYING,
+    NodeStatus.SKIPPED: EventType.NODE_SKIPPED,
+    NodeStatus.SUSPENDED: EventType.NODE_SUSPENDED,
+    NodeStatus.CANCELLED: EventType.NODE_CANCELLED,
+}
+OF_EXECUTION: dict[ExecutionStatus, EventType] = {
+    ExecutionStatus.RUNNING: EventType.EXECUTION_STARTED,
+    ExecutionStatus.SUSPENDED: EventType.EXECUTION_SUSPENDED,
+    ExecutionStatus.COMPLETED: EventType.EXECUTION_COMPLETED,
+    ExecutionStatus.FAILED: EventType.EXECUTION_FAILED,
+    ExecutionStatus.CANCELLED: EventType.EXECUTION_CANCELLED,
+}
+
+
+class Subscription:
+    """One consumer's place on the bus. `errors` counts what it raised."""
+
+    def __init__(self, bus: EventBus, consumer: EventConsumer | Inline, types: Iterable[EventType] | None,
+                 execution_id: str | None) -> None:
+        self.consumer = consumer
+        self.types = frozenset(EventType) if types is None else frozenset(types)
+        self.execution_id = execution_id
+        self.errors = 0
+        self.active = True
+        self._bus = bus
+
+    def wants(self, event: Event) -> bool:
+        return event.type in self.types and self.execution_id in (None, event.execution_id)
+
+    def close(self) -> None:
+        """Leave the bus. What waits in a queue is dropped."""
+        self.active = False
+        self._bus._remove(self)
+
+    def failed(self, error: Exception) -> None:
+        """Count an error of the consumer; switch it off at the limit."""
+        self.errors += 1
+        off = self.errors >= self._bus.errors_max
+        logger.error("event consumer %r raised %s: %s%s", self.consumer, type(error).__name__, error,
+                     f"; it is switched off after {self.errors} errors" if off else "", exc_info=error)
+        if off:
+            self.close()
+
+
+class Backlog:
+    """Events that wait to be read: the first `size_max` as they came, from there on one a cell, the
+    newest."""
+
+    def __init__(self, size_max: int) -> None:
+        self._size_max = size_max
+        self._waiting: deque[Event] = deque()
+        self._joined: dict[object, Event] = {}
+        self.joined = 0  # events that were left out
+
+    def put(self, event: Event) -> None:
+        if not self._joined and len(self._waiting) < self._size_max:
+            self._waiting.append(event)
+            return
+        known = self._joined.pop(event.cell.key, None)
+        if known is not None:
+            self.joined += 1
+            event = msgspec.structs.replace(event, before=known.before)
+        self._joined[event.cell.key] = event
+
+    def pop(self) -> Event:
+        """The next event; IndexError if there is none."""
+        if not self._waiting:
+            self._waiting.extend(self._joined.values())
+            self._joined.clear()
+        return self._waiting.popleft()
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting or self._joined)
+
+
+class Queue(Subscription):
+    """A queued consumer: a backlog, and one task that empties it."""
+
+    def __init__(self, bus: EventBus, consumer: EventConsumer, types: Iterable[EventType] | None,
+                 execution_id: str | None) -> None:
+        super().__init__(bus, consumer, types, execution_id)
+        self._target = consumer
+        self.backlog = Backlog(bus.backlog_max)
+        self._arrived = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def put(self, event: Event) -> None:
+        self._idle.clear()
+        self.backlog.put(event)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._feed(), name=f"events to {self.consumer!r}")
+        self._arrived.set()
+
+    async def _feed(self) -> None:
+        while self.active:
+            while self.backlog and self.active:
+                try:
+                    await self._target.consume(self.backlog.pop())
+                except Exception as error:  # foreign code
+                    self.failed(error)
+            self._idle.set()
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    async def drain(self) -> None:
+        """Return when the consumer has read everything, or is switched off."""
+        if self._task is not None and self.active:
+            await self._idle.wait()
+
+    def close(self) -> None:
+        super().close()
+        self._idle.set()
+        if self._task is not None:
+            self._task.cancel()
+
+
+class EventStream:
+    """Events as an async iterator; it ends with its execution's run, or when it is closed."""
+
+    def __init__(self, bus: EventBus, types: Iterable[EventType] | None, execution_id: str | None) -> None:
+        self.execution_id = execution_id
+        self._backlog = Backlog(bus.backlog_max)
+        self._arrived = asyncio.Event()
+        self._finished = False
+        self._bus = bus
+        self._subscription = bus.subscribe(self._put, types, execution_id=execution_id)
+        bus._streams.add(self)
+
+    def _put(self, event: Event) -> None:
+        self._backlog.put(event)
+        self._arrived.set()
+
+    def finish(self) -> None:
+        """Nothing more comes; what waits can still be read."""
+        self._finished = True
+        self._arrived.set()
+        self._subscription.close()
+        self._bus._streams.discard(self)
+
+    async def aclose(self) -> None:
+        """Leave the bus."""
+        self.finish()
+
+    def __aiter__(self) -> EventStream:
+        return self
+
+    async def __anext__(self) -> Event:
+        while not self._backlog:
+            if self._finished:
+                raise StopAsyncIteration
+            self._arrived.clear()
+            await self._arrived.wait()
+        return self._backlog.pop()
+
+
+class EventBus:
+    """Where events are announced. `publish` is called on the event loop, by the engine or by anybody."""
+
+    def __init__(self, *, backlog_max: int = DEFAULT_CONFIG.event_backlog_max,
+                 errors_max: int = DEFAULT_CONFIG.consumer_errors_max) -> None:
+        self.backlog_max, self.errors_max = backlog_max, errors_max
+        self.wanted = False  # whether anybody listens: without listeners no event is even built
+        self._inline: tuple[Subscription, ...] = ()
+        self._queued: tuple[Queue, ...] = ()
+        self._streams: set[EventStream] = set()
+
+    def stream(self, types: Iterable[EventType] | None = None, *, execution_id: str | None = None) -> EventStream:
+        """Listen with `async for`; from this call on nothing is missed."""
+        return EventStream(self, types, execution_id)
+
+    def finish(self, execution_id: str) -> None:
+        """An execution's run is over: streams that listen to it end."""
+        for stream in [one for one in self._streams if one.execution_id == execution_id]:
+            stream.finish()
+
+    def subscribe(self, consumer: EventConsumer | Inline, types: Iterable[EventType] | None = None, *,
+                  queued: bool | None = None, execution_id: str | None = None) -> Subscription:
+        """Add a consumer; inline ones are called in the order in which they subscribed.
+
+        One with `consume` is queued, a callable is inline (`queued=True` makes a queue before a callable
+        too). `types` and `execution_id` narrow what it gets. Close the subscription to leave.
+        """
+        is_consumer = isinstance(consumer, EventConsumer)
+        if queued is False and is_consumer:
+            raise TypeError(f"{consumer!r} has an async consume(): it can only be queued; for an inline consumer "
+                            "subscribe a plain callable")
+        if queued or is_consumer:
+            target = consumer if isinstance(consumer, EventConsumer) else _Called(consumer)
+            queue = Queue(self, target, types, execution_id)
+            self._queued += (queue,)
+            self.wanted = True
+            return queue
+        subscription = Subscription(self, consumer, types, execution_id)
+        self._inline += (subscription,)
+        self.wanted = True
+        return subscription
+
+    def publish(self, event: Event) -> None:
+        """Announce an event: inline consumers have seen it when this returns, queued ones will."""
+        for one in self._inline:
+            if one.wants(event):
+                try:
+                    one.consumer(event)  # type: ignore[operator]  # subscribe() made sure
+                except Exception as error:  # foreign code
+                    one.failed(error)
+        for queue in self._queued:
+            if queue.wants(event):
+                queue.put(event)
+
+    def announce(self, cells: Iterable[NodeState], before: Iterable[NodeState | None], at: float) -> None:
+        """Publish what a step did to nodes. A second start of a running cell is no news."""
+        for cell, former in zip(cells, before, strict=True):
+            if former is None or former.status is not cell.status:
+                self.publish(Event(OF_NODE[cell.status], cell.execution_id, cell, former, at))
+
+    async def drain(self) -> None:
+        """Return when every queued consumer has read what was published."""
+        for queue in self._queued:
+            await queue.drain()
+
+    async def close(self) -> None:
+        """Stop feeding: queues end, their tasks with them."""
+        for stream in list(self._streams):
+            stream.finish()
+        tasks = [queue._task for queue in self._queued if queue._task is not None]
+        for one in (*self._inline, *self._queued):
+            one.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _remove(self, subscription: Subscription) -> None:
+        self._inline = tuple(one for one in self._inline if one is not subscription)
+        self._queued = tuple(one for one in self._queued if one is not subscription)
+        self.wanted = bool(self._inline or self._queued)
+
+
+class _Called:
+    """A plain callable behind a queue."""
+
+    def __init__(self, function: Inline) -> None:
+        self._function = function
+
+    async def consume(self, event: Event) -> None:
+        self._function(event)
+
+    def __repr__(self) -> str:
+        return repr(self._function)

@@ -1,0 +1,248 @@
+"""What is known of an execution by the code in it: `NodeContext` for one body, `ExecutionContext` for a
+whole run."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
+from treadle.diagram.expression import Expression, Template
+from treadle.engine.resolver import turn
+from treadle.errors import NoSuchNode
+from treadle.ids import ExecutionID, NodeID
+from treadle.state import codec
+from treadle.state.cell import ErrorInfo, ExecutionCell, ExecutionState, NodeState, instant
+from treadle.state.envelope import Envelope, EnvelopeFactory
+from treadle.state.status import ExecutionStatus, NodeStatus
+
+if TYPE_CHECKING:
+    from treadle.engine.runner import WorkflowRunner
+    from treadle.nodes.base import Executor
+
+
+class NodeContext(msgspec.Struct, gc=False):
+    """What a body may know of the attempt that it performs; see `treadle.nodes.base.BodyContext`."""
+
+    runner: WorkflowRunner
+    slot: int
+    node: ExecutableNode
+    cell: NodeState
+    values: list[tuple[ExecutableArrow, Any]]  # what came along each arrow
+    _item: Any = msgspec.UNSET
+
+    @property
+    def execution_id(self) -> str:
+        return self.cell.execution_id
+
+    @property
+    def node_id(self) -> str:
+        return self.cell.node_id
+
+    @property
+    def iteration(self) -> str:
+        return self.cell.iteration
+
+    @property
+    def attempt(self) -> int:
+        return self.cell.attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this node in this iteration and lineage."""
+        cell = self.cell
+        return f"{cell.execution_id}/{cell.node_id}/{cell.iteration}/{cell.lineage or ''}"
+
+    @property
+    def index(self) -> int | None:
+        return self.runner.scope.item_of(self.slot)[0]
+
+    @property
+    def item(self) -> Any:
+        if self._item is msgspec.UNSET:
+            self._item = self.runner.scope.item_of(self.slot)[1]
+        return self._item
+
+    @property
+    def execution_inputs(self) -> Mapping[str, Any]:
+        return self.runner.scope.inputs(self.slot)
+
+    def now(self) -> float:
+        return self.runner.now()
+
+    def names(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Every name an expression of this node sees; `treadle.engine.resolver` lists them."""
+        arrows = self.runner.kernel.diagram_of(self.slot).nodes
+        values: dict[str, Any] = {arrows[arrow.source].id: value for arrow, value in self.values}
+        names: dict[str, Any] = {**values, **inputs, "inputs": self.execution_inputs, "nodes": values,
+                                 "iteration": turn(self.cell.iteration), "attempt": self.cell.attempt}
+        index = self.index
+        if index is not None:
+            names["index"], names["item"] = index, self.item
+        return names
+
+    def evaluate(self, expression: str, inputs: Mapping[str, Any]) -> Any:
+        return Expression.compile(expression).evaluate(self.names(inputs))
+
+    def render(self, template: str, inputs: Mapping[str, Any]) -> str:
+        return Template.compile(template, base=self.node.base).render(self.names(inputs))
+
+    def path(self, path: str) -> Path:
+        return Path(self.node.base) / path
+
+    def executor(self, isolation: str) -> Executor:
+        """The executor for `thread` or `process`. It times the body itself."""
+        self.runner.times_itself(self.slot)
+        return self.runner.executor(isolation)
+
+
+_known: weakref.WeakValueDictionary[str, ExecutableDiagram] = weakref.WeakValueDictionary()
+
+
+def remember(diagram: ExecutableDiagram) -> None:
+    """Let `ExecutionContext.from_state` find a diagram by its hash as long as somebody uses it."""
+    _known[diagram.hash] = diagram
+
+
+class ExecutionContext:
+    """The runtime state of one execution, for code that drives nodes by itself.
+
+    It holds outputs by node id, and can be written as an `ExecutionState` and read back. `artifacts` (names
+    of shared resources to where they are), `environment_vars`, `secret_store` (a URL) and `active_plugins`
+    (`name@version`) are plain data for strategies. It has what a body may ask
+    (`treadle.nodes.base.BodyContext`) too, so that a strategy can be called with it directly; expressions
+    then see the outputs by node id.
+    """
+
+    iteration = "1"
+    attempt = 1
+    index: int | None = None
+    item: Any = None
+
+    def __init__(self, diagram: ExecutableDiagram, execution_id: str, *, inputs: Mapping[str, Any] | None = None,
+                 environment_vars: Mapping[str, str] | None = None, secret_store: str | None = None) -> None:
+        remember(diagram)
+        self.diagram = diagram
+        self.execution_id = ExecutionID(execution_id)
+        self.node_id = NodeID("")
+        self.node_outputs: dict[NodeID, Envelope] = {}
+        self.metadata: dict[str, Any] = {}
+        self.artifacts: dict[str, Any] = {}
+        self.environment_vars: dict[str, str] = dict(environment_vars or {})
+        self.secret_store = secret_store
+        self.active_plugins: list[str] = []
+        self.execution_inputs: Mapping[str, Any] = dict(inputs or {})
+        self.resolved: dict[tuple[str, tuple[str, ...]], dict[str, Any]] = {}
+        self._started = time.time()
+
+    def store_output(self, node_id: NodeID | str, output: Envelope) -> None:
+        """Keep a node's result, in place of an earlier one. NoSuchNode if the diagram lacks the node."""
+        self.diagram.get_node(node_id)
+        self.node_outputs[NodeID(node_id)] = output
+
+    def get_output(self, node_id: NodeID | str) -> Envelope | None:
+        """A node's result, or None."""
+        return self.node_outputs.get(NodeID(node_id))
+
+    @property
+    def completed_nodes(self) -> set[NodeID]:
+        return {node_id for node_id, output in self.node_outputs.items() if not output.has_error()}
+
+    @property
+    def failed_nodes(self) -> set[NodeID]:
+        return {node_id for node_id, output in self.node_outputs.items() if output.has_error()}
+
+    @property
+    def status(self) -> ExecutionStatus:
+        """`running` until every node has an output; a failed output makes it `failed` then."""
+        if len(self.node_outputs) < len(self.diagram.nodes):
+            return ExecutionStatus.RUNNING
+        return ExecutionStatus.FAILED if self.failed_nodes else ExecutionStatus.COMPLETED
+
+    def to_state(self) -> ExecutionState:
+        """All of it as cells. NotEncodable that names the node if an output can't be written down."""
+        cells = [self._cell(node_id, output) for node_id, output in self.node_outputs.items()]
+        status = self.status
+        cell = ExecutionCell(
+            self.execution_id, epoch=1, status=status, name=self.diagram.name, diagram=self.diagram.hash,
+            inputs=codec.encode(dict(self.execution_inputs)), created_at=self._started, started_at=self._started,
+            ended_at=time.time() if status.terminal else None,
+            options=codec.encode({"context": {
+                "metadata": self.metadata, "artifacts": self.artifacts, "environment_vars": self.environment_vars,
+                "secret_store": self.secret_store, "active_plugins": self.active_plugins}}))
+        return ExecutionState.of(cell, {one.key: one for one in cells})
+
+    def _cell(self, node_id: NodeID, output: Envelope) -> NodeState:
+        failed = output.has_error()
+        at = instant(output.timestamp)
+        return NodeState(
+            self.execution_id, node_id, epoch=1, ended_at=at if at is not None else time.time(),
+            status=NodeStatus.FAILED if failed else NodeStatus.COMPLETED, output=codec.encode(output.body),
+            content_type=str(output.content_type), meta=codec.encode(dict(output.meta)) if output.meta else None,
+            error=ErrorInfo("Error", str(output.body), node=node_id) if failed else None, port=output.port)
+
+    @classmethod
+    def from_state(cls, state: ExecutionState, diagram: ExecutableDiagram | None = None) -> ExecutionContext:
+        """The context that a state was made of. The diagram is found by its hash if it is in use in this
+        process; LookupError that says to hand it in if it isn't."""
+        cell = state.cell
+        digest = cell.diagram if cell is not None else ""
+        found = diagram or _known.get(digest)
+        if found is None:
+            raise LookupError(f"the diagram {digest!r} of execution {state.execution_id} is not in use in this process: "
+                              "hand it in, ExecutionContext.from_state(state, diagram)")
+        context = cls(found, state.execution_id, inputs=codec.decode(cell.inputs) if cell is not None else None)
+        if cell is not None:
+            kept = codec.decode(cell.options).get("context", {})
+            context.metadata = kept.get("metadata", {})
+            context.artifacts = kept.get("artifacts", {})
+            context.environment_vars = kept.get("environment_vars", {})
+            context.secret_store = kept.get("secret_store")
+            context.active_plugins = kept.get("active_plugins", [])
+            context._started = cell.started_at if cell.started_at is not None else context._started
+        for node_id, one in state.node_states.items():
+            if node_id in found.index and one.status in (NodeStatus.COMPLETED, NodeStatus.FAILED):
+                context.node_outputs[node_id] = envelope_of(one)
+        return context
+
+    # What a body may ask
+
+    @property
+    def idempotency_key(self) -> str:
+        return self.execution_id
+
+    def now(self) -> float:
+        return time.time()
+
+    def names(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        values: dict[str, Any] = {node_id: output.body for node_id, output in self.node_outputs.items()}
+        return {**values, **inputs, "inputs": self.execution_inputs, "nodes": values, "iteration": 1, "attempt": 1}
+
+    def evaluate(self, expression: str, inputs: Mapping[str, Any]) -> Any:
+        return Expression.compile(expression).evaluate(self.names(inputs))
+
+    def render(self, template: str, inputs: Mapping[str, Any]) -> str:
+        return Template.compile(template, base=self.diagram.spec.base).render(self.names(inputs))
+
+    def path(self, path: str) -> Path:
+        return Path(self.diagram.spec.base) / path
+
+    def executor(self, isolation: str) -> Executor:
+        raise NoSuchNode(f"a context without an engine has no executor for isolation {isolation!r}: run the diagram "
+                         "with Engine, or choose isolation: inline")
+
+
+def envelope_of(cell: NodeState) -> Envelope:
+    """The message that a completed cell stands for, decoded; a failed one gives its error."""
+    meta = codec.decode(cell.meta) if cell.meta else {}
+    if cell.status is NodeStatus.FAILED:
+        return EnvelopeFactory.error(str(cell.error), produced_by=cell.node_id)
+    body = codec.decode(cell.output) if cell.output is not None else None
+    if cell.content_type is None:
+        return EnvelopeFactory.create(body, produced_by=cell.node_id)
+    return Envelope(f"{cell.node_id}/{cell.iteration}/{cell.attempt}", cell.node_id, cell.content_type, body, meta)

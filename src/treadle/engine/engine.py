@@ -1,0 +1,316 @@
+"""The engine: opens a store, starts and resumes executions, and leaves nothing behind.
+
+    async with Engine.open("sqlite:///runs.db") as engine:
+        handle = await engine.start("diagram.yaml", topic="weather")
+        print(await handle.result())
+
+Leaving the `with` is the shutdown: what still runs is interrupted (its cells stay `running`, a resume goes
+on), the last batch is committed, the file is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Coroutine, Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from treadle.clock import Clock, SystemClock
+from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.diagram.diagram import ExecutableDiagram, ExecutableNode
+from treadle.engine import recover as recovery
+from treadle.engine.actor import NodeActor
+from treadle.engine.bus import EventBus
+from treadle.engine.composite import complete_inputs
+from treadle.engine.context import remember
+from treadle.engine.handle import Handle
+from treadle.engine.recover import Drawn
+from treadle.engine.resolver import RuntimeResolver
+from treadle.engine.runner import WorkflowRunner
+from treadle.engine.services import CLOCK, EVENT_BUS, STORE, ServiceRegistry
+from treadle.engine.values import Values
+from treadle.errors import LeaseLost, StoreError, TreadleError
+from treadle.kernel.execution import Kernel
+from treadle.nodes.base import Body, Executor, NodeStrategyProtocol
+from treadle.nodes.registry import NodeRegistry, default_registry
+from treadle.state import codec
+from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.status import ExecutionStatus
+from treadle.store.base import Signal, Store
+
+if TYPE_CHECKING:
+    from treadle.engine.executor import Executors
+    from treadle.store.manager import StateManager
+
+logger = logging.getLogger("treadle.engine")
+
+Durability = Literal["batched", "strict", "memory"]
+
+
+class Engine:
+    """Runs executions on one event loop and one store. Make it with `Engine.open`."""
+
+    def __init__(self, url: str | None = None, *, config: TreadleConfig = DEFAULT_CONFIG,
+                 durability: Durability = "batched", clock: Clock | None = None,
+                 registry: NodeRegistry | None = None, services: ServiceRegistry | None = None,
+                 recover: bool = False, check: bool = False) -> None:
+        if durability not in ("batched", "strict", "memory"):
+            raise ValueError(f"durability {durability!r}: choose batched, strict or memory")
+        self.services = services or ServiceRegistry()
+        self.config = config
+        self.durability = durability
+        self.clock: Clock = clock or self.services.get(CLOCK) or SystemClock()
+        self.registry = registry or default_registry()
+        self.bus = self.services.get(EVENT_BUS) or EventBus(
+            backlog_max=config.event_backlog_max, errors_max=config.consumer_errors_max)
+        self.resolver = RuntimeResolver(config=config)
+        self.manager: StateManager | None = None
+        self.recovered: list[Handle] = []
+        self._url = url
+        self._own_store: Store | None = None
+        self._recover = recover
+        self._check = check
+        self._executors: Executors | None = None
+        self._runners: dict[str, WorkflowRunner] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._bodies: weakref.WeakKeyDictionary[ExecutableDiagram, dict[int, Body]] = weakref.WeakKeyDictionary()
+        self._signals = 0  # ids of signals in durability `memory`
+        self._listening = False
+        self._open = False
+
+    @classmethod
+    def open(cls, url: str | None = None, *, config: TreadleConfig = DEFAULT_CONFIG,
+             durability: Durability = "batched", clock: Clock | None = None, registry: NodeRegistry | None = None,
+             services: ServiceRegistry | None = None, recover: bool = False, check: bool = False) -> Engine:
+        """An engine for `async with`. `url` is a store's (None: the default store).
+
+        `recover` takes over executions whose owner is gone (`engine.recovered`). `check` tests all
+        invariants of the kernel after every step: slow, for tests.
+        """
+        return cls(url, config=config, durability=durability, clock=clock, registry=registry, services=services,
+                   recover=recover, check=check)
+
+    async def __aenter__(self) -> Engine:
+        if self._open:
+            raise TreadleError("this engine is open already")
+        self.loop = asyncio.get_running_loop()
+        if self.durability != "memory":
+            from treadle.store import default_store_url, open_store
+            from treadle.store.manager import StateManager
+
+            store = self.services.get(STORE)
+            if store is None:
+                store = self._own_store = await asyncio.to_thread(open_store, self._url or default_store_url())
+            self.manager = StateManager(store=store, config=self.config)
+            await self.manager.start()
+            self.manager.on_lost(self._on_lost)
+            self.manager.on_dead(self._on_dead)
+        self.values = Values(self.manager, self.config)
+        self.actors = NodeActor(turn_s=self.config.turn_ms_max / 1000, grace_s=self.config.cancel_s_max,
+                                manager=self.manager)
+        self._open = True
+        if self._recover:
+            self.recovered = await recovery.recover(self)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        traceback: TracebackType | None) -> None:
+        closing = self.loop.create_task(self._close(), name="treadle engine close")
+        while not closing.done():  # a second Ctrl-C must not cut the last flush short
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                if closing.done():
+                    raise
+        closing.result()
+
+    async def _close(self) -> None:
+        self._open = False
+        for runner in list(self._runners.values()):
+            runner.interrupt()
+        patience = self.config.shutdown_s_max
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=patience)
+        left = await self.actors.close(self.config.cancel_s_max)
+        if left:
+            logger.warning("the engine closes with %d bodies that ignore their cancellation", left)
+        if self._executors is not None:
+            await self._executors.close()
+        try:
+            async with asyncio.timeout(patience):
+                await self.bus.drain()
+        except TimeoutError:
+            logger.warning("event consumers had not read everything within shutdown_s_max=%g s", patience)
+        await self.bus.close()
+        if self.manager is not None:
+            await self.manager.stop(timeout=patience)
+        if self._own_store is not None:
+            await asyncio.to_thread(self._own_store.close)
+        for task in list(self._tasks):
+            task.cancel()
+
+    # Executions
+
+    async def start(self, diagram: Drawn, /, *, execution_id: str | None = None, **inputs: Any) -> Handle:
+        """Start an execution; returns when its row is committed.
+
+        Raises InvalidDiagram, InvalidInput, StoreError; ValueError if the id is taken.
+        """
+        self._require_open()
+        compiled, source = self.compile(diagram)
+        given = complete_inputs(compiled.inputs, inputs, f"diagram {compiled.name!r}")
+        now = self.clock.now()
+        cell = ExecutionCell(
+            execution_id or self.clock.new_execution_id(), epoch=1, name=compiled.name,
+            diagram=recovery.digest_of(source), inputs=codec.encode(given), created_at=now,
+            options=codec.encode({"durability": self.durability}))
+        if self.manager is not None:
+            lease = await self.manager.create(cell, source)
+            cell = msgspec.structs.replace(cell, epoch=lease.epoch)
+        elif cell.execution_id in self._runners:
+            raise ValueError(f"execution {cell.execution_id} exists already")
+        runner = self._runner(compiled, cell)
+        handle = Handle(self, runner)
+        runner.start()
+        return handle
+
+    async def resume(self, execution_id: str, *, diagram: Drawn | None = None) -> Handle:
+        """Go on with an execution that was interrupted, crashed, is suspended, failed or was cancelled.
+
+        It runs the diagram that it was started with; hand it in if it has functions that can't be imported
+        again. A completed execution is not run again: its handle has the result. Raises NoSuchExecution,
+        LeaseHeld that names the owner, InvalidDiagram.
+        """
+        self._require_open()
+        running = self._runners.get(execution_id)
+        if running is not None:
+            return Handle(self, running)
+        return await recovery.resume(self, execution_id, diagram)
+
+    def compile(self, diagram: Drawn) -> tuple[ExecutableDiagram, str]:
+        """A diagram as it runs, and the source that the store keeps of it. Raises InvalidDiagram, OSError."""
+        compiled, source = recovery.compile_drawn(diagram, self.registry)
+        remember(compiled)
+        return compiled, source
+
+    def launch(self, diagram: ExecutableDiagram, cell: ExecutionCell, cells: list[NodeState], *, clean: bool,
+               reopen: bool, signals: list[Signal]) -> WorkflowRunner:
+        """Go on with an execution whose lease is ours."""
+        runner = self._runner(diagram, cell)
+        runner.inbox.add(signals)
+        runner.resume(cells, clean=clean, reopen=reopen)
+        runner.inbox.match()
+        return runner
+
+    async def send(self, execution_id: str, kind: str, *, name: str = "", node: str = "", iteration: str = "",
+                   value: Any = None) -> None:
+        """Send an execution an answer, a signal or a wish to cancel; durable on return. NoSuchExecution."""
+        payload = codec.encode(value)
+        if len(payload) > self.config.signal_bytes_max:
+            raise self.config.exceeded("signal_bytes_max", f"a {kind} of {len(payload)} bytes")
+        signal = Signal(execution_id, kind, name, node, iteration, payload, at=self.clock.now())
+        if self.manager is not None:
+            number = await self.manager.call(self.manager.store.send, signal)
+        else:
+            number = self._signals = self._signals + 1
+        runner = self._runners.get(execution_id)
+        if runner is not None:
+            runner.deliver([msgspec.structs.replace(signal, id=number)])
+
+    # What runners need
+
+    def _runner(self, diagram: ExecutableDiagram, cell: ExecutionCell) -> WorkflowRunner:
+        kernel = Kernel(diagram, cell, concurrency=self.config.concurrency, check=self._check)
+        runner = WorkflowRunner(self, kernel, strict=self.durability == "strict")
+        self._runners[cell.execution_id] = runner
+        if self.manager is not None and len(self._runners) == 1:
+            self.manager.watch(self._on_written)
+        return runner
+
+    def bodies_of(self, diagram: ExecutableDiagram) -> dict[int, Body]:
+        """The bound strategies of a diagram's nodes, by `id(node)`; filled as nodes are performed."""
+        bodies = self._bodies.get(diagram)
+        if bodies is None:
+            bodies = self._bodies[diagram] = {}
+        return bodies
+
+    def bind(self, diagram: ExecutableDiagram, node: ExecutableNode) -> Body:
+        """What performs a node: its strategy's `bind`, or its `execute`."""
+        strategy = self.registry.get_strategy(node.type)
+        body: Body = strategy.bind(node) if hasattr(strategy, "bind") else partial(_execute, strategy, node)
+        self.bodies_of(diagram)[id(node)] = body
+        return body
+
+    def executor(self, isolation: str) -> Executor:
+        """Where bodies with that isolation run."""
+        if self._executors is None:
+            from treadle.engine.executor import Executors  # pools are for those who need them
+
+            self._executors = Executors(self.config)
+        return self._executors.get(isolation)
+
+    def care(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run something to its end within the engine's life."""
+        task = self.loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def left(self, runner: WorkflowRunner) -> None:
+        """A runner is done with its execution."""
+        if self._runners.get(runner.execution_id) is runner:
+            del self._runners[runner.execution_id]
+            if self.manager is not None and not self._runners:
+                self.manager.watch(None)
+        self.bus.finish(runner.execution_id)
+
+    # What the state manager tells
+
+    def _on_lost(self, execution_id: str, epoch: int) -> None:
+        runner = self._runners.get(execution_id)
+        if runner is not None:
+            runner.lost(LeaseLost(f"execution {execution_id} was taken over by another owner (epoch {epoch})"))
+
+    def _on_dead(self, error: BaseException) -> None:
+        for runner in list(self._runners.values()):
+            runner.lost(StoreError(f"the writer of the store died: {type(error).__name__}: {error}"))
+
+    def _on_written(self) -> None:
+        """Another process wrote: it may have been a signal to one of ours."""
+        if not self._listening:
+            self._listening = True
+            self.care(self._read_signals())
+
+    async def _read_signals(self) -> None:
+        manager = self.manager
+        assert manager is not None
+        self._listening = False
+        for signal in await manager.read(manager.store.signals, list(self._runners)):
+            runner = self._runners.get(signal.execution_id)
+            if runner is not None:
+                runner.deliver([signal])
+
+    def _require_open(self) -> None:
+        if not self._open:
+            raise TreadleError("this engine is not open: use it inside `async with Engine.open(…) as engine:`")
+
+    @property
+    def store(self) -> Store:
+        """The store behind the engine; TreadleError in durability `memory`, which has none."""
+        if self.manager is None:
+            raise TreadleError("durability `memory` has no store")
+        store: Store = self.manager.store
+        return store
+
+    @property
+    def running(self) -> Mapping[str, ExecutionStatus]:
+        """The executions that this engine runs."""
+        return {name: runner.kernel.execution.status for name, runner in self._runners.items()}
+
+
+async def _execute(strategy: NodeStrategyProtocol, node: ExecutableNode, context: Any, inputs: dict[str, Any]) -> Any:
+    return await strategy.execute(node, context, inputs)

@@ -1,0 +1,150 @@
+"""What comes from outside to one execution: answers, signals, a wish to cancel it.
+
+All of it passes through the store's `signals`, so that it makes no difference which process it comes from,
+and what comes early waits, across restarts too. Signals queue by name, and each is consumed once, in order,
+in the transaction that completes its waiter.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from treadle.errors import InvalidInput, NoSuchNode
+from treadle.kernel import facts
+from treadle.state import codec
+from treadle.state.cell import NodeState
+from treadle.state.status import NodeStatus
+from treadle.store.base import Signal
+
+if TYPE_CHECKING:
+    from treadle.engine.runner import WorkflowRunner
+
+logger = logging.getLogger("treadle.engine")
+
+ANSWER, SIGNAL, CANCEL = "answer", "signal", "cancel"
+
+
+class Inbox:
+    """The signals of one execution that are not consumed yet, by id: the order in which they were sent."""
+
+    def __init__(self, runner: WorkflowRunner) -> None:
+        self._runner = runner
+        self._waiting: dict[int, Signal] = {}
+        self._seen: set[int] = set()
+
+    def add(self, signals: Iterable[Signal]) -> None:
+        """Take signals in, each once. `match` hands them on."""
+        for one in signals:
+            if one.id not in self._seen:
+                self._seen.add(one.id)
+                self._waiting[one.id] = one
+        self._waiting = dict(sorted(self._waiting.items()))
+
+    def match(self) -> bool:
+        """Hand on what suspended nodes wait for; whether there was anything."""
+        any_matched = False
+        for one in list(self._waiting.values()) if self._waiting else ():
+            if self._runner.ended or one.id not in self._waiting:
+                break
+            if one.kind == CANCEL:
+                del self._waiting[one.id]
+                reason = codec.decode(one.payload)
+                self._runner.take(facts.Cancelled(self._runner.now(), str(reason or "")), consumed=[one.id])
+                return True
+            slot = self._slot(one)
+            if slot is None:
+                continue
+            del self._waiting[one.id]
+            fault = fault_of(codec.decode(one.payload), request_of(self._runner.kernel.cell(slot)).get("schema"))
+            if fault is not None:
+                logger.error("an answer to %r of execution %s is refused: %s", one.node_id, one.execution_id, fault)
+                self._runner.discard([one.id])
+                continue
+            any_matched = True
+            self._runner.take(facts.Answered(slot, self._runner.now(), one.payload), consumed=[one.id])
+        return any_matched
+
+    def check(self, path: str, iteration: str | None, value: Any) -> None:
+        """Refuse an answer at once that can't be right. InvalidInput, NoSuchNode."""
+        kernel = self._runner.kernel
+        try:
+            cell = kernel.cell(kernel.find(path, iteration))
+        except NoSuchNode:
+            if path.split("/")[0].split("[")[0] not in kernel.diagram.index:
+                raise
+            return  # not yet: the answer waits
+        if cell is None or cell.status is not NodeStatus.SUSPENDED:
+            if cell is not None and cell.status.terminal:
+                raise InvalidInput(f"node {path!r} does not wait for an answer: it is {cell.status}")
+            return
+        fault = fault_of(value, request_of(cell).get("schema"))
+        if fault is not None:
+            raise InvalidInput(f"the answer to {path!r} does not fit its schema: {fault}")
+
+    def _slot(self, one: Signal) -> int | None:
+        kernel = self._runner.kernel
+        if one.kind == ANSWER:
+            try:
+                slot = kernel.find(one.node_id, one.iteration or None)
+                return slot if _waits(kernel.cell(slot), ("answer", "signal")) else None
+            except NoSuchNode:
+                return None
+        for slot in kernel.waiting():
+            cell = kernel.cell(slot)
+            if _waits(cell, ("signal",)) and request_of(cell).get("name") == one.name:
+                return slot
+        return None
+
+
+def request_of(cell: NodeState | None) -> Mapping[str, Any]:
+    """What a suspended node waits for."""
+    request = {} if cell is None or cell.request is None else codec.decode(cell.request)
+    return request if isinstance(request, Mapping) else {}
+
+
+def _waits(cell: NodeState | None, kinds: tuple[str, ...]) -> bool:
+    return cell is not None and cell.status is NodeStatus.SUSPENDED and request_of(cell).get("kind") in kinds
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,), "array": (list, tuple),
+    "object": (dict,), "null": (type(None),)}
+
+
+def fault_of(value: Any, schema: Any) -> str | None:
+    """What is wrong with a value by a JSON schema, or None. With `jsonschema` installed all of the schema
+    counts; else `type`, `enum`, `required`, `properties` and `items` do."""
+    if not isinstance(schema, Mapping):
+        return None
+    try:
+        import jsonschema
+    except ImportError:
+        return _fault(value, schema, "the value")
+    try:
+        jsonschema.validate(value, schema)
+    except jsonschema.ValidationError as error:
+        return str(error.message)
+    return None
+
+
+def _fault(value: Any, schema: Mapping[str, Any], what: str) -> str | None:
+    kinds = schema.get("type", ())
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    if kinds and not any(isinstance(value, _TYPES.get(kind, (object,)))
+                         and (kind == "boolean" or not isinstance(value, bool)) for kind in kinds):
+        return f"{what} should be {' or '.join(kinds)}, not {type(value).__name__}"
+    if "enum" in schema and value not in schema["enum"]:
+        return f"{what} should be one of {', '.join(map(repr, schema['enum']))}"
+    if isinstance(value, Mapping):
+        for name in schema.get("required", ()):
+            if name not in value:
+                return f"{what} lacks {name!r}"
+        parts = [(value[name], one, f"{what}[{name!r}]") for name, one in schema.get("properties", {}).items()
+                 if name in value]
+    elif isinstance(value, list | tuple) and isinstance(schema.get("items"), Mapping):
+        parts = [(one, schema["items"], f"{what}[{k}]") for k, one in enumerate(value)]
+    else:
+        parts = []
+    return next((fault for part in parts if (fault := _fault(*part)) is not None), None)

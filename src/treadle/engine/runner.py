@@ -1,0 +1,469 @@
+"""One execution at work: facts in, steps journalled, published, obeyed, in this order (law 2).
+
+`WorkflowRunner.take` is the whole of it. What a step's commands ask for is done elsewhere: bodies by actors,
+waiting by timers, answers by the inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, assert_never
+
+import msgspec
+
+from treadle import failpoints
+from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
+from treadle.engine import composite
+from treadle.engine.actor import Performance, Work
+from treadle.engine.bus import OF_EXECUTION, Event, EventType
+from treadle.engine.context import NodeContext
+from treadle.engine.executor import error_info
+from treadle.engine.inbox import Inbox
+from treadle.engine.scope import Scope
+from treadle.engine.tracker import ExecutionTracker
+from treadle.engine.values import SHARED_BYTES_MIN, Absent, Reference, decode
+from treadle.errors import (
+    ExpressionError,
+    InvalidInput,
+    LimitExceeded,
+    NoSuchNode,
+    NotDecodable,
+    NotEncodable,
+    StoreError,
+)
+from treadle.kernel import facts
+from treadle.kernel.commands import Cancel, Close, Expand, Gather, Perform, Step, Wake
+from treadle.kernel.execution import Kernel
+from treadle.nodes.base import Body, Executor, Suspend
+from treadle.state import codec
+from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.envelope import Envelope
+from treadle.state.status import ExecutionStatus
+from treadle.store.base import Signal
+
+if TYPE_CHECKING:
+    from treadle.engine.engine import Engine
+
+logger = logging.getLogger("treadle.engine")
+
+WIDE = 512
+"""Inputs from which on a node's values are decoded in chunks."""
+_FOLD_EVERY = 4096
+_FINAL = (ExpressionError, InvalidInput, LimitExceeded, NotEncodable)  # the next attempt would end the same way
+
+
+class WorkflowRunner:
+    """Runs one execution of one diagram on an engine.
+
+    `done` is set with the status in which the runner left the execution: one of the terminal ones,
+    `suspended` (the lease is given back) or `running` (interrupted; a resume goes on). It raises LeaseLost
+    or StoreError if the execution was taken away from us.
+    """
+
+    def __init__(self, engine: Engine, kernel: Kernel, *, strict: bool) -> None:
+        self.kernel = kernel
+        self.engine = engine
+        self.config = engine.config
+        self.values = engine.values
+        self.by_reference = engine.manager is None
+        self.execution_id = kernel.execution.execution_id
+        self.tracker = ExecutionTracker(partial(_predecessors, kernel.diagram))
+        self.inbox = Inbox(self)
+        self.scope = Scope(self)
+        self.done: asyncio.Future[ExecutionStatus] = engine.loop.create_future()
+        self.ended = False  # takes no more facts
+        self.breathe = engine.actors.breathe
+        self.now: Callable[[], float] = engine.clock.now
+        self._manager = engine.manager
+        self._strict = strict and engine.manager is not None
+        self._bus = engine.bus
+        self._put = engine.actors.put
+        self._bodies: dict[int, Body] = engine.bodies_of(kernel.diagram)
+        self._value = engine.values.value
+        self._resolve = engine.resolver.inputs
+        self._published = kernel.execution
+        self._ticket = 0
+        self._steps = 0
+        self._touched = False  # whether any command was cancelled: only then commands can be out of date
+        self._performing: dict[int, Performance] = {}
+        self._self_timed: set[int] = set()
+        self._timers: dict[int, tuple[float, asyncio.TimerHandle]] = {}
+        self._blobs: list[tuple[str, bytes]] = []
+        self._open = 0  # bodies that are suspended
+        self._quiet = asyncio.Event()  # there is none
+        self._quiet.set()
+
+    # Facts in, one step out
+
+    def start(self) -> None:
+        """Begin a new execution."""
+        self.take(facts.Started(self.now()))
+
+    def resume(self, cells: Iterable[NodeState], *, clean: bool, reopen: bool) -> None:
+        """Go on with a recorded one."""
+        self._step(self.kernel.resume(cells, self.now(), clean=clean, reopen=reopen), ())
+
+    def take(self, fact: facts.Fact, consumed: Sequence[int] = ()) -> None:
+        """Tell the kernel a fact and do what follows from it. `consumed` are the signals that the fact used
+        up."""
+        if not self.ended:
+            try:
+                self._step(self.kernel.handle(fact), consumed)
+            except Exception as error:  # ours, or the store's: loud, and only this execution
+                self.broken(error)
+
+    def _step(self, step: Step, consumed: Sequence[int]) -> None:
+        execution = None if step.execution is None else self._with_output(step.execution)
+        manager = self._manager
+        if manager is not None:
+            if self._blobs or consumed:
+                blobs, self._blobs = self._blobs, []
+                self._ticket = manager.record(step.cells, execution, consumed=consumed, blobs=blobs,
+                                              strict=self._strict)
+            elif step.cells or execution is not None:
+                self._ticket = manager.record(step.cells, execution, strict=self._strict)
+            if self._strict:
+                manager.when_durable(self._ticket, partial(self._follow_later, step, execution))
+                return
+        self._follow(step, execution)
+
+    def _follow_later(self, step: Step, execution: ExecutionCell | None) -> None:
+        try:
+            self._follow(step, execution)
+        except Exception as error:  # ours, or the store's
+            self.broken(error)
+
+    def _follow(self, step: Step, execution: ExecutionCell | None) -> None:
+        """Publish a step and obey its commands."""
+        if self.ended:
+            return
+        if execution is not None and self.done.done():  # it was suspended in memory, and goes on
+            self.done = self.engine.loop.create_future()
+        if failpoints.armed:
+            failpoints.hit("publish.before")
+        self.tracker.consume(step.cells)
+        self._steps += 1
+        if not self._steps % _FOLD_EVERY:
+            self.tracker.fold()
+        if self._bus.wanted:
+            self._publish(step, execution)
+        if failpoints.armed:
+            failpoints.hit("publish.after")
+        put = self._put
+        for command in step.commands:
+            kind = type(command)
+            if kind is Perform or kind is Expand or kind is Gather:  # faster than the match, and nearly always so
+                put(self, command)  # type: ignore[arg-type]
+            else:
+                self._obey(command)
+
+    def _publish(self, step: Step, execution: ExecutionCell | None) -> None:
+        at, bus, news = self.now(), self._bus, None
+        if execution is not None and execution.status is not self._published.status:
+            kind = OF_EXECUTION[execution.status]
+            news = Event(kind, self.execution_id, execution, self._published, at)
+            self._published = execution
+        if news is not None and news.type is EventType.EXECUTION_STARTED:
+            bus.publish(news)
+        bus.announce(step.cells, step.before, at)
+        if news is not None and news.type is not EventType.EXECUTION_STARTED:
+            bus.publish(news)
+
+    def _obey(self, command: Perform | Expand | Gather | Wake | Cancel | Close) -> None:
+        match command:
+            case Perform() | Expand() | Gather():
+                self._put(self, command)
+            case Wake(slot, at):
+                self._wake_at(slot, at)
+            case Cancel(slot):
+                self._cancel(slot)
+            case Close(status):
+                self._close(status)
+            case _:
+                assert_never(command)
+
+    # Bodies: what actors ask and tell
+
+    def refuses(self, command: Work) -> bool:
+        """Whether a command is out of date: the execution ended, or the node was cancelled meanwhile."""
+        if self.ended:
+            return True
+        if not self._touched:
+            return False
+        try:
+            return self.kernel.cell(command.slot) is not command.cell
+        except NoSuchNode:
+            return True
+
+    def begin(self, command: Work) -> Coroutine[Any, Any, Any]:
+        """The coroutine that performs a command. Raises what keeps a node from starting."""
+        kernel, slot = self.kernel, command.slot
+        if type(command) is Gather:
+            return composite.gather(self, command)
+        node, index, pairs = kernel.work(slot)
+        if index is not None:
+            shared = self.scope.shared_inputs(slot)
+            if shared is not None:
+                return self._start(command, node, shared[0], dict(shared[1]))
+        if len(pairs) > WIDE:
+            return self._begin_slowly(command, node, pairs)
+        value = self._value
+        try:
+            values = [(arrow, value(cell)) for arrow, cell in pairs]
+        except Absent:
+            return self._begin_slowly(command, node, pairs)
+        inputs = self._resolve(values)
+        if index is not None and sum(len(cell.output or b"") for _, cell in pairs) >= SHARED_BYTES_MIN:
+            self.scope.share_inputs(slot, values, inputs)
+        if type(command) is Expand:
+            return self._start(command, node, values, inputs)
+        body = self._bodies.get(id(node)) or self.engine.bind(kernel.diagram, node)
+        return body(NodeContext(self, slot, node, command.cell, values), inputs)  # type: ignore[return-value]
+
+    async def _begin_slowly(self, command: Work, node: ExecutableNode,
+                            pairs: Sequence[tuple[ExecutableArrow, NodeState]]) -> Any:
+        """The same with many or large inputs: in chunks, and with blobs read from the store."""
+        values = []
+        for k, (arrow, cell) in enumerate(pairs):
+            values.append((arrow, await self.values.load(cell) if cell.blob is not None else self._value(cell)))
+            if k & 127 == 127:
+                await self.breathe()
+        inputs = self._resolve(values)
+        if self.kernel.item(command.slot) is not None:
+            self.scope.share_inputs(command.slot, values, inputs)
+        return await self._start(command, node, values, inputs)
+
+    def _start(self, command: Work, node: ExecutableNode, values: list[tuple[ExecutableArrow, Any]],
+               inputs: dict[str, Any]) -> Coroutine[Any, Any, Any]:
+        context = NodeContext(self, command.slot, node, command.cell, values)
+        if type(command) is Expand:
+            return composite.expand(self, command, context, inputs)
+        body = self._bodies.get(id(node)) or self.engine.bind(self.kernel.diagram, node)
+        return body(context, inputs)  # type: ignore[return-value]  # bind() made sure it is a coroutine function
+
+    def returned(self, command: Work, started: float, result: Any) -> None:
+        """A body returned: an envelope, a suspension, or (a composite's) a fact."""
+        slot = command.slot
+        try:
+            if type(result) is Envelope:
+                raw = self.values.encode(result.body)
+                fact: facts.Fact = self._finished(slot, started, raw, result)
+            elif isinstance(result, Suspend):
+                fact = facts.Suspended(slot, self.now(), codec.encode(result.request), result.wake_at, started)
+                self.take(fact)
+                self.inbox.match()
+                return
+            elif isinstance(result, facts.Finished | facts.Expanded):
+                fact = result
+            else:
+                raise TypeError(f"the strategy of type {self.kernel.node(slot).type!r} returned a "
+                                f"{type(result).__name__}, not an Envelope or Suspend")
+        except (NotEncodable, LimitExceeded, TypeError) as error:
+            self.raised(command, started, error)
+            return
+        if not self.ended:
+            self._step(self.kernel.handle(fact), ())
+
+    def raised(self, command: Work, started: float, error: BaseException) -> None:
+        """A body failed."""
+        if self.refuses(command):
+            return
+        if isinstance(error, Absent):
+            self.engine.care(self._reload(command, error.digest))
+            return
+        self.take(facts.Failed(
+            command.slot, self.now(), self.engine.clock.luck(), error_info(error, command.cell.node_id),
+            retryable=bool(getattr(error, "retryable", not isinstance(error, _FINAL))),
+            started=started, delay=getattr(error, "retry_after", None)))
+
+    async def _reload(self, command: Work, digest: str) -> None:
+        """Perform a command again that met a blob which had left the memory meanwhile."""
+        try:
+            await self.values.raw(None, digest)
+        except (NotDecodable, StoreError) as error:
+            self.raised(command, self.now(), error)
+        else:
+            self._put(self, command)
+
+    def _finished(self, slot: int, started: float | None, raw: bytes, envelope: Envelope) -> facts.Finished:
+        meta, kind = envelope.meta, envelope.content_type
+        port, rest = None, None
+        if meta:
+            port = meta.get("port")
+            kept = {key: value for key, value in meta.items() if key != "port" and key != "timestamp"}
+            rest = codec.encode(kept) if kept else None
+        fact = facts.Finished(slot, self.now(), started, raw, port, None,
+                              None if kind == "object" else str(kind), rest)
+        if len(raw) > self.config.output_inline_bytes_max:
+            return self._aside(fact)
+        return fact
+
+    def finished_with(self, slot: int, started: float | None, raw: bytes) -> facts.Finished:
+        """The fact that a composite ended with this encoded result."""
+        return self._aside(facts.Finished(slot, self.now(), started, raw))
+
+    def _aside(self, fact: facts.Finished) -> facts.Finished:
+        digest = None if fact.output is None else self.values.aside(fact.output)
+        if digest is None or fact.output is None:
+            return fact
+        self._blobs.append((digest, fact.output))
+        return msgspec.structs.replace(fact, output=None, blob=digest)
+
+    def suspended(self, command: Work, performance: Performance, started: float) -> None:
+        """A body waits: keep what stops it, and let it time out if its node says so."""
+        slot = command.slot
+        self._performing[slot] = performance
+        self._open += 1
+        self._quiet.clear()
+        if type(command) is Perform and slot not in self._self_timed:
+            timeout = self.kernel.node(slot).policy.timeout
+            if timeout is not None:
+                performance.limit(timeout, self.now() - started)
+
+    def resumed(self, command: Work, performance: Performance) -> None:
+        """The body that was kept is over."""
+        if self._performing.get(command.slot) is performance:
+            del self._performing[command.slot]
+        self._open -= 1
+        if not self._open:
+            self._quiet.set()
+        self._self_timed.discard(command.slot)
+
+    def times_itself(self, slot: int) -> None:
+        """An executor times this body, from its real start."""
+        self._self_timed.add(slot)
+        performance = self._performing.get(slot)
+        if performance is not None:
+            performance.limit(None, 0.0)
+
+    def executor(self, isolation: str) -> Executor:
+        return self.engine.executor(isolation)
+
+    # Timers, cancellation, the end
+
+    def _wake_at(self, slot: int, at: float) -> None:
+        self._unwake(slot)
+        delay = max(0.0, at - self.now())
+        self._timers[slot] = (at, self.engine.loop.call_later(delay, self._woken, slot))
+
+    def _woken(self, slot: int) -> None:
+        self._timers.pop(slot, None)
+        if slot < 0:
+            self.take(facts.Expired(self.now()))
+        else:
+            self.take(facts.Woken(slot, self.now(), self.engine.clock.luck()))
+
+    def _unwake(self, slot: int) -> None:
+        timer = self._timers.pop(slot, None)
+        if timer is not None:
+            timer[1].cancel()
+
+    def _cancel(self, slot: int) -> None:
+        self._touched = True
+        self._unwake(slot)
+        performance = self._performing.get(slot)
+        if performance is not None:
+            performance.cancel()
+
+    @property
+    def next_wake(self) -> float | None:
+        """The nearest instant at which a suspended node goes on by itself, deadlines not counted."""
+        return min((at for slot, (at, _) in self._timers.items() if slot >= 0), default=None)
+
+    def _close(self, status: ExecutionStatus) -> None:
+        if status is ExecutionStatus.SUSPENDED:
+            if self.inbox.match() or self.kernel.execution.status is not ExecutionStatus.SUSPENDED:
+                return
+            wake = self.next_wake
+            if wake is not None and wake - self.now() <= self.config.resume_wait_s:
+                return
+            if self.by_reference:  # nobody else could go on with it: tell who waits, and stay
+                if not self.done.done():
+                    self.done.set_result(status)
+                return
+        self._stop()
+        self.engine.care(self._leave(status))
+
+    def _stop(self) -> None:
+        """Take no more facts; stop timers and bodies."""
+        self.ended = True
+        for _, timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        for performance in list(self._performing.values()):
+            performance.cancel()
+
+    async def _leave(self, status: ExecutionStatus) -> None:
+        """Give the execution back once its bodies have stopped and everything of it is on disk."""
+        manager = self._manager
+        try:
+            async with asyncio.timeout(2 * self.config.cancel_s_max):
+                await self._quiet.wait()
+        except TimeoutError:
+            logger.error("execution %s leaves %d bodies behind", self.execution_id, self._open)
+        try:
+            if manager is not None:
+                await manager.durable(self._ticket)
+                await manager.release(self.execution_id)
+        except OSError as error:  # StoreError: the writer is dead, or the disk is
+            self.lost(error)
+            return
+        self.engine.left(self)
+        if not self.done.done():
+            self.done.set_result(status)
+
+    def interrupt(self) -> None:
+        """Stop without an end: cells stay `running`, and a resume performs them again."""
+        if not self.ended:
+            self._stop()
+            self.engine.care(self._leave(ExecutionStatus.RUNNING))
+
+    def lost(self, error: BaseException) -> None:
+        """Somebody else has the execution now, or nobody can write it: stop at once."""
+        self._stop()
+        self.engine.left(self)
+        if not self.done.done():
+            logger.error("execution %s stops: %s", self.execution_id, error)
+            self.done.set_exception(error)
+            self.done.exception()  # it is told to whoever asks; nobody has to
+
+    def discard(self, consumed: Sequence[int]) -> None:
+        """Signals that can't be used are used up all the same."""
+        if self._manager is not None:
+            self._ticket = self._manager.record([], None, consumed=consumed)
+
+    def broken(self, error: Exception) -> None:
+        """Something that must not happen happened: the execution stops, loudly; a resume goes on from the store."""
+        logger.critical("execution %s stops: %s: %s", self.execution_id, type(error).__name__, error, exc_info=error)
+        self.lost(error)
+
+    def deliver(self, signals: Iterable[Signal]) -> None:
+        """Take what came from outside."""
+        self.inbox.add(signals)
+        self.inbox.match()
+
+    def _with_output(self, execution: ExecutionCell) -> ExecutionCell:
+        if execution.status is not ExecutionStatus.COMPLETED:
+            return execution
+        output = composite.output_of(self.kernel.results())
+        if output is None or type(output[0]) is Reference:
+            return execution
+        raw, blob = output
+        if raw is not None and blob is None:
+            blob = self.values.aside(raw)
+            if blob is not None:
+                self._blobs.append((blob, raw))
+                raw = None
+        self.kernel.execution = msgspec.structs.replace(execution, output=raw, blob=blob)
+        return self.kernel.execution
+
+    async def result(self) -> Any:
+        """The execution's value: its endpoint's, or a map of several by id. Decoded afresh."""
+        return decode(await composite.collect(self, self.kernel.results(), is_map=False))
+
+
+def _predecessors(diagram: ExecutableDiagram, node_id: str) -> Sequence[str]:
+    return [diagram.nodes[diagram.arrows[a].source].id for a in diagram.into[diagram.index[node_id]]]

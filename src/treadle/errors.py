@@ -1,0 +1,186 @@
+"""Every error that Treadle raises on purpose, as one shallow tree.
+
+TreadleError
+├── InvalidDiagram (ValueError)          the diagram has faults; all of them are in `.faults`
+├── InvalidInput (ValueError)            an input of an execution is unknown, missing or of the wrong type
+├── ExpressionError (ValueError)         an expression or template can't be compiled or evaluated
+├── NotEncodable (TypeError)             a value can't be written down; says how to register an encoder
+├── NotDecodable (ValueError)            recorded bytes can't be read back
+├── NoSuchExecution (LookupError)        no execution by that id
+├── NoSuchNode (LookupError)             no node by that id
+├── ExecutionFailed (RuntimeError)       an execution ended failed or cancelled; carries its error
+├── NodeTimeout (TimeoutError)           a body ran longer than its node's `timeout`
+├── BodyDied (RuntimeError)              a body's process ended without an answer
+├── CrashLoop (RuntimeError)             an attempt took its process down three times
+├── LoopLimit (RuntimeError)             a loop wanted one more iteration than it may have
+├── DeadlineExceeded (TimeoutError)      an execution ran longer than its `deadline`
+├── LimitExceeded (ValueError)           a named limit was reached; the message says how to raise it
+├── IllegalMove (RuntimeError)           a node was asked for a transition that the table lacks: a bug of ours
+├── Corruption (RuntimeError)            two different cells under one version, or a broken invariant
+├── LeaseHeld (RuntimeError)             somebody else runs this execution
+├── LeaseLost (RuntimeError)             somebody else took this execution over
+└── StoreError (OSError)                 the store can't be used
+    ├── StoreTooNew                      written by a newer Treadle
+    ├── StoreCorrupt                     damaged
+    ├── StoreReadOnly                    can't be written
+    ├── StoreFull                        the disk is full
+    ├── NotAStore                        a file, but not one of ours
+    └── StoreClosed                      stopped: the update was refused
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+import msgspec
+
+
+class TreadleError(Exception):
+    """Base of every error that Treadle raises on purpose."""
+
+
+class Where(msgspec.Struct, frozen=True):
+    """A place in a diagram's file. `line` and `column` count from 1; 0 means unknown."""
+
+    file: str = ""
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing that is wrong with a diagram: what, where, and what to do."""
+
+    message: str
+    node: str | None = None
+    where: Where | None = None
+    hint: str | None = None
+    warning: bool = False
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where and str(self.where) else ""
+        node = f"node {self.node!r}: " if self.node else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{place}{'warning: ' if self.warning else ''}{node}{self.message}{hint}"
+
+
+class InvalidDiagram(TreadleError, ValueError):
+    """The diagram has faults."""
+
+    def __init__(self, faults: Iterable[Fault]) -> None:
+        self.faults: tuple[Fault, ...] = tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class InvalidInput(TreadleError, ValueError):
+    """An input of an execution is unknown, missing or of the wrong type."""
+
+
+class ExpressionError(TreadleError, ValueError):
+    """An expression or template can't be compiled or evaluated."""
+
+
+class NotEncodable(TreadleError, TypeError):
+    """A value can't be written down."""
+
+
+class NotDecodable(TreadleError, ValueError):
+    """Recorded bytes can't be read back."""
+
+
+class NoSuchExecution(TreadleError, LookupError):
+    """No execution by that id."""
+
+
+class NoSuchNode(TreadleError, LookupError):
+    """No node by that id."""
+
+
+class ExecutionFailed(TreadleError, RuntimeError):
+    """An execution ended failed or cancelled.
+
+    Attributes: `execution_id`, `status` ("failed" or "cancelled"), `node_id` (or None) and `kind`,
+    the type name of the error that ended it.
+    """
+
+    def __init__(self, message: str, *, execution_id: str, status: str, node_id: str | None = None,
+                 kind: str = "") -> None:
+        super().__init__(message)
+        self.execution_id, self.status, self.node_id, self.kind = execution_id, status, node_id, kind
+
+
+class NodeTimeout(TreadleError, TimeoutError):
+    """A body ran longer than its node's `timeout`."""
+
+
+class BodyDied(TreadleError, RuntimeError):
+    """A body's process ended without an answer."""
+
+
+class CrashLoop(TreadleError, RuntimeError):
+    """An attempt took its process down three times."""
+
+
+class LoopLimit(TreadleError, RuntimeError):
+    """A loop wanted one more iteration than it may have."""
+
+
+class DeadlineExceeded(TreadleError, TimeoutError):
+    """An execution ran longer than its `deadline`."""
+
+
+class LimitExceeded(TreadleError, ValueError):
+    """A named limit was reached."""
+
+
+class IllegalMove(TreadleError, RuntimeError):
+    """A node was asked for a transition that the table of moves lacks."""
+
+
+class Corruption(TreadleError, RuntimeError):
+    """Two different cells under one version, or a broken invariant."""
+
+
+class LeaseHeld(TreadleError, RuntimeError):
+    """Somebody else runs this execution."""
+
+
+class LeaseLost(TreadleError, RuntimeError):
+    """Somebody else took this execution over."""
+
+
+class StoreError(TreadleError, OSError):
+    """The store can't be used."""
+
+
+class StoreTooNew(StoreError):
+    """The store was written by a newer Treadle."""
+
+
+class StoreCorrupt(StoreError):
+    """The store is damaged."""
+
+
+class StoreReadOnly(StoreError):
+    """The store can't be written."""
+
+
+class StoreFull(StoreError):
+    """The disk is full."""
+
+
+class NotAStore(StoreError):
+    """The file exists, but it isn't a Treadle store."""
+
+
+class StoreClosed(StoreError):
+    """The store or its manager is stopped: the update was refused."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str | None:
+    """A hint that names the nearest known word, or None if nothing is near."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else None

@@ -1,0 +1,164 @@
+"""What a type of node is made of: a struct of properties, a strategy, and words for the docs.
+
+A new type is one file in this folder: a msgspec struct, a strategy, and a `NodeKind` that joins them. Control
+(conditions choosing ports, loops, maps, retries) is decided in the kernel; a strategy only performs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from threading import Event
+from typing import Any, Protocol, runtime_checkable
+
+import msgspec
+
+from treadle.diagram.diagram import ExecutableNode
+from treadle.diagram.node import Node
+from treadle.diagram.types import Ports
+from treadle.state.envelope import BaseNodeOutput, Envelope, infer
+
+
+class Suspend(msgspec.Struct, frozen=True):
+    """What a strategy returns to wait durably instead of finishing.
+
+    `request` says what for: `{"kind": "answer", "prompt": …, "schema": …}`, `{"kind": "signal", "name": …}`
+    or `{"kind": "sleep"}`. At `wake_at` (seconds since 1970) a sleep completes; anything else has timed out
+    and fails.
+    """
+
+    request: dict[str, Any]
+    wake_at: float | None = None
+
+
+class Executor(Protocol):
+    """Where a body runs. Exceptions of the body are raised as they are; a timeout raises `NodeTimeout`."""
+
+    async def run(self, function: Callable[..., Any], /, *args: Any, timeout: float | None = None,
+                  memory_mb: int | None = None, name: str = "") -> Any:
+        """Call a function there; `timeout` in seconds counts from its start, `name` is for messages.
+
+        In a process the function is found by its import path and gets plain data (None, bool, int, float,
+        str, bytes, lists, maps); `memory_mb` bounds its address space there. Cancelling this call stops the
+        function.
+        """
+
+
+class BodyContext(Protocol):
+    """What a strategy may know of the attempt that it performs."""
+
+    @property
+    def execution_id(self) -> str: ...
+    @property
+    def node_id(self) -> str:
+        """The node's path."""
+    @property
+    def iteration(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of one node in one iteration and lineage."""
+    @property
+    def index(self) -> int | None:
+        """For an item of a map: its number from 0."""
+    @property
+    def item(self) -> Any:
+        """For an item of a map: its value."""
+    @property
+    def execution_inputs(self) -> Mapping[str, Any]:
+        """The inputs of the execution, or of the sub-diagram that the node is in."""
+
+    def now(self) -> float:
+        """The execution's clock, in seconds since 1970."""
+
+    def evaluate(self, expression: str, inputs: Mapping[str, Any]) -> Any:
+        """Evaluate an expression over the node's names; ExpressionError for an unknown name."""
+
+    def render(self, template: str, inputs: Mapping[str, Any]) -> str:
+        """Render a template over the node's names; ExpressionError for an unknown name."""
+
+    def path(self, path: str) -> Path:
+        """A path of the diagram, relative to the folder of its file."""
+
+    def executor(self, isolation: str) -> Executor:
+        """The executor for `thread` or `process`."""
+
+    def names(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Every name an expression of this node sees: its inputs by label, the nodes they came from by id,
+        `inputs` (the execution's), and in a map `item` and `index`, `iteration`, `attempt`."""
+
+
+_told: ContextVar[Event | None] = ContextVar("treadle_body_cancelled", default=None)
+
+
+def cancelled() -> bool:
+    """Whether the body that asks was cancelled or timed out: a long one in a thread should ask and return."""
+    event = _told.get()
+    return event is not None and event.is_set()
+
+
+def bare(inputs: Mapping[str, Any], context: BodyContext) -> Any:
+    """What a node passes on that changes nothing: one input as it is, several as a map by name, none as None.
+    In a map it is the item."""
+    if context.index is not None:
+        return context.item
+    if len(inputs) == 1:
+        return next(iter(inputs.values()))
+    return dict(inputs) if inputs else None
+
+
+def deadline(node: ExecutableNode, context: BodyContext) -> float | None:
+    """When a wait that begins now has lasted for the node's `timeout`."""
+    return None if node.policy.timeout is None else context.now() + node.policy.timeout
+
+
+def result_of(value: Any, context: BodyContext) -> Envelope | Suspend:
+    """The message of what a body returned; envelopes and suspensions stand as they are."""
+    if type(value) is Envelope or type(value) is Suspend:
+        return value
+    if isinstance(value, BaseNodeOutput):
+        return value.to_envelope()
+    return Envelope(context.node_id, context.node_id, infer(value), value)
+
+
+Body = Callable[[BodyContext, dict[str, Any]], Awaitable["Envelope | Suspend"]]
+
+
+@runtime_checkable
+class NodeStrategyProtocol(Protocol):
+    """How one type of node is performed.
+
+    `inputs` maps input names to values; an unlabelled arrow's input is `default`. A strategy may also have
+    `bind(node) -> Body`: called once per node of a compiled diagram, so that look-ups are done once.
+    """
+
+    async def execute(self, node: ExecutableNode, context: BodyContext,
+                      inputs: dict[str, Any]) -> Envelope | Suspend:
+        """Perform one attempt. The chosen port, if not `default`, is in the envelope's `port`."""
+
+    def can_handle(self, node_type: str) -> bool:
+        """Whether this strategy performs that type."""
+
+
+class NodeKind:
+    """One type of node: what `check`, the docs and the engine need of it. Subclass or instantiate, then
+    register."""
+
+    name: str
+    properties: type[msgspec.Struct]
+    strategy: NodeStrategyProtocol
+
+    def __init__(self, name: str, properties: type[msgspec.Struct], strategy: NodeStrategyProtocol) -> None:
+        self.name, self.properties, self.strategy = name, properties, strategy
+
+    def ports(self, spec: Any, node: Node, base: str) -> Ports:
+        """See `treadle.diagram.types.NodeType`, here and below."""
+        return Ports()
+
+    def sources(self, spec: Any, node: Node, base: str) -> Iterable[str]:
+        return ()
+
+    def child(self, spec: Any, node: Node, base: str) -> Mapping[str, Any] | str | None:
+        return None

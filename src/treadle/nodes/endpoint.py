@@ -1,0 +1,38 @@
+"""`endpoint`: where a result leaves the diagram."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from treadle.diagram.diagram import ExecutableNode
+from treadle.diagram.types import Template
+from treadle.nodes.base import BodyContext, NodeKind, bare
+from treadle.nodes.files import format_of, present, write_file
+from treadle.state.envelope import Envelope, infer
+
+
+class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Passes its input on as the result of the execution: one input as it is, several as a map by name."""
+
+    save_to: Template | None = None
+    """A file to write the value to as well: text as it is, anything else in the format that the name ends in
+    (json, yaml, csv; otherwise JSON)."""
+
+
+class EndpointStrategy:
+    async def execute(self, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Envelope:
+        value = bare(inputs, context)
+        if node.spec.save_to is not None:
+            path = context.render(node.spec.save_to, inputs)
+            content = value if isinstance(value, (str, bytes)) else present(value, format_of(path, None))
+            await context.executor("thread").run(write_file, context.path(path), content,
+                                                 name=context.node_id)
+        return Envelope(context.node_id, context.node_id, infer(value), value)
+
+    def can_handle(self, node_type: str) -> bool:
+        return node_type == "endpoint"
+
+
+KIND = NodeKind("endpoint", Endpoint, EndpointStrategy())

@@ -1,0 +1,88 @@
+"""Errors as they are recorded, and as they cross from a child process."""
+
+from __future__ import annotations
+
+import os
+import traceback
+
+import treadle
+from treadle import errors
+from treadle.config import DEFAULT_CONFIG
+from treadle.state.cell import ErrorInfo
+
+MESSAGE_CHARS_MAX = 4096
+_OURS = tuple(os.path.join(folder, "") for folder in treadle.__path__)
+_MACHINERY = ("<frozen importlib", *(
+    os.path.join(os.path.dirname(os.__file__), *part) for part in (
+        ("asyncio", ""), ("concurrent", ""), ("importlib", ""), ("threading.py",), ("contextlib.py",))))
+
+
+class RemoteError(errors.TreadleError):
+    """An exception of a body in another process. `kind` is the name of its type, `trace` its traceback
+    there."""
+
+    def __init__(self, kind: str, message: str, trace: str = "", *, retryable: bool | None = None,
+                 retry_after: float | None = None) -> None:
+        super().__init__(f"{kind}: {message}" if message else kind)
+        self.kind, self.message, self.trace, self.retry_after = kind, message, trace, retry_after
+        if retryable is not None:  # the engine asks whether an exception has a word to say on this
+            self.retryable = retryable
+
+
+def error_info(error: BaseException, node: str | None = None) -> ErrorInfo:
+    """An exception as it is recorded: its type's name, its message, the frames of the user's code."""
+    if isinstance(error, RemoteError):
+        return ErrorInfo(error.kind, _short(error.message, MESSAGE_CHARS_MAX), error.trace, node)
+    message = _short(message_of(error), MESSAGE_CHARS_MAX)
+    return ErrorInfo(type(error).__name__, message, trace_of(error), node)
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says. The message of our own errors may have several lines."""
+    try:
+        return str(error)
+    except Exception as broken:  # somebody's `__str__`
+        return f"(its message can't be shown: {type(broken).__name__})"
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback of an exception and its causes without the engine's frames; "" if nothing else is
+    left."""
+    try:
+        text = _trace(error)
+    except Exception as broken:  # somebody's `__str__` or source loader
+        return f"(no traceback: {type(broken).__name__})"
+    return _short(text, DEFAULT_CONFIG.error_bytes_max // 2)
+
+
+def _trace(error: BaseException) -> str:
+    parts: list[str] = []
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        frames = [frame for frame in traceback.extract_tb(one.__traceback__)
+                  if not frame.filename.startswith(_OURS) and not frame.filename.startswith(_MACHINERY)]
+        said = "".join(traceback.format_exception_only(type(one), one))
+        if frames:
+            said = "Traceback (most recent call last):\n" + "".join(traceback.format_list(frames)) + said
+        elif one is error and one.__cause__ is None and one.__context__ is None:
+            return ""
+        parts.append(said)
+        cause, context = one.__cause__, None if one.__suppress_context__ else one.__context__
+        if cause is not None:
+            parts.append("\nThe above exception was the direct cause of the following exception:\n\n")
+        elif context is not None:
+            parts.append("\nDuring handling of the above exception, another exception occurred:\n\n")
+        one = cause or context
+    # From the first cause to the error itself, as Python prints it.
+    return "".join(reversed(parts))
+
+
+def _short(text: str, chars_max: int) -> str:
+    if not text.isascii():
+        text = text.encode(errors="backslashreplace").decode()
+    if len(text) <= chars_max:
+        return text
+    half = chars_max // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"

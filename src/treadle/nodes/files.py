@@ -1,0 +1,172 @@
+"""Reading and writing the user's files: whole, in UTF-8, and never half a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from treadle.config import DEFAULT_CONFIG
+from treadle.state import codec
+
+FORMATS = ("text", "json", "yaml", "csv")
+_SUFFIXES = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".csv": "csv"}
+
+
+def format_of(path: str, said: str | None) -> str:
+    """The format that a node says, or the one that the file's name ends in; a text otherwise."""
+    return said or _SUFFIXES.get(Path(path).suffix.lower(), "text")
+
+
+def read_file(path: Path, said: str) -> str:
+    """A file's text; errors name the file as the diagram does."""
+    limit = DEFAULT_CONFIG.file_bytes_max
+    try:
+        size = path.stat().st_size
+        if size > limit:
+            raise DEFAULT_CONFIG.exceeded("file_bytes_max", f"file {said!r} has {size} bytes")
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no file {said!r} in {path.parent}") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"{said!r} is a folder: name a file, or set `glob: true` and write "
+                                f"'{said}/*'") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"file {said!r} is not UTF-8 text (byte {error.start})") from None
+
+
+def parse(text: str, form: str, said: str) -> Any:
+    """The value of a file's text. ValueError names the file and the place."""
+    if form == "text":
+        return text
+    try:
+        if form == "json":
+            return json.loads(text)
+        if form == "yaml":
+            return YAML(typ="safe", pure=True).load(text)
+        rows = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
+        return [_row(row, rows.line_num) for row in rows]
+    except (ValueError, YAMLError, csv.Error, RecursionError) as error:
+        raise ValueError(f"file {said!r} is not {form}: {error}") from error
+
+
+def _row(row: dict[str | Any, Any], line: int) -> dict[str, Any]:
+    if ("" in row and isinstance(row[""], list)) or None in row.values():
+        raise ValueError(f"line {line} has another number of columns than the header")
+    return row
+
+
+def present(value: Any, form: str) -> str:
+    """A value as the text of a file. ValueError if the format can't hold it."""
+    if form == "csv":
+        return table(value)
+    if form == "yaml":
+        out = io.StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False  # the library annotates its None
+        yaml.allow_unicode = True
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        try:
+            yaml.dump(plain(value), out)
+        except YAMLError as error:
+            raise ValueError(f"a {type(value).__name__} can't be written as yaml: {error}") from error
+        return out.getvalue()
+    if form == "json" or not isinstance(value, str):
+        return json.dumps(plain(value), ensure_ascii=False, indent=2) + "\n"
+    return value
+
+
+def plain(value: Any) -> Any:
+    """A value as other programs read it: dates as text, tuples and sets as lists. NotEncodable,
+    ValueError."""
+    try:
+        return msgspec.to_builtins(value, str_keys=True, enc_hook=_other)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"a {type(value).__name__} can't be written to a file: {error}") from error
+
+
+def _other(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    codec.encode(value)  # NotEncodable says what to do about it
+    raise TypeError(f"{type(value).__name__} has no form in files")
+
+
+def table(value: Any, *, header: bool = True) -> str:
+    """Rows as csv: a list of maps (their keys are the columns) or of lists. ValueError for anything else."""
+    if not isinstance(value, list) or not all(isinstance(row, (Mapping, list, tuple)) for row in value):
+        raise ValueError(f"csv needs a list of maps or of lists, not a {type(value).__name__}")
+    if len({isinstance(row, Mapping) for row in value}) > 1:
+        raise ValueError("csv needs a list of maps or a list of lists, not of both")
+    out = io.StringIO()
+    if value and isinstance(value[0], Mapping):
+        names = list(dict.fromkeys(name for row in value for name in row))
+        writer = csv.DictWriter(out, names, lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows(value)
+    else:
+        csv.writer(out, lineterminator="\n").writerows(value)
+    return out.getvalue()
+
+
+def write_file(path: Path, content: str | bytes) -> None:
+    """Replace a file as a whole: readers see the old one or the new one, and a power cut leaves either."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def append_file(path: Path, content: str) -> None:
+    """Add to the end of a file with one write."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        file.write(content.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _umask() -> int:
+    # There is no way to read it but to set it; the default of nearly every system is near enough where we
+    # can't.
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    except OSError:
+        pass
+    return 0o022
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems can't; the rename itself is done
+        pass
+    finally:
+        os.close(handle)

@@ -1,0 +1,133 @@
+"""Python code that stands in a diagram: compiled once, run as the body of a function."""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import functools
+import inspect
+import linecache
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from treadle.diagram.node import DEFAULT
+from treadle.nodes.base import BodyContext
+from treadle.nodes.binding import INPUTS, ITEM, Signature
+
+_BODY = "code"
+_NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+
+
+class Code:
+    """Python code whose inputs are local names. `file` names it in tracebacks, which show its lines."""
+
+    def __init__(self, text: str, file: str) -> None:
+        self.text, self.file = text, file
+        self._used: frozenset[str] | None = None
+
+    def check(self) -> None:
+        """ValueError with the line of a syntax error."""
+        self._names()
+        _compile(self.text, self.file, ())
+
+    def _names(self) -> frozenset[str]:
+        if self._used is None:
+            tree = _parse(self.text, self.file)
+            used = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name)}
+            last = tree.body[-1] if tree.body else None
+            if isinstance(last, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                # Called at the end with what its parameters name.
+                used |= {one.arg for one in (*last.args.args, *last.args.kwonlyargs)} | {DEFAULT, ITEM}
+            self._used = frozenset(used)
+        return self._used
+
+    def names(self, context: BodyContext, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The names that the code uses, and `inputs` if it does, with their values for an attempt."""
+        used = self._names()
+        known = {**context.names(inputs), INPUTS: dict(inputs)}
+        return {name: known[name] for name in used if name in known}
+
+    def run(self, names: Mapping[str, Any]) -> Any:
+        """Run it to its end, in a thread or process that is its own."""
+        value = self._start(names)
+        return asyncio.run(_awaited(value)) if inspect.iscoroutine(value) else value
+
+    async def run_here(self, names: Mapping[str, Any]) -> Any:
+        """Run it in the event loop."""
+        value = self._start(names)
+        return await value if inspect.iscoroutine(value) else value
+
+    def _start(self, names: Mapping[str, Any]) -> Any:
+        given = tuple(sorted(name for name in names if name.isidentifier()))
+        linecache.cache[self.file] = (len(self.text), None, self.text.splitlines(True), self.file)
+        scope: dict[str, Any] = {"__name__": "treadle_code", "__finish__": _finish}
+        exec(_compile(self.text, self.file, given), scope)
+        return scope[_BODY](**{name: names[name] for name in given})
+
+
+def run_async(function: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+    """An async function as one that a thread or process can call: with an event loop of its own."""
+    @functools.wraps(function)
+    def call(**arguments: Any) -> Any:
+        return asyncio.run(function(**arguments))
+
+    return call
+
+
+async def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return await coroutine
+
+
+def _parse(text: str, file: str) -> ast.Module:
+    try:
+        return ast.parse(text, file)
+    except SyntaxError as error:
+        raise ValueError(f"the code has a syntax error in line {error.lineno}: {error.msg}") from None
+    except ValueError as error:  # null bytes
+        raise ValueError(f"the code can't be read: {error}") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _compile(text: str, file: str, names: tuple[str, ...]) -> Any:
+    """The code as the body of a function of these names."""
+    tree = _parse(text, file)
+    last = tree.body[-1] if tree.body else None
+    at_the_end = last.name if isinstance(last, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
+    made = ast.parse(f"return __finish__(locals(), {at_the_end})")
+    kind = ast.AsyncFunctionDef if _awaits(tree) else ast.FunctionDef
+    arguments = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[ast.arg(name) for name in names],
+                              kw_defaults=[None] * len(names), defaults=[])
+    body = kind(name=_BODY, args=arguments, body=[*tree.body, *made.body], decorator_list=[])
+    module = ast.fix_missing_locations(ast.Module(body=[body], type_ignores=[]))
+    try:
+        return compile(module, file, "exec")
+    except SyntaxError as error:
+        raise ValueError(f"the code has an error in line {error.lineno}: {error.msg}") from None
+
+
+def _awaits(tree: ast.Module) -> bool:
+    todo: list[ast.AST] = list(tree.body)
+    while todo:
+        one = todo.pop()
+        if isinstance(one, (ast.Await, ast.AsyncFor, ast.AsyncWith)) \
+                or (isinstance(one, ast.comprehension) and one.is_async):
+            return True
+        if not isinstance(one, _NESTED):
+            todo.extend(ast.iter_child_nodes(one))
+    return False
+
+
+def _finish(names: dict[str, Any], function: Callable[..., Any] | None) -> Any:
+    """What code gives that doesn't return: its variable `result`, or what the function at its end returns."""
+    if "result" in names or function is None:
+        return names.get("result")
+    signature = Signature.of(function)
+    given = {name: names[name] for name in signature.names if name in names}
+    if signature.inputs:
+        given[INPUTS] = names.get(INPUTS, {})
+    free = [name for name in signature.names if name not in given and name in signature.required]
+    for value in (ITEM, DEFAULT):
+        if free and value in names:
+            given[free.pop(0)] = names[value]
+            break
+    return function(**given)

@@ -1,0 +1,83 @@
+"""Every type of node there is, and the strategy that performs each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from treadle.errors import did_you_mean
+from treadle.nodes import (
+    code_job,
+    condition,
+    db,
+    endpoint,
+    sleep,
+    start,
+    sub_diagram,
+    template_job,
+    user_response,
+    wait_for,
+)
+from treadle.nodes.base import NodeKind, NodeStrategyProtocol
+
+BUILT_IN = (start, endpoint, code_job, condition, template_job, db, sub_diagram, user_response, wait_for,
+            sleep)
+"""A new type is one file: its module goes here."""
+
+
+class NodeRegistry:
+    """The types of node by name; what `check` calls `NodeTypes`."""
+
+    def __init__(self, kinds: Iterable[NodeKind] = ()) -> None:
+        self._kinds: dict[str, NodeKind] = {}
+        for kind in kinds:
+            self.register(kind)
+
+    def register(self, kind: NodeKind) -> None:
+        """Add a type. ValueError if there is one of that name."""
+        if kind.name in self._kinds:
+            raise ValueError(f"there is a node type {kind.name!r} already: choose another name")
+        self._kinds[kind.name] = kind
+
+    def get(self, name: str) -> NodeKind | None:
+        return self._kinds.get(name)
+
+    def names(self) -> list[str]:
+        return list(self._kinds)
+
+    def kind(self, name: str) -> NodeKind:
+        """The type of that name; LookupError with the nearest one."""
+        try:
+            return self._kinds[name]
+        except KeyError:
+            hint = did_you_mean(name, self._kinds) or f"there are {', '.join(self._kinds) or 'none'}"
+            raise LookupError(f"no node type {name!r}: {hint}") from None
+
+    def get_strategy(self, node_type: str) -> NodeStrategyProtocol:
+        """What performs nodes of a type; LookupError with the nearest one."""
+        return self.kind(node_type).strategy
+
+
+class StrategyRegistry:
+    """The strategies alone, for code that drives nodes by itself. Without arguments it has the built-in
+    ones."""
+
+    def __init__(self, types: NodeRegistry | None = None) -> None:
+        self._types = types if types is not None else default_registry()
+        self._added: list[NodeStrategyProtocol] = []
+
+    def register(self, strategy: NodeStrategyProtocol) -> None:
+        """Add a strategy; it is asked before older ones and the node types' own."""
+        self._added.insert(0, strategy)
+
+    def get_strategy(self, node_type: str) -> NodeStrategyProtocol:
+        """What performs nodes of a type; LookupError with the nearest one."""
+        for strategy in self._added:
+            if strategy.can_handle(node_type):
+                return strategy
+        return self._types.get_strategy(node_type)
+
+
+
+def default_registry() -> NodeRegistry:
+    """A fresh registry with the built-in types."""
+    return NodeRegistry(module.KIND for module in BUILT_IN)

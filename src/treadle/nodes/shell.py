@@ -1,0 +1,133 @@
+"""Bash bodies: a script in a session of its own, killed as a group, that does not outlive its engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from treadle.config import DEFAULT_CONFIG
+from treadle.errors import BodyDied
+from treadle.nodes.child import exited, how_it_ended, kill_group, reader, start
+from treadle.nodes.files import plain
+
+logger = logging.getLogger("treadle.bodies")
+
+STDERR_TAIL_BYTES = 4096
+"""How much of what a script said on stderr its failure shows."""
+_ENVIRONMENT_VALUE_BYTES_MAX = 128 * 1024 - 1024  # what Linux takes for one variable, its name included
+_READ_BYTES = 65536
+
+# The guard holds the reading end of a pipe that only the engine writes to: when the engine is gone, by
+# whatever death, the read ends and the guard kills the whole group. `exec` then makes bash the leader, with
+# no job of ours to wait for.
+_START = """
+(exec </dev/null >/dev/null 2>&1; read -r _ <&"$0"; kill -KILL 0) &
+eval "exec $0<&-"
+exec bash -c "$1" bash
+"""
+
+
+async def run_bash(code: str, inputs: Mapping[str, Any], *, folder: Path, name: str) -> str:
+    """Run a script in a folder, with its inputs as `INPUT_<name>`; what it prints, without the last newline.
+
+    BodyDied with the end of stderr if it exits with another code than 0; LimitExceeded if it prints too much.
+    Cancelling this kills the script and all that it started.
+    """
+    environment = {**os.environ, **variables(inputs)}
+    guard, hold = os.pipe()
+    try:
+        try:
+            process = start(["bash", "-c", _START, str(guard), code], keep=(guard,), folder=folder,
+                            environment=environment)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"the script of node {name!r} can't start: there is no bash, or no "
+                                    "folder "
+                                    f"{folder}") from error
+        finally:
+            os.close(guard)
+        try:
+            return await _output(process, name)
+        finally:
+            if process.returncode is None:
+                kill_group(process)
+                process.wait()
+    finally:
+        os.close(hold)
+
+
+async def _output(process: subprocess.Popen[bytes], name: str) -> str:
+    assert process.stdout is not None and process.stderr is not None
+    stdout, out = await reader(process.stdout)
+    stderr, err = await reader(process.stderr)
+    reading: asyncio.Future[tuple[bytes, bytes]] = asyncio.gather(_read_all(stdout, name), _read_tail(stderr))
+    ended: asyncio.Future[int] = asyncio.ensure_future(exited(process))
+    both: list[asyncio.Future[Any]] = [reading, ended]
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            reading.result()  # it printed too much, perhaps
+        code = await ended
+        printed, said = await reading
+    finally:
+        for task in both:
+            task.cancel()
+        await asyncio.gather(*both, return_exceptions=True)
+        out.close()
+        err.close()
+    return _judge(code, printed, said.decode(errors="replace").strip(), name)
+
+
+def _judge(code: int, printed: bytes, complaint: str, name: str) -> str:
+    if code:
+        raise BodyDied("the script ended with "
+                       f"{how_it_ended(code)}" + (f": {complaint}" if complaint else ""))
+    if complaint:
+        logger.debug("node %r said on stderr: %s", name, complaint)
+    try:
+        text = printed.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the script printed what is not UTF-8 text (byte {error.start}): encode it, for "
+                         "example "
+                         "with base64") from None
+    return text[:-1] if text.endswith("\n") else text
+
+
+async def _read_all(stream: asyncio.StreamReader, name: str) -> bytes:
+    parts, size = [], 0
+    while part := await stream.read(_READ_BYTES):
+        parts.append(part)
+        size += len(part)
+        if size > DEFAULT_CONFIG.body_output_bytes_max:
+            raise DEFAULT_CONFIG.exceeded("body_output_bytes_max", f"the script of node {name!r} printed too "
+                                                                   "much")
+    return b"".join(parts)
+
+
+async def _read_tail(stream: asyncio.StreamReader) -> bytes:
+    tail = b""
+    while part := await stream.read(_READ_BYTES):
+        tail = (tail + part)[-STDERR_TAIL_BYTES:]
+    return tail
+
+
+def variables(inputs: Mapping[str, Any]) -> dict[str, str]:
+    """The environment that tells a script its inputs. ValueError for one that the environment can't hold."""
+    found = {}
+    for name, value in inputs.items():
+        variable = "INPUT_" + re.sub(r"\W", "_", name, flags=re.ASCII)
+        text = value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+        if variable in found:
+            raise ValueError(f"two inputs would both be ${variable}: rename input {name!r}")
+        if "\0" in text or len(text.encode(errors="replace")) > _ENVIRONMENT_VALUE_BYTES_MAX:
+            raise ValueError(f"input {name!r} can't be handed to bash: it has a null character or more than "
+                             f"{_ENVIRONMENT_VALUE_BYTES_MAX} bytes. Write it to a file (type: db) and read "
+                             "that")
+        found[variable] = text
+    return found

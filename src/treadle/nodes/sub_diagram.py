@@ -1,0 +1,47 @@
+"""`sub_diagram`: runs a diagram as one node. The kernel runs its nodes; there is no body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from treadle.diagram.diagram import ExecutableNode
+from treadle.diagram.node import Node
+from treadle.diagram.types import Expression, Ports
+from treadle.nodes.base import BodyContext, NodeKind
+from treadle.state.envelope import Envelope
+
+
+class SubDiagram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Runs another diagram inside this execution; its nodes are `node/inner`. Its result is the value of the
+    inner diagram's endpoint, of several a map by name. With `for_each` it runs once per item, each an inner
+    diagram of its own: an item that is a map is the inputs, any other value is the input `default`."""
+
+    diagram: str | dict[str, Any]
+    """The file of the diagram, relative to this one's folder, or the diagram itself as a map."""
+    inputs: dict[str, Expression | Any] = {}
+    """The inner diagram's inputs as expressions. Without it the values on the arrows go by label, and the
+    keys of an unlabelled map by name."""
+
+
+class SubDiagramStrategy:
+    """A composite is performed by the kernel; asking this for a body is a mistake."""
+
+    async def execute(self, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Envelope:
+        raise TypeError(f"sub_diagram {node.id!r} has no body of its own: run it with treadle.Engine")
+
+    def can_handle(self, node_type: str) -> bool:
+        return node_type == "sub_diagram"
+
+
+class SubDiagramKind(NodeKind):
+    def ports(self, spec: SubDiagram, node: Node, base: str) -> Ports:
+        return Ports()
+
+    def child(self, spec: SubDiagram, node: Node, base: str) -> Mapping[str, Any] | str:
+        return spec.diagram
+
+
+KIND = SubDiagramKind("sub_diagram", SubDiagram, SubDiagramStrategy())

@@ -1,0 +1,85 @@
+"""`template_job`: renders a text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from treadle.diagram.diagram import ExecutableNode
+from treadle.diagram.expression import Template as Compiled
+from treadle.diagram.node import Node
+from treadle.diagram.types import Ports, Template
+from treadle.nodes.base import BodyContext, NodeKind
+from treadle.nodes.files import write_file
+from treadle.state.envelope import Envelope
+
+
+class TemplateJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Renders a template over its inputs by name and the nodes they come from. Its result is the text.
+
+    Say either `template` or `text`.
+    """
+
+    template: str | None = None
+    """A template file, relative to the diagram's folder; it may include and extend others of that folder."""
+    text: Template | None = None
+    """The template itself."""
+    output_path: Template | None = None
+    """A file to write the text to as well, as a whole or not at all."""
+
+
+class TemplateJobStrategy:
+    async def execute(self, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Envelope:
+        spec: TemplateJob = node.spec
+        if spec.text is not None:
+            text = context.render(spec.text, inputs)
+        else:
+            assert spec.template is not None
+            text = Compiled.load(spec.template, base=node.base).render(context.names(inputs))
+        if spec.output_path is not None:
+            path = context.path(context.render(spec.output_path, inputs))
+            await context.executor("thread").run(write_file, path, text, name=context.node_id)
+        return Envelope(context.node_id, context.node_id, "raw_text", text)
+
+    def can_handle(self, node_type: str) -> bool:
+        return node_type == "template_job"
+
+
+class TemplateJobKind(NodeKind):
+    def ports(self, spec: TemplateJob, node: Node, base: str) -> Ports:
+        if (spec.template is None) == (spec.text is None):
+            raise ValueError("say either `template` (a file) or `text`")
+        if spec.template is not None:
+            Compiled.load(spec.template, base=base)
+        return Ports()
+
+    def sources(self, spec: TemplateJob, node: Node, base: str) -> list[str]:
+        if spec.template is None:
+            return []
+        return template_texts(spec.template, base)
+
+
+def template_texts(path: str, base: str) -> list[str]:
+    """The text of a template file and of those that it names in turn."""
+    from pathlib import Path
+
+    import jinja2
+    import jinja2.meta
+
+    texts: list[str] = []
+    seen: set[str] = set()
+    todo = [path]
+    while todo:
+        name = todo.pop()
+        file = Path(base) / name
+        if name in seen or not file.is_file():
+            continue
+        seen.add(name)
+        texts.append(file.read_text(encoding="utf-8"))
+        tree = jinja2.Environment().parse(texts[-1])
+        todo.extend(sorted(other for other in jinja2.meta.find_referenced_templates(tree) if other))
+    return texts
+
+
+KIND = TemplateJobKind("template_job", TemplateJob, TemplateJobStrategy())

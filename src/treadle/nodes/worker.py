@@ -1,0 +1,167 @@
+"""The child process in which process bodies run, one after another. `treadle.engine.executor` is its parent.
+
+Both speak over a socket in frames: four bytes of length, then a struct as MessagePack. Nothing is pickled.
+The child leads a session, so that it can be killed with all that it started, and it ends with its parent: the
+kernel sends the signal where it can (Linux), and a thread waits for the end of a pipe that only the parent
+holds open.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from treadle.nodes.failures import error_info
+from treadle.nodes.modules import ROOT, attribute, import_for
+from treadle.state import codec
+
+MB = 1 << 20
+LENGTH = struct.Struct(">I")
+_PR_SET_PDEATHSIG = 1
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Call a function of an importable module with plain data. `folders` are the loaded packages of
+    diagrams."""
+
+    module: str
+    name: str
+    args: list[Any]
+    memory_mb: int | None = None
+    folders: dict[str, str] = {}
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """What the function returned. The first frame of a child is one, too: it is ready."""
+
+    value: Any = None
+
+
+class Raised(msgspec.Struct, frozen=True, tag="raised"):
+    """What the function raised."""
+
+    kind: str
+    message: str
+    trace: str = ""
+    retryable: bool | None = None
+    retry_after: float | None = None
+
+
+Reply = Done | Raised
+
+
+def main(channel: int, life: int, parent: int) -> None:
+    """Perform jobs until the parent closes the channel. The arguments are file descriptors and the parent's
+    pid."""
+    _end_with_parent(life, parent)
+    home = os.getcwd()
+    with socket.socket(fileno=channel) as connection:
+        importer = Importer()
+        codec.import_classes_with(importer)
+        _send(connection, Done())
+        while (raw := receive(connection)) is not None:
+            job = msgspec.msgpack.decode(raw, type=Job)
+            importer.folders = job.folders
+            os.chdir(home)  # a body may have gone elsewhere
+            _send(connection, perform(job))
+
+
+def perform(job: Job) -> Reply:
+    """Do a job. SystemExit and KeyboardInterrupt end the process, and with it the job."""
+    try:
+        _limit_memory(job.memory_mb)
+        function = attribute(importlib.import_module(job.module), job.name)
+        return Done(function(*job.args))
+    except MemoryError as error:
+        limit = f" (memory_mb_max is {job.memory_mb})" if job.memory_mb is not None else ""
+        return Raised("MemoryError", "the body needs more memory than it may "
+                                     f"have{limit}", error_info(error).traceback,
+                      retryable=False)
+    except Exception as error:  # the body's code
+        info = error_info(error)
+        retry_after = getattr(error, "retry_after", None)
+        return Raised(info.type, info.message, info.traceback, getattr(error, "retryable", None),
+                      retry_after if isinstance(retry_after, (int, float)) else None)
+
+
+class Importer:
+    """Finds the modules of classes in values. The parent has them loaded, or it could not have encoded the
+    values; so the child may import what they name."""
+
+    def __init__(self) -> None:
+        self.folders: Mapping[str, str] = {}
+
+    def __call__(self, name: str) -> ModuleType | None:
+        try:
+            if name.startswith(ROOT + "."):
+                package = ".".join(name.split(".")[:2])
+                if package in self.folders:
+                    import_for(self.folders[package], name)
+            else:
+                importlib.import_module(name)
+        except Exception:  # the module's own code; the value comes as plain data then, as the codec promises
+            return None
+        return sys.modules.get(name)
+
+
+def receive(connection: socket.socket) -> bytes | None:
+    """The next frame, or None at the end."""
+    head = _exactly(connection, LENGTH.size)
+    return None if head is None else _exactly(connection, LENGTH.unpack(head)[0])
+
+
+def _exactly(connection: socket.socket, size: int) -> bytes | None:
+    data = bytearray()
+    while len(data) < size:
+        part = connection.recv(min(size - len(data), MB))
+        if not part:
+            return None
+        data += part
+    return bytes(data)
+
+
+def _send(connection: socket.socket, reply: Reply) -> None:
+    # What the body printed goes out before its result does, so that it is logged under its name.
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):  # the body closed it
+            pass
+    data = msgspec.msgpack.encode(reply)
+    connection.sendall(LENGTH.pack(len(data)) + data)
+
+
+def _limit_memory(memory_mb: int | None) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    soft = hard if memory_mb is None else memory_mb * MB
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def _end_with_parent(life: int, parent: int) -> None:
+    threading.Thread(target=_watch, args=(life,), name="treadle parent watch", daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended before we asked
+        os._exit(1)
+
+
+def _watch(life: int) -> None:
+    os.read(life, 1)
+    os.killpg(0, signal.SIGKILL)

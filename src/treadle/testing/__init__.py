@@ -1,0 +1,1 @@
+"""The public kit for testing diagrams, stores and the kernel itself."""
