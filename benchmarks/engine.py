@@ -28,16 +28,14 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from treadle import Engine
+from noop import body
+
+from treadle.engine.engine import Engine
 from treadle.diagram.diagram import DiagramSpec, ExecutableDiagram
 from treadle.diagram.node import Arrow, Node
 from treadle.ids import NodeID
 
 Graph = list[list[int]]  # the predecessors of every node
-
-
-async def body() -> dict[str, int]:
-    return {"i": 1}
 
 
 def chain(n: int) -> Graph:
@@ -61,9 +59,9 @@ def compiled(graph: Graph) -> ExecutableDiagram:
 
     names = [NodeID(f"node_{i:06d}") for i in range(len(graph))]
     return compile_diagram(DiagramSpec(
-        "bench", tuple(Node(name, "code_job") for name in names),
+        "bench", tuple(Node(name, "code_job", {"call": "noop:body"}) for name in names),
         tuple(Arrow(names[j], names[i]) for i, preds in enumerate(graph) for j in preds),
-        functions=dict.fromkeys(names, body)), default_registry())
+        base=str(Path(__file__).parent)), default_registry())
 
 
 # The floors

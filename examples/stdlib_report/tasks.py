@@ -15,7 +15,7 @@ from treadle.state.cell import ItemError
 
 LINES_MIN = 10
 """The shortest table that says anything."""
-STEP = 1.15
+STEP = 1.1
 """By how much a table that doesn't fit raises the bar."""
 NOT_OURS = {"site-packages", "dist-packages", "__pycache__"}
 

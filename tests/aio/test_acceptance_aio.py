@@ -29,7 +29,8 @@ from treadle.aio import (
 class Recorder:
     """A resource that writes into a log when it is closed, and may raise or dawdle."""
 
-    def __init__(self, name: str, log: list[str], *, error: Exception | None = None, seconds: float = 0) -> None:
+    def __init__(self, name: str, log: list[str], *, error: Exception | None = None,
+                 seconds: float = 0) -> None:
         self.name, self.log, self.error, self.seconds = name, log, error, seconds
 
     async def aclose(self) -> None:
@@ -284,7 +285,8 @@ def test_07_a_failing_task_reaches_every_handler_once_and_surfaces_at_the_end(
     boom = ValueError("boom")
 
     def handler(label: str, *, fail: bool = False) -> Callable[..., None]:
-        def handle(error: BaseException, context: AsyncExecutionContext, task: asyncio.Task[Any] | None) -> None:
+        def handle(error: BaseException, context: AsyncExecutionContext,
+                   task: asyncio.Task[Any] | None) -> None:
             told.append((label, str(error), context.name, task.get_name() if task else ""))
             if fail and task is not None:
                 raise RuntimeError("handler failed")
@@ -447,7 +449,8 @@ def test_12_a_managed_loop_ends_everything_and_gives_the_outer_loop_back() -> No
     async def main(generator: AsyncIterator[int]) -> None:
         assert await anext(generator) == 1
         asyncio.create_task(pending())  # noqa: RUF006  # left behind on purpose
-        asyncio.get_running_loop().run_in_executor(None, lambda: (time.sleep(0.05), log.append("executor done")))
+        asyncio.get_running_loop().run_in_executor(
+            None, lambda: (time.sleep(0.05), log.append("executor done")))
         await asyncio.sleep(0)
 
     error = KeyError("in body")
@@ -490,7 +493,7 @@ def test_13_a_script_that_never_cleans_up_ends_in_silence(kind: str) -> None:
         threading.Thread(target=manager.get_event_loop, daemon=True).start()
     """)
     began = time.monotonic()
-    done = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", script], capture_output=True, text=True,
-                          timeout=30)
+    done = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", script],
+                          capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
-    assert time.monotonic() - began < 10  # two for the script, the rest for a busy machine
+    assert time.monotonic() - began < 5  # two seconds, and some for a busy machine

@@ -44,7 +44,8 @@ nodes:
 
 
 def test_every_fault_is_found_at_once(kinds: Any) -> None:
-    assert said("""
+    assert said(
+        """
 inputs: {limit: integer}
 nodes:
   a: {type: code_jb}
@@ -62,18 +63,22 @@ arrows:
   - a -> b
   - c.maybe -> g.right
 loops: [{entry: zz, max_iterations: 0}]
-""", kinds) == [
+""",
+        kinds,
+    ) == [
         "d.yaml:4: node 'a': there is no node type 'code_jb' (did you mean 'code_job'?)",
         "d.yaml:5: node 'b': unknown property 'cal' (did you mean 'call'?)",
         "d.yaml:5: node 'b': memory_mb: expected an integer, not a text",
         "d.yaml:5: arrow 'zz -> b': there is no node 'zz'",
         "d.yaml:6: node 'c': when: expression '{{ b.x >': unexpected 'end of template'",
-        "d.yaml:7: node 'd': for_each: unknown name 'q' (there is: attempt, b, default, inputs, iteration, nodes)",
+        "d.yaml:7: node 'd': for_each: unknown name 'q' (there is: attempt, b, default, inputs, "
+        "iteration, nodes)",
         "d.yaml:7: node 'd': when: unknown name 'a' (node 'a' has no arrow to here: a -> d)",
         "d.yaml:7: node 'd': when: unknown name 'bb' (did you mean 'b'?)",
         "d.yaml:7: node 'd': when: unknown name 'limit' (an input of the execution is 'inputs.limit')",
         "d.yaml:7: node 'd': when: unknown name 'inputs.limt' (did you mean 'limit'?)",
-        "d.yaml:7: node 'd': a node of type 'condition' can't have for_each (put it into a sub_diagram and give "
+        "d.yaml:7: node 'd': a node of type 'condition' can't have for_each (put it into a "
+        "sub_diagram and give "
         "that for_each)",
         "d.yaml:8: node 'e': retries must be at least 0, not -2",
         "d.yaml:8: node 'e': timeout must be more than 0 seconds, not 0.0",
@@ -103,18 +108,32 @@ def test_expressions_are_found_wherever_a_type_has_them(kinds: Any) -> None:
         "d.yaml:2: node 'a': names.x: expression '1 +': unexpected 'end of template'"]
 
 
-@pytest.mark.parametrize(("nodes", "ends"), [
-    ("l1: {type: code_job, needs: a}, l2: {type: code_job, needs: l1}", False),
-    ("l1: {type: code_job, needs: a}, l2: {type: condition, when: l1, needs: l1}", True),
-    ("l1: {type: code_job, needs: a}, l2: {type: code_job, needs: l1}, x: {type: code_job, needs: l2.error}", True),
-])
+@pytest.mark.parametrize(
+    ("nodes", "ends"),
+    [
+        ("l1: {type: code_job, needs: a}, l2: {type: code_job, needs: l1}", False),
+        ("l1: {type: code_job, needs: a}, l2: {type: condition, when: l1, needs: l1}", True),
+        (
+            "l1: {type: code_job, needs: a}, l2: {type: code_job, needs: l1}, x: {type: "
+            "code_job, needs: l2.error}",
+            True,
+        ),
+    ],
+)
 def test_a_loop_that_nothing_can_leave_is_a_fault(nodes: str, ends: bool, kinds: Any) -> None:
     back = "l2.false -> l1" if "condition" in nodes else "l2 -> l1"
     found = said(f"nodes: {{a: {{type: code_job}}, {nodes}}}\narrows: [{back}]", kinds)
-    assert [one for one in found if "can't end" in one] == ([] if ends else [
-        "d.yaml:3: node 'l1': the loop of 'l1' → 'l2' can't end: nothing on its way round can choose another way, "
-        "so it would fail after 100 iterations (put a condition before 'l2 -> l1', or say on_limit: exit for a "
-        "fixed number of turns)"])
+    assert [one for one in found if "can't end" in one] == (
+        []
+        if ends
+        else [
+            "d.yaml:3: node 'l1': the loop of 'l1' → 'l2' can't end: nothing on its way round "
+            "can choose another way, "
+            "so it would fail after 100 iterations (put a condition before 'l2 -> l1', or say "
+            "on_limit: exit for a "
+            "fixed number of turns)"
+        ]
+    )
 
 
 def test_a_loop_of_so_many_turns_needs_no_condition(kinds: Any) -> None:
@@ -134,7 +153,8 @@ def test_loops_without_a_head_or_with_several_are_faults(kinds: Any) -> None:
 
 
 def test_it_warns_where_values_meet_by_accident(kinds: Any) -> None:
-    assert said("""
+    assert said(
+        """
 nodes:
   a: {type: code_job}
   c: {type: condition, when: "a", needs: a}
@@ -147,10 +167,14 @@ nodes:
 arrows:
   - a -> beside.other
   - a -> lone.first
-""", kinds) == [
-        "d.yaml:8: warning: node 'pair': two arrows without a label: 'a -> pair' and 'x -> pair'; their values "
+""",
+        kinds,
+    ) == [
+        "d.yaml:8: warning: node 'pair': two arrows without a label: 'a -> pair' and 'x -> "
+        "pair'; their values "
         "become a list in this order (give one a label: x -> pair.name)",
-        "d.yaml:9: warning: node 'beside': it runs even when 'c.true -> beside' is dead, because 'a -> beside.other' "
+        "d.yaml:9: warning: node 'beside': it runs even when 'c.true -> beside' is dead, "
+        "because 'a -> beside.other' "
         "is live either way (lead the other arrow through the condition too, if it should not)",
         "d.yaml:10: warning: node 'lone': concurrency means nothing without for_each",
         "d.yaml:13: warning: node 'lone': arrow 'a -> lone.first' enters no loop, so 'first' means nothing",
@@ -163,7 +187,9 @@ def test_a_back_arrow_beside_the_outside_value_is_no_accident(kinds: Any) -> Non
 
 
 def test_warnings_do_not_stop_a_diagram(kinds: Any) -> None:
-    found = checked("nodes: {a: {type: code_job}, b: {type: code_job}, c: {type: code_job, needs: [a, b]}}", kinds)
+    found = checked(
+        "nodes: {a: {type: code_job}, b: {type: code_job}, c: {type: code_job, needs: [a, b]}}", kinds
+    )
     assert found.errors == ()
     assert len(found.warnings) == 1
     found.raise_if_invalid()
@@ -189,20 +215,27 @@ def test_sub_diagrams_are_checked_and_their_faults_point_into_their_files(kinds:
         "  y: {type: sub_diagram, diagram: sub/inner.yaml}\n  z: {type: sub_diagram, diagram: none.yaml}\n"
         "  i: {type: sub_diagram, diagram: {nodes: {q: {type: nope}, r: {type: code_job, neds: q}}}}\n")
     (tmp_path / "sub" / "inner.yaml").write_text("treadle: 1\nnodes:\n  a: {type: code_job, typo: 1}\n")
-    found = [str(fault).replace(str(tmp_path), "") for fault in check_file(tmp_path / "main.yaml", kinds).faults]
+    found = [
+        str(fault).replace(str(tmp_path), "") for fault in check_file(tmp_path / "main.yaml", kinds).faults
+    ]
     assert found == [
-        "/sub/inner.yaml:3: node 'a': unknown property 'typo' (there is: arguments, call, function, isolation, "
+        "/sub/inner.yaml:3: node 'a': unknown property 'typo' (there is: arguments, call, "
+        "function, isolation, "
         "memory_mb)",
         "/main.yaml:5: node 'z': diagram 'none.yaml' can't be read: No such file or directory",
-        "/main.yaml:6: node 'q': there is no node type 'nope' (there is: code_job, condition, endpoint, picky, "
+        "/main.yaml:6: node 'q': there is no node type 'nope' (there is: code_job, condition, "
+        "endpoint, picky, "
         "start, sub_diagram, text)",
-        "/main.yaml:6: node 'r': unknown property 'neds' (there is: arguments, call, function, isolation, memory_mb)",
+        "/main.yaml:6: node 'r': unknown property 'neds' (there is: arguments, call, function, "
+        "isolation, memory_mb)",
     ]
 
 
 def test_a_diagram_that_runs_itself_is_a_fault(kinds: Any, tmp_path: Path) -> None:
     for here, there in (("a", "b"), ("b", "c"), ("c", "a")):
-        (tmp_path / f"{here}.yaml").write_text(f"treadle: 1\nnodes: {{x: {{type: sub_diagram, diagram: {there}.yaml}}}}")
+        (tmp_path / f"{here}.yaml").write_text(
+            f"treadle: 1\nnodes: {{x: {{type: sub_diagram, diagram: {there}.yaml}}}}"
+        )
     (fault,) = check_file(tmp_path / "a.yaml", kinds).faults
     assert fault.message == "the diagram runs itself: a.yaml → b.yaml → c.yaml → a.yaml"
     assert fault.where is not None
@@ -231,8 +264,15 @@ def test_faults_of_the_file_and_of_its_meaning_come_together(kinds: Any, tmp_pat
 
 def test_a_diagram_built_by_hand_is_checked_too(kinds: Any) -> None:
     spec = DiagramSpec(
-        nodes=(Node(NodeID("a"), "code_job"), Node(NodeID("a"), "code_job"), Node(NodeID("b/c"), "code_job")),
-        arrows=(Arrow(NodeID("a"), NodeID("x")),), inputs={"i": Input("integer", "x"), "j": Input("int")}, deadline=0)
+        nodes=(
+            Node(NodeID("a"), "code_job"),
+            Node(NodeID("a"), "code_job"),
+            Node(NodeID("b/c"), "code_job"),
+        ),
+        arrows=(Arrow(NodeID("a"), NodeID("x")),),
+        inputs={"i": Input("integer", "x"), "j": Input("int")},
+        deadline=0,
+    )
     assert [str(fault) for fault in check(spec, kinds).errors] == [
         "deadline must be more than 0 seconds, not 0",
         "node 'a': a second node has this id",

@@ -152,7 +152,9 @@ def test_template_files_stay_inside_the_diagrams_folder(tmp_path: Path) -> None:
         Template.load("latin.j2", base=str(home))
 
 
-@pytest.mark.parametrize("expression", ["range(10 ** 9)", "'ab' * 10 ** 9", "10 ** 9 * [1]", "7 ** (10 ** 8)"])
+@pytest.mark.parametrize(
+    "expression", ["range(10 ** 9)", "'ab' * 10 ** 9", "10 ** 9 * [1]", "7 ** (10 ** 8)"]
+)
 def test_a_limit_stops_an_expression_and_says_how_to_raise_it(expression: str) -> None:
     with pytest.raises(LimitExceeded, match="expression_result_max"):
         value(expression)
@@ -165,5 +167,7 @@ def test_limits_can_be_raised_and_lowered() -> None:
     with pytest.raises(LimitExceeded, match="template_chars_max is 12"):
         Template.compile("0123456789012", config=small)
     with pytest.raises(LimitExceeded, match="template_output_chars_max is 4"):
-        Template.compile("{{ a }}{{ a }}", config=TreadleConfig(template_output_chars_max=4)).render({"a": "123"})
+        Template.compile("{{ a }}{{ a }}", config=TreadleConfig(template_output_chars_max=4)).render(
+            {"a": "123"}
+        )
     assert Expression.compile("range(3)", config=small).evaluate({}) == [0, 1, 2]

@@ -51,7 +51,9 @@ def bare(spec: DiagramSpec) -> Any:
     nodes = tuple(msgspec.structs.replace(node, where=None, places={}) for node in spec.nodes)
     arrows = tuple(msgspec.structs.replace(arrow, where=None) for arrow in spec.arrows)
     loops = tuple(msgspec.structs.replace(loop, where=None) for loop in spec.loops)
-    return msgspec.structs.replace(spec, nodes=nodes, arrows=arrows, loops=loops, where=None, source="", base=".")
+    return msgspec.structs.replace(
+        spec, nodes=nodes, arrows=arrows, loops=loops, where=None, source="", base="."
+    )
 
 
 def test_the_example_of_the_design_reads_as_it_says(tmp_path: Path) -> None:
@@ -85,12 +87,47 @@ def test_json_is_the_same_shape_with_the_same_places(tmp_path: Path) -> None:
 
 ids = st.from_regex(r"[A-Za-z][\w -]{0,8}[A-Za-z0-9]", fullmatch=True)
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x85"), max_size=12)
-tricky = st.sampled_from(["on", "yes", "null", "~", "", "1e3", "0o17", "0x1F", ".inf", "12:30", "- a", "a: b", "# c",
-                          "{{ x }}", "'", '"', "=", "<<", "2026-01-01", " lead", "trail ", "a\nb", "\t", "1_000"])
+tricky = st.sampled_from(
+    [
+        "on",
+        "yes",
+        "null",
+        "~",
+        "",
+        "1e3",
+        "0o17",
+        "0x1F",
+        ".inf",
+        "12:30",
+        "- a",
+        "a: b",
+        "# c",
+        "{{ x }}",
+        "'",
+        '"',
+        "=",
+        "<<",
+        "2026-01-01",
+        " lead",
+        "trail ",
+        "a\nb",
+        "\t",
+        "1_000",
+    ]
+)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | words | tricky,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | tricky.filter(lambda t: t != "<<"), inner,
-                                                                max_size=3), max_leaves=6)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | words
+    | tricky,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(words | tricky.filter(lambda t: t != "<<"), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
 
 
 @st.composite
@@ -98,23 +135,50 @@ def specs(draw: st.DrawFn) -> DiagramSpec:
     names = draw(st.lists(ids, min_size=1, max_size=4, unique=True))
     keys = st.from_regex(r"x_[a-z]{1,5}", fullmatch=True)
     policies = st.builds(
-        Policy, retries=st.integers(0, 9), backoff=st.builds(Backoff, initial=st.floats(0, 9)), join=st.sampled_from(Join),
+        Policy,
+        retries=st.integers(0, 9),
+        backoff=st.builds(Backoff, initial=st.floats(0, 9)),
+        join=st.sampled_from(Join),
         retry_on=st.lists(st.sampled_from(["ValueError", "OSError"]), unique=True).map(tuple),
-        timeout=st.none() | st.floats(0.1, 100), priority=st.integers(-9, 9), for_each=st.none() | words,
-        concurrency=st.none() | st.integers(1, 9), on_item_error=st.sampled_from(OnItemError))
-    nodes = tuple(Node(id=NodeID(name), type=draw(ids), properties=draw(st.dictionaries(keys, plain, max_size=3)),
-                       policy=draw(policies)) for name in names)
+        timeout=st.none() | st.floats(0.1, 100),
+        priority=st.integers(-9, 9),
+        for_each=st.none() | words,
+        concurrency=st.none() | st.integers(1, 9),
+        on_item_error=st.sampled_from(OnItemError),
+    )
+    nodes = tuple(
+        Node(
+            id=NodeID(name),
+            type=draw(ids),
+            properties=draw(st.dictionaries(keys, plain, max_size=3)),
+            policy=draw(policies),
+        )
+        for name in names
+    )
     ends = st.sampled_from(names).map(NodeID)
     ports = st.sampled_from(["default", "true", "error", "a.b", "needs review", "x->y"])
-    arrow = st.builds(Arrow, source=ends, target=ends, port=ports, input=ports, content_type=st.none() | words,
-                      transform=st.lists(st.dictionaries(words, plain, min_size=1, max_size=2), max_size=2).map(tuple))
+    arrow = st.builds(
+        Arrow,
+        source=ends,
+        target=ends,
+        port=ports,
+        input=ports,
+        content_type=st.none() | words,
+        transform=st.lists(st.dictionaries(words, plain, min_size=1, max_size=2), max_size=2).map(tuple),
+    )
     loop = st.builds(Loop, entry=ends, max_iterations=st.integers(1, 9), on_limit=st.sampled_from(OnLimit))
     inputs = {name: Input(draw(st.just("any")), draw(st.just(msgspec.UNSET) | plain), draw(words))
               for name in draw(st.lists(ids, max_size=2, unique=True))}
     return DiagramSpec(
-        name=draw(words), description=draw(words), nodes=nodes, arrows=tuple(draw(st.lists(arrow, max_size=4))),
-        loops=tuple(draw(st.lists(loop, max_size=2))), inputs=inputs, on_error=draw(st.sampled_from(OnError)),
-        deadline=draw(st.none() | st.floats(1, 9)))
+        name=draw(words),
+        description=draw(words),
+        nodes=nodes,
+        arrows=tuple(draw(st.lists(arrow, max_size=4))),
+        loops=tuple(draw(st.lists(loop, max_size=2))),
+        inputs=inputs,
+        on_error=draw(st.sampled_from(OnError)),
+        deadline=draw(st.none() | st.floats(1, 9)),
+    )
 
 
 @settings(max_examples=150, deadline=None)
@@ -165,28 +229,34 @@ deadline: soon
     ]
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    ("", "d.yaml: the diagram is empty (begin with: treadle: 1)"),
-    ("x", "d.yaml:1: a diagram must be a map, not a text"),
-    ("treadle: 2\nnodes: {a: {type: t}}", "d.yaml:1: this program reads 'treadle: 1', not 2"),
-    ("treadle: 1", "d.yaml:1: the diagram has no nodes"),
-    ("a: 1\na: 2", "d.yaml:2: key 'a' stands here a second time (the first is in line 1)"),
-    ("a: [1", "d.yaml:2: not YAML: did not find expected ',' or ']'"),
-    ("a: 1\n  b: 2", "d.yaml:2: not YAML: mapping values are not allowed"),
-    ("a: 1\n---\nb: 2", "d.yaml:2: a second document begins here"),
-    ("a: !!python/object:os.system x", "d.yaml:1: tag '!!python/object:os.system' means nothing"),
-    ("a: !mine [1]", "d.yaml:1: tag '!mine' means nothing"),
-    ("a: !!int x", "d.yaml:1: 'x' is no !!int"),
-    ("a: *b", "d.yaml:1: alias *b has no anchor &b before it"),
-    ("a: &a [*a]", "d.yaml:1: alias *a stands inside its own anchor"),
-    ("? [a]\n: b", "d.yaml:1: a key must be a text, not a list or map"),
-    ("a: &a b\n? *a\n: c", "d.yaml:2: a key must be a text, not an alias"),
-    ("a: {<<: 3}", "d.yaml:1: '<<' takes a map"),
-    ("treadle: 1\nnodes: {a: {type: t}}\narrows: [a. -> a]", "d.yaml:3: 'a. -> a' is not an arrow"),
-    ("a: \x00", "d.yaml:1: not YAML: control characters are not allowed"),
-    ("a: " + "9" * 5000, "d.yaml:1: the number has too many digits (quote it)"),
-    ("treadle: 1\nnodes:\n  a/b: {type: t}\n  a_2f_b: {type: t}", "d.yaml:4: 'a_2f_b' and another label are the same"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "d.yaml: the diagram is empty (begin with: treadle: 1)"),
+        ("x", "d.yaml:1: a diagram must be a map, not a text"),
+        ("treadle: 2\nnodes: {a: {type: t}}", "d.yaml:1: this program reads 'treadle: 1', not 2"),
+        ("treadle: 1", "d.yaml:1: the diagram has no nodes"),
+        ("a: 1\na: 2", "d.yaml:2: key 'a' stands here a second time (the first is in line 1)"),
+        ("a: [1", "d.yaml:2: not YAML: did not find expected ',' or ']'"),
+        ("a: 1\n  b: 2", "d.yaml:2: not YAML: mapping values are not allowed"),
+        ("a: 1\n---\nb: 2", "d.yaml:2: a second document begins here"),
+        ("a: !!python/object:os.system x", "d.yaml:1: tag '!!python/object:os.system' means nothing"),
+        ("a: !mine [1]", "d.yaml:1: tag '!mine' means nothing"),
+        ("a: !!int x", "d.yaml:1: 'x' is no !!int"),
+        ("a: *b", "d.yaml:1: alias *b has no anchor &b before it"),
+        ("a: &a [*a]", "d.yaml:1: alias *a stands inside its own anchor"),
+        ("? [a]\n: b", "d.yaml:1: a key must be a text, not a list or map"),
+        ("a: &a b\n? *a\n: c", "d.yaml:2: a key must be a text, not an alias"),
+        ("a: {<<: 3}", "d.yaml:1: '<<' takes a map"),
+        ("treadle: 1\nnodes: {a: {type: t}}\narrows: [a. -> a]", "d.yaml:3: 'a. -> a' is not an arrow"),
+        ("a: \x00", "d.yaml:1: not YAML: control characters are not allowed"),
+        ("a: " + "9" * 5000, "d.yaml:1: the number has too many digits (quote it)"),
+        (
+            "treadle: 1\nnodes:\n  a/b: {type: t}\n  a_2f_b: {type: t}",
+            "d.yaml:4: 'a_2f_b' and another label are the same",
+        ),
+    ],
+)
 def test_every_fault_of_yaml_is_named_with_its_line(text: str, message: str) -> None:
     assert any(one.startswith(message) for one in faults(text)), faults(text)
 
@@ -224,8 +294,10 @@ def test_no_text_makes_anything_but_faults(text: str, format: Format) -> None:
 
 
 def test_words_mean_what_yaml_1_2_says() -> None:
-    spec = loads("treadle: 1\nnodes:\n  a: {type: t, v: [on, yes, 12:30, 0o17, 0x1f, 1e3, .inf, .nan, ~, '1', "
-                 "2026-01-01, !!str 5, !!float 2, True]}")
+    spec = loads(
+        "treadle: 1\nnodes:\n  a: {type: t, v: [on, yes, 12:30, 0o17, 0x1f, 1e3, .inf, .nan, ~, '1', "
+        "2026-01-01, !!str 5, !!float 2, True]}"
+    )
     values = spec.nodes[0].properties["v"]
     assert values[:7] == ["on", "yes", "12:30", 15, 31, 1000.0, math.inf]
     assert math.isnan(values[7])
@@ -296,4 +368,6 @@ def test_short_forms_of_a_policy() -> None:
     spec = loads("treadle: 1\nnodes: {a: {type: t, backoff: 2, retry_on: ValueError}, b: {type: t, backoff: "
                  "{initial: 1, jitter: 0}, retry_on: [A, B], join: any}}")
     assert spec.nodes[0].policy == Policy(backoff=Backoff(initial=2.0), retry_on=("ValueError",))
-    assert spec.nodes[1].policy == Policy(backoff=Backoff(initial=1.0, jitter=0.0), retry_on=("A", "B"), join=Join.ANY)
+    assert spec.nodes[1].policy == Policy(
+        backoff=Backoff(initial=1.0, jitter=0.0), retry_on=("A", "B"), join=Join.ANY
+    )

@@ -122,4 +122,5 @@ def test_a_state_persists_itself_at_its_home() -> None:
 
 def test_instants() -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
-    assert moment(instant(at)) == at and instant(None) is None and moment(None) is None and instant(3.0) == 3.0
+    assert moment(instant(at)) == at and instant(3.0) == 3.0
+    assert instant(None) is None and moment(None) is None

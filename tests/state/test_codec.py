@@ -102,6 +102,8 @@ def same(a: Any, b: Any) -> bool:
         return (math.isnan(a) and math.isnan(b)) or (a == b and math.copysign(1, a) == math.copysign(1, b))
     if isinstance(a, complex):
         return same(a.real, b.real) and same(a.imag, b.imag)
+    if isinstance(a, Frozen):
+        return same(a.a, b.a)
     if isinstance(a, Decimal):
         return str(a) == str(b)
     return bool(a == b)
@@ -111,7 +113,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 keys = texts | st.sampled_from(["$treadle", "$", "v"])
 plain = st.none() | st.booleans() | st.integers() | st.floats() | texts
 scalars = (plain | st.binary(max_size=8) | st.datetimes() | st.datetimes(timezones=st.just(UTC))
-           | st.datetimes(timezones=st.timezones()) | st.dates() | st.times() | st.timedeltas() | st.decimals()
+           | st.datetimes(timezones=st.timezones()) | st.dates() | st.times() | st.timedeltas()
+           | st.decimals()
            | st.uuids() | st.complex_numbers() | st.sampled_from([Colour.RED, Rights.READ | Rights.WRITE])
            | st.just(Path("/a/b")) | st.just(ItemError(3, ErrorInfo("ValueError", "boom"))))
 hashable = st.none() | st.booleans() | st.integers() | texts | st.binary(max_size=4) | st.dates()
@@ -126,8 +129,7 @@ values = st.recursive(
 
 @given(values)
 def test_what_is_written_comes_back_as_it_was(value: Any) -> None:
-    back = decode(encode(value))
-    assert same(value, back) or (isinstance(value, datetime) and (back, back.fold) == (value, value.fold))
+    assert same(value, decode(encode(value)))
 
 
 @given(st.recursive(plain, lambda inner: st.lists(inner) | st.dictionaries(texts, inner), max_leaves=8))
@@ -143,11 +145,14 @@ def test_equal_values_are_equal_bytes_each_time(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [
     2**63, -2**64, 10**40, True, 1.0, -0.0, 1e22, 5e-324, "", "\0", [], {}, [[]],
-    (1, (2,)), {"$treadle": 1}, {"$treadle": (1,)}, {"$": "tuple", "v": [1]}, {"a": {"$": ()}}, {1: "int", "1": "str"},
-    {True: 1, None: 2, 1.5: 3}, {(1, 2): 3}, {b"k": 1}, b"", {"s": {3, "x", None}}, frozenset({frozenset({1})}),
+    (1, (2,)), {"$treadle": 1}, {"$treadle": (1,)}, {"$": "tuple", "v": [1]}, {"a": {"$": ()}},
+    {1: "int", "1": "str"},
+    {True: 1, None: 2, 1.5: 3}, {(1, 2): 3}, {b"k": 1}, b"", {"s": {3, "x", None}},
+    frozenset({frozenset({1})}),
     datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")),
     datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=-3, seconds=1))), date.max,
-    time(1, 2, 3, 4, tzinfo=ZoneInfo("Asia/Tokyo")), timedelta.min, Decimal("1.50"), Decimal("sNaN"), UUID(int=7),
+    time(1, 2, 3, 4, tzinfo=ZoneInfo("Asia/Tokyo")), timedelta.min, Decimal("1.50"),
+    Decimal("sNaN"), UUID(int=7),
     1j, PurePosixPath("a"), PureWindowsPath("c:\\x"), Path("a/../b"), Colour.RED, Rights.READ | Rights.WRITE,
     Point(1, b"y"), Frozen((1,)), Parsed(Path("x"), {"a": 3}, Frozen({1})), ErrorInfo("E", "m", "t", "n"),
     [ItemError(0, ErrorInfo("E", "m"))],
@@ -184,7 +189,8 @@ def test_numpy_arrays() -> None:
 
 
 @pytest.mark.parametrize(("value", "back"), [
-    (Level.HIGH, 3), (Name.ANN, "ann"), ([Name.ANN, (1,)], ["ann", (1,)]), (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
+    (Level.HIGH, 3), (Name.ANN, "ann"), ([Name.ANN, (1,)], ["ann", (1,)]),
+    (OrderedDict(b=1, a=2), {"b": 1, "a": 2}),
     (bytearray(b"x"), b"x"), (numpy.str_("s"), "s"), ({Name.ANN: (1,)}, {"ann": (1,)}),
 ])
 def test_subclasses_of_plain_types_come_back_plain(value: Any, back: Any) -> None:
@@ -256,7 +262,8 @@ def test_an_equality_that_raises_does_no_harm() -> None:
 
 
 @pytest.mark.parametrize("raw", [
-    b"", b"{", b"\xff", b'{"$treadle":{"$":"no such tag"}}', b'{"$treadle":{"$":[]}}', b'{"$treadle":{"$":"tuple"}}',
+    b"", b"{", b"\xff", b'{"$treadle":{"$":"no such tag"}}', b'{"$treadle":{"$":[]}}',
+    b'{"$treadle":{"$":"tuple"}}',
     b'{"$treadle":{"$":"datetime","v":"yesterday"}}', b'{"$treadle":{"$":"registered","t":"nobody","v":1}}',
     b"[" * 5000 + b"]" * 5000,
 ])

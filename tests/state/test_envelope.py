@@ -64,7 +64,8 @@ def test_get_output_looks_in_the_body_then_in_the_meta() -> None:
 
 
 @pytest.mark.parametrize("said", [
-    datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00", datetime(2026, 1, 2, tzinfo=UTC).timestamp()])
+    datetime(2026, 1, 2, tzinfo=UTC), "2026-01-02T00:00:00+00:00",
+    datetime(2026, 1, 2, tzinfo=UTC).timestamp()])
 def test_the_timestamp_is_a_datetime_however_it_was_said(said: Any) -> None:
     assert Envelope("1", "a", "object", 1, {"timestamp": said}).timestamp == datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -76,16 +77,19 @@ def test_an_envelope_without_a_timestamp_or_port() -> None:
 
 
 @pytest.mark.parametrize(("body", "content_type"), [
-    ("text", ContentType.RAW_TEXT), (b"x", ContentType.BINARY), (None, ContentType.EMPTY), ({"a": 1}, ContentType.OBJECT),
+    ("text", ContentType.RAW_TEXT), (b"x", ContentType.BINARY), (None, ContentType.EMPTY),
+    ({"a": 1}, ContentType.OBJECT),
     (3, ContentType.OBJECT), (ErrorInfo("E", "m"), ContentType.ERROR)])
 def test_create_infers_the_content_type(body: Any, content_type: str) -> None:
     envelope = EnvelopeFactory.create(body, produced_by="n")
-    assert envelope.content_type == content_type and envelope.produced_by == "n" and envelope.timestamp is not None
+    assert envelope.content_type == content_type
+    assert envelope.produced_by == "n" and envelope.timestamp is not None
 
 
 def test_the_factory_makes_each_kind_with_a_fresh_id() -> None:
     made = [EnvelopeFactory.text("a"), EnvelopeFactory.object([1]), EnvelopeFactory.binary(b"x"),
-            EnvelopeFactory.empty(), EnvelopeFactory.error(ValueError("boom"), "n"), EnvelopeFactory.error("bad")]
+            EnvelopeFactory.empty(), EnvelopeFactory.error(ValueError("boom"), "n"),
+            EnvelopeFactory.error("bad")]
     assert len({one.id for one in made}) == len(made)
     assert [one.has_error() for one in made] == [False, False, False, False, True, True]
     assert made[4].body == ErrorInfo("ValueError", "boom")
@@ -97,7 +101,8 @@ def test_an_error_in_the_meta_is_an_error() -> None:
     assert Envelope("1", "a", "object", 1, {"error": "boom"}).has_error()
 
 
-@given(st.recursive(st.none() | st.integers() | st.binary() | st.text("ab"), lambda x: st.tuples(x) | st.lists(x)))
+@given(st.recursive(st.none() | st.integers() | st.binary() | st.text("ab"),
+                    lambda x: st.tuples(x) | st.lists(x)))
 def test_to_dict_is_json_and_from_dict_its_inverse(body: Any) -> None:
     envelope = EnvelopeFactory.object(body, "n", extra=(1,))
     assert Envelope.from_dict(json.loads(json.dumps(envelope.to_dict()))) == envelope

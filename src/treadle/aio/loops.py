@@ -10,9 +10,11 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Literal, TypeVar
 
+from treadle.aio.resources import shut_down
 from treadle.aio.tasks import AnyTask, Patience
 
 T = TypeVar("T")
@@ -56,6 +58,9 @@ class ManagedEventLoop:
         refuse_in_running_loop("open another event loop")
         self._before = _current_loop()
         self._loop = self._runner.get_loop()
+        # Ours, so that its end can be bounded: asyncio's own joins its threads whatever happens.
+        self._executor = ThreadPoolExecutor(thread_name_prefix="loop")
+        self._loop.set_default_executor(self._executor)
         asyncio.set_event_loop(self._loop)
         return self._loop
 
@@ -104,14 +109,14 @@ class ManagedEventLoop:
             if not task.cancelled() and (error := task.exception()) is not None:
                 loop.call_exception_handler(
                     {"message": "a task failed while its loop was closed", "exception": error, "task": task})
-        ends: dict[AnyTask, str] = {
+        ends: dict[asyncio.Future[None], str] = {
             loop.create_task(loop.shutdown_asyncgens()): "async generators",
-            loop.create_task(loop.shutdown_default_executor()): "default executor"}
+            shut_down(self._executor): "default executor"}
         late = await patience.wait(ends, self.timeout)
-        for task in late:
-            task.cancel()
+        for end in late:
+            end.cancel()
         await patience.wait(late, 0.1)
-        names = {repr(task.get_name()) for task in survivors} | {f"the {ends[task]}" for task in late}
+        names = {repr(task.get_name()) for task in survivors} | {f"the {ends[end]}" for end in late}
         if not names:
             return None
         return TimeoutError(f"the event loop was closed over {', '.join(sorted(names))}: not ended within "

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures
 import inspect
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from treadle.aio.tasks import Patience, abandon
@@ -165,7 +165,7 @@ def _then_wait(closer: Callable[[], object], resource: object) -> Closer:
     return close
 
 
-def shut_down(executor: concurrent.futures.Executor) -> Awaitable[None]:
+def shut_down(executor: concurrent.futures.Executor) -> asyncio.Future[None]:
     """Shut an executor down in a thread, so that the loop goes on; done when its workers have ended."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[None] = loop.create_future()

@@ -53,6 +53,7 @@ class Checked(msgspec.Struct):
     spec: DiagramSpec
     specs: dict[NodeID, Any] = {}
     children: dict[NodeID, Checked] = {}
+    inline: dict[NodeID, Mapping[str, Any]] = {}  # the sub-diagrams that stand in this diagram's text
     ports: dict[NodeID, Ports] = {}
     sources: dict[NodeID, tuple[str, ...]] = {}  # the texts that each node's fingerprint must change with
     structure: Structure | None = None
@@ -73,7 +74,8 @@ class Checked(msgspec.Struct):
 
 
 def check(spec: DiagramSpec, types: NodeTypes, *, config: TreadleConfig = DEFAULT_CONFIG) -> Checked:
-    """Check a diagram and the sub-diagrams in it. Reads the files that they name; never raises for a bad diagram."""
+    """Check a diagram and the sub-diagrams in it. Reads the files that they name; never raises for a bad
+    diagram."""
     home = os.path.abspath(spec.where.file) if spec.where and spec.where.file else None
     return _Check(spec, types, config, (home,) if home else (), {}).run()
 
@@ -105,7 +107,10 @@ def _in_order(faults: Sequence[Fault]) -> tuple[Fault, ...]:
     places = [fault.where or Where() for fault in faults]
     for place in places:
         files.setdefault(place.file, len(files))
-    rows = [(fault.warning, files[place.file], place.line, i) for i, (fault, place) in enumerate(zip(faults, places))]
+    rows = [
+        (fault.warning, files[place.file], place.line, i)
+        for i, (fault, place) in enumerate(zip(faults, places, strict=True))
+    ]
     return tuple(faults[row[-1]] for row in sorted(rows))
 
 
@@ -121,7 +126,7 @@ class _Check:
             if arrow.target in self.into:
                 self.into[arrow.target].append(arrow)
         self.faults: list[Fault] = []
-        self.checked = Checked(spec, specs={}, children={}, ports={}, sources={})
+        self.checked = Checked(spec, specs={}, children={}, inline={}, ports={}, sources={})
 
     def run(self) -> Checked:
         self.whole()
@@ -139,7 +144,9 @@ class _Check:
         """Note a fault; `at` is the path of a property, whose place is sought from the whole path upwards."""
         if where is None and node is not None:
             where = _place(node, at)
-        self.faults.append(Fault(message, node=node.id if node else None, where=where, hint=hint, warning=warning))
+        self.faults.append(
+            Fault(message, node=node.id if node else None, where=where, hint=hint, warning=warning)
+        )
 
     # the whole
 
@@ -154,7 +161,9 @@ class _Check:
             if node.id in seen:
                 self.fault("a second node has this id", node)
             elif not is_node_id(node.id):
-                self.fault("an id is letters, digits, '_', '-' and spaces", node, hint="ids.escape_label makes one")
+                self.fault(
+                    "an id is letters, digits, '_', '-' and spaces", node, hint="ids.escape_label makes one"
+                )
             seen.add(node.id)
         for name, one in spec.inputs.items():
             if one.type not in INPUT_TYPES:
@@ -167,7 +176,9 @@ class _Check:
                 self.fault(f"loops: there is no node {loop.entry!r}", where=loop.where,
                            hint=did_you_mean(loop.entry, self.ids))
             if loop.max_iterations < 1:
-                self.fault(f"loops: max_iterations must be at least 1, not {loop.max_iterations}", where=loop.where)
+                self.fault(
+                    f"loops: max_iterations must be at least 1, not {loop.max_iterations}", where=loop.where
+                )
 
     # one node
 
@@ -196,7 +207,8 @@ class _Check:
             self.fault(str(error), node)
             return
         self.checked.ports[node.id] = ports
-        if node.id in self.spec.functions:
+        if node.id in self.spec.functions and "call" not in node.properties:
+            # What can't be imported is known here only; of what can, its type gives the source, as after a reload.
             sources = (*sources, source_of(self.spec.functions[node.id]))
         self.checked.sources[node.id] = sources
         if node.policy.for_each is not None and (ports.chooses or not ports.maps):
@@ -225,11 +237,16 @@ class _Check:
                     self.fault(f"{key} means nothing without for_each", node, at=key, warning=True)
 
     def needed(self, node: Node, ports: Ports) -> None:
-        """Required inputs that nothing brings. An unlabelled arrow or a map's item may bring any one of them."""
+        """Required inputs that nothing brings. An unlabelled arrow or a map's item may bring any one of
+        them."""
         arrows = self.into[node.id]
-        brought = {arrow.input for arrow in arrows} | {arrow.source for arrow in arrows if arrow.input == DEFAULT}
+        brought = {arrow.input for arrow in arrows} | {
+            arrow.source for arrow in arrows if arrow.input == DEFAULT
+        }
         missing = [name for name in ports.required if name not in brought]
-        spare = sum(arrow.input in (DEFAULT, FIRST) and arrow.source not in ports.required for arrow in arrows)
+        spare = sum(
+            arrow.input in (DEFAULT, FIRST) and arrow.source not in ports.required for arrow in arrows
+        )
         spare += node.policy.for_each is not None
         for name in missing[spare:]:
             self.fault(f"nothing brings its input {name!r}", node,
@@ -259,7 +276,9 @@ class _Check:
             self.fault(f"{at}: unknown name {name!r}", node, at=at, hint=self.name_hint(node, name, known))
         sources = {arrow.source for arrow in self.into[node.id]}
         for owner, there in (("inputs", self.spec.inputs), ("nodes", sources)):
-            for name in sorted(compiled.attributes.get(owner, frozenset()) - set(there) - {"get", "items", "keys"}):
+            for name in sorted(
+                compiled.attributes.get(owner, frozenset()) - set(there) - {"get", "items", "keys"}
+            ):
                 listed = ", ".join(sorted(there)) or "none"
                 self.fault(f"{at}: unknown name '{owner}.{name}'", node, at=at,
                            hint=did_you_mean(name, there) or f"there is: {listed}")
@@ -275,7 +294,9 @@ class _Check:
 
     def child(self, node: Node, child: Mapping[str, Any] | str) -> None:
         if len(self.around) >= self.config.depth_max:
-            self.fault(str(self.config.exceeded("depth_max", "too many sub-diagrams inside one another")), node)
+            self.fault(
+                str(self.config.exceeded("depth_max", "too many sub-diagrams inside one another")), node
+            )
             return
         if isinstance(child, Mapping):
             where = _place(node, "diagram")
@@ -287,13 +308,19 @@ class _Check:
             else:
                 checked = _Check(spec, self.types, self.config, around, self.known).run()
                 checked.faults = (*faults, *checked.faults)
-            self.adopt(node, checked)
+            self.faults += checked.faults
+            self.checked.inline[node.id] = child
+            self.checked.children[node.id] = checked
             return
         path = os.path.normpath(os.path.join(self.spec.base, child))
         home = os.path.abspath(path)
         if home in self.around:
             chain = [os.path.basename(one) for one in self.around[self.around.index(home):]]
-            self.fault(f"the diagram runs itself: {' → '.join([*chain, os.path.basename(home)])}", node, at="diagram")
+            self.fault(
+                f"the diagram runs itself: {' → '.join([*chain, os.path.basename(home)])}",
+                node,
+                at="diagram",
+            )
             return
         if home not in self.known:
             try:
@@ -303,10 +330,6 @@ class _Check:
                 return
             self.faults += self.known[home].faults  # once, however many nodes run it
         self.checked.children[node.id] = self.known[home]
-
-    def adopt(self, node: Node, checked: Checked) -> None:
-        self.faults += checked.faults
-        self.checked.children[node.id] = checked
 
     # arrows
 
@@ -323,7 +346,9 @@ class _Check:
             key = (arrow.source, arrow.port, arrow.target, arrow.input)
             first = drawn.setdefault(key, arrow)
             if first is not arrow:
-                line = f"the first is in line {first.where.line}" if first.where and first.where.line else None
+                line = (
+                    f"the first is in line {first.where.line}" if first.where and first.where.line else None
+                )
                 self.fault(f"arrow '{arrow}' is drawn a second time", where=arrow.where, hint=line)
             self.port(arrow)
             self.input(arrow)
@@ -344,12 +369,18 @@ class _Check:
         if arrow.input == DEFAULT:
             if not ports.accepts_default:
                 named = f"name one: {', '.join(ports.inputs)}" if ports.inputs else "it has no inputs"
-                self.fault(f"arrow '{arrow}': node {arrow.target!r} takes no unlabelled input", where=arrow.where,
-                           hint=named)
+                self.fault(
+                    f"arrow '{arrow}': node {arrow.target!r} takes no unlabelled input",
+                    where=arrow.where,
+                    hint=named,
+                )
         elif ports.inputs is not None and arrow.input not in ports.inputs:
             hint = did_you_mean(arrow.input, ports.inputs) or f"there is: {', '.join(ports.inputs) or 'none'}"
-            self.fault(f"arrow '{arrow}': node {arrow.target!r} has no input {arrow.input!r}", where=arrow.where,
-                       hint=hint)
+            self.fault(
+                f"arrow '{arrow}': node {arrow.target!r} has no input {arrow.input!r}",
+                where=arrow.where,
+                hint=hint,
+            )
 
 
 def _place(node: Node, at: str) -> Where | None:

@@ -21,7 +21,7 @@ import hashlib
 import inspect
 import linecache
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -50,13 +50,14 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 def identify(checked: Checked, around: str = "") -> Identity:
-    """The digests of a checked diagram without errors; `around` is what the nodes of a sub-diagram begin with."""
+    """The digests of a checked diagram without errors; `around` is what the nodes of a sub-diagram begin
+    with."""
     assert checked.structure is not None
-    fingerprints = {
-        node.id: fingerprint(node, checked.specs[node.id], checked.sources.get(node.id, ()))
-        for node in checked.spec.nodes}
+    fingerprints = dict(_prints(checked))
     insides = {node_id: whole(child) for node_id, child in checked.children.items()}
-    entries, lineages_ = lineages(checked.spec, fingerprints, checked.structure, insides=insides, around=around)
+    entries, lineages_ = lineages(
+        checked.spec, fingerprints, checked.structure, insides=insides, around=around
+    )
     children = {node_id: identify(child, entries[node_id]) for node_id, child in checked.children.items()}
     return Identity(fingerprints, lineages_, children)
 
@@ -64,22 +65,32 @@ def identify(checked: Checked, around: str = "") -> Identity:
 def whole(checked: Checked) -> str:
     """One digest of all that a sub-diagram is, wherever it stands."""
     assert checked.structure is not None
-    prints = sorted(
-        (node.id, fingerprint(node, checked.specs[node.id], checked.sources.get(node.id, ())))
-        for node in checked.spec.nodes)
+    prints = sorted(_prints(checked))
     arrows = sorted([*_drawn(arrow), str(place)] for place, arrow in enumerate(checked.spec.arrows))
     inside = sorted((node_id, whole(child)) for node_id, child in checked.children.items())
     heads = sorted(checked.spec.nodes[loop.head].id for loop in checked.structure.loops)
     defaults = {name: one.default for name, one in checked.spec.inputs.items() if not one.required}
-    return _digest("diagram", prints, [arrow[:-1] for arrow in arrows], inside, heads, sorted(defaults.items()))
+    return _digest(
+        "diagram", prints, [arrow[:-1] for arrow in arrows], inside, heads, sorted(defaults.items())
+    )
 
 
-def fingerprint(node: Node, spec: Any, sources: Iterable[str]) -> str:
-    """The digest of what a node is. `spec` is its type's struct; `sources` are the texts that it names."""
+def _prints(checked: Checked) -> Iterator[tuple[NodeID, str]]:
+    for node in checked.spec.nodes:
+        inline = checked.inline.get(node.id)
+        yield node.id, fingerprint(node, checked.specs[node.id], checked.sources.get(node.id, ()), inline)
+
+
+def fingerprint(node: Node, spec: Any, sources: Iterable[str],
+                inline: Mapping[str, Any] | None = None) -> str:
+    """The digest of what a node is. `spec` is its type's struct; `sources` are the texts that it names.
+
+    The property that holds an `inline` sub-diagram is left out: its nodes have digests of their own.
+    """
     policy = node.policy
     results = [policy.join.value, policy.for_each,
                policy.on_item_error.value if policy.on_item_error is not OnItemError.FAIL else ""]
-    return _digest("node", node.type, _said(spec), results, list(sources))
+    return _digest("node", node.type, _said(spec, inline), results, list(sources))
 
 
 def lineages(spec: DiagramSpec, fingerprints: Mapping[NodeID, str], structure: Structure, *,
@@ -127,8 +138,11 @@ def _loop(spec: DiagramSpec, structure: Structure, loop: int, around: str, finge
 
 
 def _brought(arrows: Iterable[Arrow], found: Mapping[NodeID, str]) -> list[Any]:
-    """What arrows bring. Those on one input make a list, so their order counts; that of the inputs doesn't."""
-    return _grouped([[found[arrow.source], arrow.port, "", arrow.input, *_said_of(arrow)] for arrow in arrows], 3)
+    """What arrows bring. Those on one input make a list, so their order counts; that of the inputs
+    doesn't."""
+    return _grouped(
+        [[found[arrow.source], arrow.port, "", arrow.input, *_said_of(arrow)] for arrow in arrows], 3
+    )
 
 
 def _grouped(rows: list[list[Any]], column: int) -> list[Any]:
@@ -144,7 +158,7 @@ def _said_of(arrow: Arrow) -> list[Any]:
     return [_text(arrow.transform), arrow.content_type or "", arrow.source if arrow.input == DEFAULT else ""]
 
 
-def _said(spec: Any) -> Any:
+def _said(spec: Any, without: Any = None) -> Any:
     """A struct as its fields that are not as by default, in order of name."""
     if not isinstance(spec, msgspec.Struct):
         return spec
@@ -152,7 +166,7 @@ def _said(spec: Any) -> Any:
     for field in msgspec.structs.fields(type(spec)):
         value = getattr(spec, field.name)
         usual = field.default_factory() if callable(field.default_factory) else field.default
-        if field.required or value != usual:
+        if (field.required or value != usual) and (without is None or value != without):
             said[field.encode_name] = _said(value)
     return said
 
@@ -188,7 +202,7 @@ def source_of(function: Callable[..., Any]) -> str:
         one = getattr(one, "__func__", one)
         if not isinstance(one, FunctionType | type):
             one = type(one)
-        name = f"{one.__module__}:{one.__qualname__}"
+        name = one.__qualname__  # not its module: that is named after the folder it was loaded from
         if name in texts:
             continue
         tree = _tree(one)
@@ -218,7 +232,7 @@ def _used(one: Any, tree: ast.AST, texts: dict[str, str]) -> list[Any]:
             if getattr(inspect.unwrap(value), "__module__", one.__module__) == one.__module__:
                 found.append(value)
         elif isinstance(value, str | bytes | int | float | bool | tuple | frozenset | None):
-            texts[f"{one.__module__}:{name} ="] = repr(sorted(value, key=repr) if isinstance(value, frozenset)
+            texts[f"{name} ="] = repr(sorted(value, key=repr) if isinstance(value, frozenset)
                                                        else value)
     return found
 
@@ -240,7 +254,9 @@ def _tree(one: Any) -> ast.Module | None:
 
 def _is_node(decorator: ast.expr) -> bool:
     name = decorator.func if isinstance(decorator, ast.Call) else decorator
-    return (name.id if isinstance(name, ast.Name) else name.attr if isinstance(name, ast.Attribute) else "") == "node"
+    return (
+        name.id if isinstance(name, ast.Name) else name.attr if isinstance(name, ast.Attribute) else ""
+    ) == "node"
 
 
 def _code(code: CodeType) -> str:

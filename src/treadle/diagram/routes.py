@@ -46,8 +46,11 @@ class _Routes:
             self.out[source].append(arrow)
             self.into[target].append(arrow)
         self.chooses = [
-            (found := ports.get(node.id)) is None or found.chooses for node in spec.nodes]  # unknown: the benefit of doubt
-        self.catches = [any(spec.arrows[arrow].port == ERROR for arrow in self.out[i]) for i in range(len(spec.nodes))]
+            (found := ports.get(node.id)) is None or found.chooses for node in spec.nodes
+        ]  # unknown: the benefit of doubt
+        self.catches = [
+            any(spec.arrows[arrow].port == ERROR for arrow in self.out[i]) for i in range(len(spec.nodes))
+        ]
         for loop in self.structure.loops:
             self.ends(loop)
         if not self.structure.faults:
@@ -60,11 +63,15 @@ class _Routes:
         return Fault(fault.message, fault.node, where, fault.hint, fault.warning)
 
     def ends(self, loop: FoundLoop) -> None:
-        """A fault if nothing on the way round can choose to leave: the loop would only end at its limit, failing."""
+        """A fault if nothing on the way round can choose to leave: the loop would only end at its limit,
+        failing."""
         if loop.declared is not None and loop.declared.on_limit is OnLimit.EXIT:
             return  # so many turns and no more is what it is for
         members, back = set(loop.members), set(loop.back)
-        certain, waiting = {loop.head}, [loop.head]  # nodes that run in every iteration unless something fails
+        certain, waiting = (
+            {loop.head},
+            [loop.head],
+        )  # nodes that run in every iteration unless something fails
         while waiting:
             node = waiting.pop()
             if self.chooses[node] or self.catches[node]:
@@ -75,10 +82,17 @@ class _Routes:
                     limit = loop.declared.max_iterations if loop.declared else LOOP_ITERATIONS_MAX
                     drawn = self.spec.arrows[arrow]
                     head = self.spec.nodes[loop.head].id
-                    self.faults.append(Fault(
-                        f"the loop of {names} can't end: nothing on its way round can choose another way, so it "
-                        f"would fail after {limit} iterations", node=head, where=drawn.where,
-                        hint=f"put a condition before '{drawn}', or say on_limit: exit for a fixed number of turns"))
+                    self.faults.append(
+                        Fault(
+                            f"the loop of {names} can't end: nothing on its way round can choose "
+                            f"another way, so it "
+                            f"would fail after {limit} iterations",
+                            node=head,
+                            where=drawn.where,
+                            hint=f"put a condition before '{drawn}', or say on_limit: exit for a "
+                            f"fixed number of turns",
+                        )
+                    )
                     return
                 target = self.pairs[arrow][1]
                 if target in members and target not in certain:

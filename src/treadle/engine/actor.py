@@ -81,10 +81,10 @@ class Drive:
 class Performance:
     """A body that is suspended: how to stop it."""
 
-    __slots__ = ("_cancels", "_grace", "_loop", "_path", "_task", "_timer", "cancelled", "drive", "timed_out", "timeout")
+    __slots__ = ("_cancels", "_grace", "_loop", "_task", "_timer", "cancelled", "drive", "path", "timed_out", "timeout")
 
     def __init__(self, task: asyncio.Task[None], drive: Drive, path: str, grace: float) -> None:
-        self._task, self.drive, self._path, self._grace = task, drive, path, grace
+        self._task, self.drive, self.path, self._grace = task, drive, path, grace
         self._loop = task.get_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._cancels = 0
@@ -120,7 +120,7 @@ class Performance:
 
     def _doom(self) -> None:
         logger.warning("node %r ignored its cancellation for %g s (cancel_s_max): its body is closed by force",
-                       self._path, self._grace)
+                       self.path, self._grace)
         self.drive.doomed = True
         self._cancels += 1
         self._task.cancel()

@@ -54,6 +54,10 @@ class Handle:
         """How many nodes (items and inner nodes too) are in which state, and how many are known so far."""
         return self._runner.kernel.counts if self._runner is not None else {}
 
+    def running(self, limit: int = 20) -> list[str]:
+        """The paths of nodes whose bodies are under way, those that began first, at most `limit`."""
+        return self._runner.performing(limit) if self._runner is not None else []
+
     def metrics(self) -> ExecutionMetrics:
         """Timings, rates, the path taken and the critical path, of what this process performed."""
         return self._runner.tracker.get_execution_metrics() if self._runner is not None else ExecutionMetrics()

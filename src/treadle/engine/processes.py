@@ -8,6 +8,7 @@ is kept for the next bodies, since starting one takes some 150 ms.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import logging
 import os
 import socket
@@ -28,7 +29,7 @@ from treadle.errors import (
     NotEncodable,
     TreadleError,
 )
-from treadle.nodes.child import exited, how_it_ended, is_running, kill_group, reader, start
+from treadle.nodes.child import FIRST_FREE_FD, Child, how_it_ended, reader
 from treadle.nodes.failures import RemoteError
 from treadle.nodes.modules import folders
 from treadle.nodes.worker import LENGTH, Job, Raised, Reply
@@ -39,8 +40,7 @@ JOBS_MAX = 1000
 """Bodies that one child performs before it is replaced, so that what they leave in memory can't add up."""
 TAIL_BYTES = 2048
 """How much of what a dead child printed its failure shows."""
-_START = ("import sys; sys.path[:] = {path!r}; from treadle.nodes.worker import main; "
-          "main({channel}, {life}, {parent})")
+_START = "import sys; sys.path[:] = {path!r}; from treadle.nodes.worker import main; main({channel})"
 
 
 class ProcessExecutor:
@@ -49,8 +49,8 @@ class ProcessExecutor:
     def __init__(self, config: TreadleConfig = DEFAULT_CONFIG) -> None:
         self._config = config
         self._slots = asyncio.Semaphore(config.processes)
-        self._idle: list[Child] = []
-        self._busy: set[Child] = set()
+        self._idle: list[Worker] = []
+        self._busy: set[Worker] = set()
         self._closed = False
 
     async def run(self, function: Callable[..., Any], /, *args: Any, timeout: float | None = None,
@@ -63,58 +63,60 @@ class ProcessExecutor:
         memory = memory_mb if memory_mb is not None else self._config.memory_mb_max
         job = Job(function.__module__, function.__qualname__, list(args), memory, folders())
         async with self._slots:
-            child = await self._child()
-            self._busy.add(child)
+            worker = await self._worker()
+            self._busy.add(worker)
             try:
-                reply = await child.perform(job, name, timeout)
+                if self._closed:  # while the worker was starting
+                    raise asyncio.CancelledError
+                reply = await worker.perform(job, name, timeout)
             except BaseException:
-                # Whatever happened, the child is in the middle of something: cancelled, timed out, dead,
-                # misread.
-                await child.close()
+                # Whatever happened (cancelled, timed out, dead, misread), it is in the middle of something.
+                await worker.close()
                 raise
             finally:
-                self._busy.discard(child)
+                self._busy.discard(worker)
             spoiled = isinstance(reply, Raised) and reply.kind == "MemoryError"
-            if spoiled or self._closed or child.jobs >= JOBS_MAX:
-                await child.close()
+            if spoiled or self._closed or worker.jobs >= JOBS_MAX:
+                await worker.close()
             else:
-                self._idle.append(child)
+                self._idle.append(worker)
         if isinstance(reply, Raised):
             raise _local(reply)
         return reply.value
 
     async def close(self) -> None:
-        """Kill every child and wait until all are gone."""
+        """Kill every worker and wait until all are gone."""
         self._closed = True
-        children = [*self._idle, *self._busy]
+        workers = [*self._idle, *self._busy]
         self._idle.clear()
-        for child in children:
-            child.kill()
-        for child in children:
-            await child.close()
+        for worker in workers:
+            worker.kill()
+        for worker in workers:
+            await worker.close()
 
-    async def _child(self) -> Child:
+    async def _worker(self) -> Worker:
         if self._closed:
             raise asyncio.CancelledError
         while self._idle:
-            child = self._idle.pop()
-            if child.alive:
-                return child
-            await child.close()
-        return await Child.start(self._config)
+            worker = self._idle.pop()
+            if worker.alive:
+                return worker
+            await worker.close()
+        return await Worker.start(self._config)
 
 
-class Child:
-    """One child process, with the socket for jobs, the pipe that it lives by, and the pipe of what it
-    prints."""
+class Worker:
+    """One child process, with the socket for jobs and the pipe of what it prints."""
 
-    def __init__(self, process: subprocess.Popen[bytes], life: int, config: TreadleConfig,
+    def __init__(self, child: Child, config: TreadleConfig,
                  channel: tuple[asyncio.StreamReader, asyncio.StreamWriter],
                  printed: tuple[asyncio.StreamReader, asyncio.ReadTransport]) -> None:
-        self.process, self._life, self._config = process, life, config
+        self._child, self._config = child, config
         self._reader, self._writer = channel
         self._printed = printed[1]
         self._listening = asyncio.ensure_future(self._listen(printed[0]))
+        self._ended = asyncio.ensure_future(child.exited())
+        self._ended.add_done_callback(self._hang_up)
         self.jobs = 0
         self._name = ""
         self._tail = b""
@@ -122,34 +124,40 @@ class Child:
         self._closing: asyncio.Future[None] | None = None
 
     @classmethod
-    async def start(cls, config: TreadleConfig) -> Child:
+    async def start(cls, config: TreadleConfig) -> Worker:
         """Start a child and wait until it is ready. BodyDied if it never is."""
         ours, theirs = socket.socketpair()
-        life_read, life_write = os.pipe()
-        code = _START.format(path=sys.path, channel=theirs.fileno(), life=life_read, parent=os.getpid())
+        channel = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
         try:
-            process = start([sys.executable, "-c", code], keep=(theirs.fileno(), life_read),
-                            errors=subprocess.STDOUT)
+            child = Child([sys.executable, "-c", _START.format(path=sys.path, channel=channel)],
+                          keep=(channel,), stderr=subprocess.STDOUT)
         except BaseException:
             ours.close()
-            os.close(life_write)
             raise
         finally:
             theirs.close()
-            os.close(life_read)
-        assert process.stdout is not None
-        child = cls(process, life_write, config, await asyncio.open_unix_connection(sock=ours),
-                    await reader(process.stdout))
+            os.close(channel)
         try:
-            await child._receive()
+            worker = cls(child, config, await asyncio.open_unix_connection(sock=ours),
+                         await reader(child.process.stdout))
         except BaseException:
-            await child.close()
+            ours.close()
+            child.close()
             raise
-        return child
+        try:
+            await worker._receive()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            error = await worker._death(None)
+            await worker.close()
+            raise error from None
+        except BaseException:
+            await worker.close()
+            raise
+        return worker
 
     @property
     def alive(self) -> bool:
-        return self._closing is None and is_running(self.process)
+        return not self._ended.done()
 
     async def perform(self, job: Job, name: str, timeout: float | None) -> Reply:
         """Do a job. The time counts from here: the child is waiting for it."""
@@ -171,7 +179,8 @@ class Child:
 
     def kill(self) -> None:
         """Kill the process and all that it started."""
-        kill_group(self.process)
+        if not self._ended.done():
+            self._child.kill()
 
     async def close(self) -> None:
         """Kill it, wait for its end, and release what it held."""
@@ -181,31 +190,28 @@ class Child:
 
     async def _close(self) -> None:
         self.kill()
-        if self.process.returncode is None:
-            await exited(self.process)
+        await self._ended
         self._listening.cancel()
         self._printed.close()
         self._writer.close()
-        os.close(self._life)
+        self._child.close()
 
     def _expire(self) -> None:
         self._timed_out = True
         self.kill()
 
+    def _hang_up(self, ended: asyncio.Future[int]) -> None:
+        # The guard beside the child may hold the other end of the channel open for a moment.
+        self._writer.transport.abort()
+
     async def _death(self, timeout: float | None) -> TreadleError:
         """Why the channel ended."""
         if self._timed_out:
             return NodeTimeout(f"node {self._name!r} ran longer than its timeout of {timeout:g} s; its "
-                               "process was "
-                               "killed")
-        # It may have closed the channel and live on.
-        try:
-            code = await asyncio.wait_for(exited(self.process), self._config.cancel_s_max)
-        except TimeoutError:
-            return BodyDied("the body closed the channel to its engine: it must leave file descriptors alone "
-                            "that it "
-                            "did not open")
-        await asyncio.sleep(0)
+                               "process "
+                               "was killed")
+        code = await self._ended
+        await asyncio.sleep(0)  # for its last words
         said = self._tail.decode(errors="replace").strip()
         return BodyDied(f"the body's process ended with {how_it_ended(code)} before it had a result"
                         + (f"; it printed last: {said}" if said else ""))

@@ -38,11 +38,12 @@ def run(diagram: Drawn, /, *, store: str | None = None, durability: Durability =
         async with Engine.open(store, config=config, durability=durability) as engine:
             return await (await engine.start(diagram, **inputs)).result()
 
-    with asyncio.Runner(loop_factory=_loop_factory(config)) as runner:
+    with asyncio.Runner(loop_factory=loop_factory(config)) as runner:
         return runner.run(main())
 
 
-def _loop_factory(config: TreadleConfig) -> Any:
+def loop_factory(config: TreadleConfig) -> Any:
+    """What makes the event loops of a configuration, for `asyncio.Runner`; None is the default of asyncio."""
     if config.loop == "asyncio":
         return None
     try:

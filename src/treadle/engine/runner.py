@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, assert_never
 
 import msgspec
@@ -341,6 +342,10 @@ class WorkflowRunner:
 
     def executor(self, isolation: str) -> Executor:
         return self.engine.executor(isolation)
+
+    def performing(self, limit: int) -> list[str]:
+        """The paths of bodies that are suspended: those that have waited longest, at most `limit`."""
+        return [performance.path for performance in islice(self._performing.values(), limit)]
 
     # Timers, cancellation, the end
 

@@ -261,6 +261,7 @@ class Frames:
         self._frames: list[AnyFrame | None] = []
         self._bases: list[int] = []
         self._next = 0  # the next base
+        self._gone = 0  # nodes of frames and turns that were let go of
         self._root: Frame | None = None
 
     def _at(self, slot: int) -> tuple[AnyFrame, int] | None:
@@ -287,6 +288,7 @@ class Frames:
         for child in frame.children.values():
             self._forget(child)
         self._frames[bisect_right(self._bases, frame.base) - 1] = None
+        self._gone += frame.size
 
     def _place(self, slot: int) -> tuple[AnyFrame, int]:
         found = self._at(slot)

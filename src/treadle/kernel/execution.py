@@ -512,8 +512,8 @@ class Kernel(Flow):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many nodes (items and inner nodes too) are in which state, and how many are known."""
-        known = sum(frame.size for frame in self._frames if frame is not None)
+        """How many nodes (items, inner nodes and turns of loops too) ended how, are under way, and are known so far."""
+        known = self._gone + sum(frame.size for frame in self._frames if frame is not None)
         return {"known": known, "completed": self.completed, "failed": self.failed, "skipped": self.skipped,
                 "running": self._busy, "ready": len(self._ready), "suspended": self._suspended,
                 "retrying": self._retrying}

@@ -249,6 +249,7 @@ class Flow(Frames, ABC):
                 if child is not None:
                     self._forget(child)
             frame.next_turn(turn, back)
+            self._gone += len(loop.members)
             for i in loop.members:
                 frame.count(i)
             for i in loop.members:

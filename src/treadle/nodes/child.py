@@ -1,4 +1,5 @@
-"""Child processes and asyncio: waiting for the end of one, reading its pipes, killing all that it started."""
+"""Child processes and asyncio: starting one that can't outlive us, waiting for its end, killing all it
+started."""
 
 from __future__ import annotations
 
@@ -13,45 +14,72 @@ from typing import IO
 STREAM_BYTES_MAX = 1 << 20
 """What one stream of a child may hold unread before the child has to wait."""
 
+# A guard in the child's session reads from a pipe whose other end only we hold: when we are gone, by whatever
+# death, the read ends, and it kills the group. It is nobody's child (the brackets around the brackets), so
+# that `wait` in the child has nothing to do with it. In a shell a background job has no stdin: hence
+# descriptor 3.
+_GUARDED = """
+exec 3<&0 </dev/null
+( (read -r _ <&3; kill -KILL 0) >/dev/null 2>&1 & )
+exec "$@" 3<&-
+"""
+FIRST_FREE_FD = 10
+"""Descriptors handed to a child must be at least this: the guard's shell uses the lower ones."""
 
-def start(arguments: Sequence[str], *, keep: Sequence[int], errors: int = subprocess.PIPE,
-          folder: Path | None = None,
-          environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start a process that leads a session of its own, with these file descriptors besides its pipes. It
-    takes the loop a millisecond or two."""
-    return subprocess.Popen(arguments, cwd=folder, env=environment, start_new_session=True, pass_fds=keep,
-                            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors)
 
+class Child:
+    """A process that leads a session of its own and ends with us. `close` it when it is over."""
 
-async def exited(process: subprocess.Popen[bytes]) -> int:
-    """Wait for the end of a process that leads its session, then kill what it left running. Its return code,
-    negative for a signal."""
-    loop = asyncio.get_running_loop()
-    if hasattr(os, "pidfd_open"):
-        handle = os.pidfd_open(process.pid)
-        ended: asyncio.Future[None] = loop.create_future()
+    def __init__(self, arguments: Sequence[str], *, keep: Sequence[int] = (), stderr: int = subprocess.PIPE,
+                 folder: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
+        """Start it, with these file descriptors besides its pipes. This takes a millisecond or two; OSError
+        if it can't be started."""
+        theirs, self._hold = os.pipe()
         try:
-            loop.add_reader(handle, _resolve, ended)
-            try:
-                await ended
-            finally:
-                loop.remove_reader(handle)
+            self.process = subprocess.Popen(
+                ["sh", "-c", _GUARDED, "sh", *arguments], cwd=folder, env=environment, start_new_session=True,
+                pass_fds=keep, stdin=theirs, stdout=subprocess.PIPE, stderr=stderr)
+        except BaseException:
+            os.close(self._hold)
+            raise
         finally:
-            os.close(handle)
-        kill_group(process)  # before the wait below: until then nobody else can have its number
-    else:
-        await loop.run_in_executor(None, process.wait)
-        kill_group(process)
-    return process.wait()
+            os.close(theirs)
 
+    async def exited(self) -> int:
+        """Wait for its end, then kill what it left running. The return code, negative for a signal."""
+        loop = asyncio.get_running_loop()
+        if hasattr(os, "pidfd_open"):
+            handle = os.pidfd_open(self.process.pid)
+            ended: asyncio.Future[None] = loop.create_future()
+            try:
+                loop.add_reader(handle, _resolve, ended)
+                try:
+                    await ended
+                finally:
+                    loop.remove_reader(handle)
+            finally:
+                os.close(handle)
+            self.kill()  # before it is reaped: until then nobody else can have its number
+        else:
+            await loop.run_in_executor(None, self.process.wait)
+            self.kill()
+        return self.process.wait()
 
-def is_running(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a process runs, as far as can be told without reaping it."""
-    if process.returncode is not None:
-        return False
-    if not hasattr(os, "waitid"):
-        return True
-    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    def kill(self) -> None:
+        """Kill it, and all that it started in its session."""
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):  # all of it has ended; macOS says the latter
+            pass
+
+    def close(self) -> None:
+        """Kill it if it still runs, reap it, release what held it."""
+        if self.process.returncode is None:
+            self.kill()
+            self.process.wait()
+        if self._hold >= 0:
+            os.close(self._hold)
+            self._hold = -1
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
@@ -59,20 +87,13 @@ def _resolve(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-async def reader(pipe: IO[bytes]) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+async def reader(pipe: IO[bytes] | None) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
     """The reading end of a pipe as a stream. Close the transport when done: that closes the pipe."""
+    assert pipe is not None
     loop = asyncio.get_running_loop()
     stream = asyncio.StreamReader(limit=STREAM_BYTES_MAX)
     transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
     return stream, transport
-
-
-def kill_group(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process that leads its session, and all that it started in it."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):  # all of it has ended; macOS says the latter
-        pass
 
 
 def how_it_ended(code: int) -> str:

@@ -22,7 +22,6 @@ from typing import Any
 
 import msgspec
 
-from treadle.diagram.builder import NodeFunction
 from treadle.errors import did_you_mean
 
 ROOT = "treadle_diagrams"
@@ -84,7 +83,8 @@ class Reference(msgspec.Struct, frozen=True):
 
 def plain_function(found: Any) -> Any:
     """The function itself where `@node` of `treadle.diagram.builder` has made a node of it."""
-    return found.function if isinstance(found, NodeFunction) else found
+    function = getattr(found, "function", None)
+    return function if function is not None and getattr(found, "__wrapped__", None) is function else found
 
 
 def attribute(module: ModuleType | None, name: str) -> Any:

@@ -7,14 +7,13 @@ import json
 import logging
 import os
 import re
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from treadle.config import DEFAULT_CONFIG
 from treadle.errors import BodyDied
-from treadle.nodes.child import exited, how_it_ended, kill_group, reader, start
+from treadle.nodes.child import Child, how_it_ended, reader
 from treadle.nodes.files import plain
 
 logger = logging.getLogger("treadle.bodies")
@@ -23,15 +22,7 @@ STDERR_TAIL_BYTES = 4096
 """How much of what a script said on stderr its failure shows."""
 _ENVIRONMENT_VALUE_BYTES_MAX = 128 * 1024 - 1024  # what Linux takes for one variable, its name included
 _READ_BYTES = 65536
-
-# The guard holds the reading end of a pipe that only the engine writes to: when the engine is gone, by
-# whatever death, the read ends and the guard kills the whole group. `exec` then makes bash the leader, with
-# no job of ours to wait for.
-_START = """
-(exec </dev/null >/dev/null 2>&1; read -r _ <&"$0"; kill -KILL 0) &
-eval "exec $0<&-"
-exec bash -c "$1" bash
-"""
+_NOT_FOUND = 127
 
 
 async def run_bash(code: str, inputs: Mapping[str, Any], *, folder: Path, name: str) -> str:
@@ -41,39 +32,28 @@ async def run_bash(code: str, inputs: Mapping[str, Any], *, folder: Path, name: 
     Cancelling this kills the script and all that it started.
     """
     environment = {**os.environ, **variables(inputs)}
-    guard, hold = os.pipe()
     try:
-        try:
-            process = start(["bash", "-c", _START, str(guard), code], keep=(guard,), folder=folder,
-                            environment=environment)
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"the script of node {name!r} can't start: there is no bash, or no "
-                                    "folder "
-                                    f"{folder}") from error
-        finally:
-            os.close(guard)
-        try:
-            return await _output(process, name)
-        finally:
-            if process.returncode is None:
-                kill_group(process)
-                process.wait()
+        child = Child(["bash", "-c", code, "bash"], folder=folder, environment=environment)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"the script of node {name!r} can't start: there is no folder "
+                                f"{folder}") from error
+    try:
+        return await _output(child, name)
     finally:
-        os.close(hold)
+        child.close()
 
 
-async def _output(process: subprocess.Popen[bytes], name: str) -> str:
-    assert process.stdout is not None and process.stderr is not None
-    stdout, out = await reader(process.stdout)
-    stderr, err = await reader(process.stderr)
+async def _output(child: Child, name: str) -> str:
+    stdout, out = await reader(child.process.stdout)
+    stderr, err = await reader(child.process.stderr)
     reading: asyncio.Future[tuple[bytes, bytes]] = asyncio.gather(_read_all(stdout, name), _read_tail(stderr))
-    ended: asyncio.Future[int] = asyncio.ensure_future(exited(process))
+    ended: asyncio.Future[int] = asyncio.ensure_future(child.exited())
     both: list[asyncio.Future[Any]] = [reading, ended]
     try:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if reading.done():
             reading.result()  # it printed too much, perhaps
-        code = await ended
+        code = await ended  # what it left running in the background has ended with it, so both pipes have
         printed, said = await reading
     finally:
         for task in both:
@@ -85,6 +65,8 @@ async def _output(process: subprocess.Popen[bytes], name: str) -> str:
 
 
 def _judge(code: int, printed: bytes, complaint: str, name: str) -> str:
+    if code == _NOT_FOUND and complaint.endswith("bash: not found"):
+        raise FileNotFoundError("there is no bash on this machine: install it, or write the node in Python")
     if code:
         raise BodyDied("the script ended with "
                        f"{how_it_ended(code)}" + (f": {complaint}" if complaint else ""))

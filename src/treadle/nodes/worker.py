@@ -8,14 +8,11 @@ holds open.
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
-import signal
 import socket
 import struct
 import sys
-import threading
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -28,7 +25,6 @@ from treadle.state import codec
 
 MB = 1 << 20
 LENGTH = struct.Struct(">I")
-_PR_SET_PDEATHSIG = 1
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -61,10 +57,8 @@ class Raised(msgspec.Struct, frozen=True, tag="raised"):
 Reply = Done | Raised
 
 
-def main(channel: int, life: int, parent: int) -> None:
-    """Perform jobs until the parent closes the channel. The arguments are file descriptors and the parent's
-    pid."""
-    _end_with_parent(life, parent)
+def main(channel: int) -> None:
+    """Perform jobs until the parent closes the channel, which is the file descriptor of a socket."""
     home = os.getcwd()
     with socket.socket(fileno=channel) as connection:
         importer = Importer()
@@ -152,16 +146,3 @@ def _limit_memory(memory_mb: int | None) -> None:
     if hard != resource.RLIM_INFINITY:
         soft = min(soft, hard)
     resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def _end_with_parent(life: int, parent: int) -> None:
-    threading.Thread(target=_watch, args=(life,), name="treadle parent watch", daemon=True).start()
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it ended before we asked
-        os._exit(1)
-
-
-def _watch(life: int) -> None:
-    os.read(life, 1)
-    os.killpg(0, signal.SIGKILL)

@@ -305,6 +305,8 @@ class StateManager:
     def _seal(self) -> None:
         self._urgent = False
         if not (self._dirty or self._executions or self._consumed or self._blobs or self._created or self._released):
+            if not self._flight:
+                self._arrived(self._ticket)
             return
         if failpoints.armed:
             failpoints.hit("seal.before")
@@ -358,14 +360,17 @@ class StateManager:
         self.stats["errors"] += bad
         self.stats["batches_written"] += 1
         self.stats["rows_written"] += len(sealed.batch.cells) - len(written.failed)
-        self._flushed = sealed.ticket
         if self.congested and self._flight_cells <= self.config.backlog_cells_max // 2 and \
                 self._flight_bytes <= self.config.backlog_bytes_max // 2:
             self.congested = False
             self._room.set()
         if self._urgent:
             self._seal()
-        while self._waiting and self._waiting[0][0] <= self._flushed:
+        self._arrived(sealed.ticket)
+
+    def _arrived(self, ticket: int) -> None:
+        self._flushed = ticket
+        while self._waiting and self._waiting[0][0] <= ticket:
             self._waiting.popleft()[1]()
 
     def _die(self, error: BaseException, sealed: Sealed) -> None:

@@ -90,7 +90,8 @@ def _bounded(size: int, file: str, config: TreadleConfig) -> None:
 
 def from_map(data: Mapping[str, Any], *, where: Where, base: str = ".",
              name: str = "diagram") -> tuple[DiagramSpec | None, list[Fault]]:
-    """A diagram that stands inline in another one, at `where`, as plain data; `treadle: 1` may be left out."""
+    """A diagram that stands inline in another one, at `where`, as plain data; `treadle: 1` may be left
+    out."""
     faults: list[Fault] = []
     whole = {"treadle": FORMAT_VERSION, **data}
     try:

@@ -160,7 +160,9 @@ class _Reader:
         kind = parts.get("type")
         if kind is None:
             near = next((key for key in parts if did_you_mean(key, ("type",))), None)
-            self.fault("the key 'type' is missing", where, f"is {near!r} meant for it?" if near else None, label)
+            self.fault(
+                "the key 'type' is missing", where, f"is {near!r} meant for it?" if near else None, label
+            )
         places: dict[str, Where] = {}
         properties: dict[str, Any] = {}
         for key, one in parts.items():
@@ -194,7 +196,9 @@ class _Reader:
         found = []
         for one in value.data if isinstance(value.data, list) else [value]:
             if not isinstance(one.data, str):
-                self.fault(f"needs: expected 'node' or 'node.port', not {_kind(one)}", one.where, node=node_id)
+                self.fault(
+                    f"needs: expected 'node' or 'node.port', not {_kind(one)}", one.where, node=node_id
+                )
             elif "->" in one.data:
                 self.fault(f"needs: {one.data!r} is an arrow; name only its source", one.where, node=node_id)
             else:
@@ -243,7 +247,8 @@ class _Reader:
         return bool(text) and (text in self.ids or not text.endswith("."))
 
     def end(self, text: str) -> tuple[NodeID, str]:
-        """One end of an arrow: a node, and its port or input. The longest node that the text begins with wins."""
+        """One end of an arrow: a node, and its port or input. The longest node that the text begins with
+        wins."""
         text = text.strip()
         at = len(text)
         while at > 0:

@@ -15,7 +15,8 @@ PLACES_DEPTH_MAX = 4
 
 
 class Value(msgspec.Struct):
-    """A value of a file. `data` is None, a bool, number or text, a list of values, or a map of them by text."""
+    """A value of a file. `data` is None, a bool, number or text, a list of values, or a map of them by
+    text."""
 
     data: Any
     where: Where

@@ -37,7 +37,8 @@ def convert_value(value: Any, kind: Any, path: str = "") -> tuple[Any, Mismatch 
 
 
 def convert_struct(data: Mapping[str, Any], kind: type[msgspec.Struct]) -> tuple[Any, list[Mismatch]]:
-    """Convert a map to a struct strictly; None and all that is wrong (unknown, missing, unfit) if anything is."""
+    """Convert a map to a struct strictly; None and all that is wrong (unknown, missing, unfit) if anything
+    is."""
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     wrong: list[Mismatch] = []
     for key, value in data.items():
@@ -74,7 +75,9 @@ def _mismatch(text: str, value: Any, kind: Any, path: str) -> Mismatch:
     text = _EXPECTED.sub(
         lambda found: " or ".join(_WORDS.get(word, word) for word in found[0].strip("`").split(" | ")), text)
     text = text.replace("Expected ", "expected ").replace(", got ", ", not ")
-    return Mismatch(path, text[:1].lower() + text[1:] if text.startswith(("Object ", "Invalid ")) else text, hint)
+    return Mismatch(
+        path, text[:1].lower() + text[1:] if text.startswith(("Object ", "Invalid ")) else text, hint
+    )
 
 
 def _choices(kind: Any) -> list[str]:

@@ -7,7 +7,7 @@ SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4
        e.value ->> 7, e.value ->> 8, e.value ->> 9, e.value ->> 10, e.value ->> 11, e.value ->> 12, e.value ->> 13,
        e.value ->> 14, e.value ->> 15, e.value ->> 16, e.value ->> 17, e.value ->> 18, e.value ->> 19, e.value ->> 20,
        e.value ->> 21, e.value ->> 22, e.value ->> 23, e.value ->> 24
-FROM json_each(?) AS e
+FROM jsonb_each(jsonb(?)) AS e
 WHERE true
 ON CONFLICT (execution_id, node_id, iteration, attempt) DO UPDATE SET
     epoch = excluded.epoch, seq = excluded.seq, status = excluded.status, scheduled_at = excluded.scheduled_at,

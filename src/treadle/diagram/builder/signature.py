@@ -1,4 +1,5 @@
-"""What a function's signature says of a node: names, types, defaults; and whether one type can go where another is."""
+"""What a function's signature says of a node: names, types, defaults; and whether one type can go where
+another is."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ ITEM = "item"
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """The parameters that a drawing may fill, in order, with their types and defaults; and the type of the result."""
+    """The parameters that a drawing may fill, in order, with their types and defaults; and the type of the
+    result."""
 
     names: tuple[str, ...]
     kinds: dict[str, Any]
@@ -120,7 +122,12 @@ def assignable(kind: Any, wanted: Any) -> bool:
     if _is_union(wanted):
         return any(assignable(kind, one) for one in typing.get_args(wanted))
     origin, target = typing.get_origin(kind) or kind, typing.get_origin(wanted) or wanted
-    if not isinstance(origin, type) or not isinstance(target, type) or _structural(origin) or _structural(target):
+    if (
+        not isinstance(origin, type)
+        or not isinstance(target, type)
+        or _structural(origin)
+        or _structural(target)
+    ):
         return True
     if target in (float, complex) and origin in (int, float):
         return True

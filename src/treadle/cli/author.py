@@ -1,0 +1,161 @@
+"""Commands for those who write diagrams: `check`, `nodes`, `init`."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from treadle.cli.common import COMPLETED, WRONG, JsonOption
+from treadle.cli.render import print_json, say, table
+from treadle.errors import Fault, InvalidInput, Where, did_you_mean
+
+if TYPE_CHECKING:
+    from treadle.nodes.base import NodeKind
+
+DIAGRAM = """\
+treadle: 1
+name: hello
+inputs:
+  names: {type: array, default: [Ada, Grace, Alan]}
+nodes:
+  greet: {type: code_job, call: "tasks:greet", for_each: "{{ inputs.names }}", retries: 2}
+  several: {type: condition, when: "{{ greet | length > 1 }}", needs: greet}
+  all: {type: template_job, text: "{{ several | join('\\n') }}", needs: several.true}
+  one: {type: template_job, text: "Only {{ several | join }}", needs: several.false}
+  done: {type: endpoint, join: any, needs: [all, one]}
+"""
+TASKS = '''\
+"""What the nodes of diagram.yaml do."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+async def greet(item: str) -> str:
+    """One greeting. The diagram runs this once for each name, at the same time."""
+    await asyncio.sleep(0.1)
+    return f"Hello {item}!"
+'''
+
+
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Diagram files.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Find everything that is wrong with diagrams, without running them. Warnings alone are no failure."""
+    from treadle.diagram.check import check_file
+    from treadle.nodes.registry import default_registry
+
+    registry = default_registry()
+    found: dict[str, tuple[Fault, ...]] = {}
+    for file in files:
+        try:
+            found[file] = check_file(file, registry).faults
+        except OSError as error:
+            found[file] = (Fault(f"the file can't be read: {error.strerror or error}", where=Where(file),
+                                 hint=nearby(Path(file))),)
+    wrong = any(not fault.warning for faults in found.values() for fault in faults)
+    if as_json:
+        print_json([{"file": file, "valid": all(fault.warning for fault in faults),
+                     "faults": [_fault(fault) for fault in faults]} for file, faults in found.items()])
+    else:
+        for file, faults in found.items():
+            for fault in faults:
+                print(fault)
+            if not faults:
+                print(f"{file}: no faults")
+    raise typer.Exit(WRONG if wrong else COMPLETED)
+
+
+def _fault(fault: Fault) -> dict[str, Any]:
+    where = fault.where or Where()
+    return {"file": where.file, "line": where.line, "column": where.column, "node": fault.node,
+            "message": fault.message, "hint": fault.hint, "warning": fault.warning}
+
+
+def nearby(path: Path) -> str | None:
+    """A hint for a file that isn't there: the one whose name is nearest."""
+    if path.exists() or not path.parent.is_dir():
+        return None
+    return did_you_mean(path.name, [one.name for one in path.parent.iterdir() if one.is_file()])
+
+
+def nodes(
+    name: Annotated[str | None, typer.Argument(metavar="[TYPE]", help="Show this type's properties.",
+                                               show_default=False)] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the types of nodes, or the properties of one."""
+    from treadle.nodes.registry import default_registry
+
+    registry = default_registry()
+    if name is None:
+        kinds = [_kind(registry.kind(one)) for one in registry.names()]
+        print_json(kinds) if as_json else print(table(
+            ("TYPE", "DOES"), [(one["type"], one["does"].partition(". ")[0].rstrip(".")) for one in kinds]))
+        return
+    if registry.get(name) is None:
+        raise InvalidInput(f"there is no node type {name!r}: "
+                           + (did_you_mean(name, registry.names()) or f"there is {', '.join(registry.names())}"))
+    kind = _kind(registry.kind(name))
+    if as_json:
+        print_json(kind)
+        return
+    print(f"{kind['type']}: {kind['does']}\n")
+    print(table(("PROPERTY", "TYPE", "DEFAULT"), [
+        (one["name"], one["type"], "(required)" if one["required"] else one["default"])
+        for one in kind["properties"]]))
+
+
+def _kind(kind: NodeKind) -> dict[str, Any]:
+    import msgspec
+
+    properties = []
+    for field in msgspec.structs.fields(kind.properties):
+        default = field.default if field.default is not msgspec.NODEFAULT else (
+            field.default_factory() if field.default_factory is not msgspec.NODEFAULT else None)
+        properties.append({
+            "name": field.encode_name, "type": _type_text(field.type), "required": field.required,
+            "default": "" if field.required else msgspec.json.encode(default).decode()})
+    does = " ".join(inspect.cleandoc(kind.properties.__doc__ or "").partition("\n\n")[0].split())
+    return {"type": kind.name, "does": does, "properties": properties}
+
+
+def _type_text(kind: Any) -> str:
+    """A property's type in the words of diagram files."""
+    import typing
+    from types import NoneType, UnionType
+
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        return str((inner[1].extra or {}).get("treadle") or _type_text(inner[0]))
+    if origin in (typing.Union, UnionType):
+        return " or ".join(dict.fromkeys(_type_text(one) for one in inner if one is not NoneType))
+    if origin is typing.Literal:
+        return " | ".join(map(str, inner))
+    if origin is list:
+        return f"list of {_type_text(inner[0])}"
+    if origin is dict:
+        return "map"
+    return {str: "string", int: "integer", float: "number", bool: "boolean", Any: "any"}.get(kind, str(kind))
+
+
+def init(
+    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="The folder to write to; it is made.")] = ".",
+) -> None:
+    """Write a small diagram that works, with its tasks, to begin with."""
+    home = Path(folder)
+    files = {home / "diagram.yaml": DIAGRAM, home / "tasks.py": TASKS}
+    taken = [str(path) for path in files if path.exists()]
+    if taken:
+        raise InvalidInput(f"{' and '.join(taken)} {'exist' if len(taken) > 1 else 'exists'} already: nothing was "
+                           "written; name another folder: treadle init DIR")
+    home.mkdir(parents=True, exist_ok=True)
+    for path, text in files.items():
+        path.write_text(text, encoding="utf-8")
+        say(f"wrote {path}")
+    say(f"Run it:  treadle run {home / 'diagram.yaml'}")

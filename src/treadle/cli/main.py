@@ -1,0 +1,92 @@
+"""The door: reads the command line, and turns every error into few lines and an exit code.
+
+Exit codes: 0 completed, 1 failed, 2 wrong usage or a diagram, input or store that can't be used, 3 suspended,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
+DEBUG = "TREADLE_DEBUG"
+"""Set in the environment, it shows the whole traceback of an error that is our own fault."""
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM, where no event loop listens for them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given in (["--version"], ["-V"]):
+        print(f"treadle {version()}")
+        return 0
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, _interrupt)
+    try:
+        return _run(given)
+    except Interrupted:
+        print("treadle: interrupted; nothing was under way", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `treadle list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # what the commands did not foresee, and every error that teaches
+        from treadle.cli.render import report
+
+        return report(error, as_json="--json" in given, debug=bool(os.environ.get(DEBUG)))
+
+
+def version() -> str:
+    """The version of the installed package."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("treadle")
+    except PackageNotFoundError:  # a source tree that was not installed
+        return "(not installed)"
+
+
+def _run(given: list[str]) -> int:
+    try:
+        _app()(args=given, prog_name="treadle")
+        sys.stdout.flush()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
+    return 0
+
+
+def _app() -> typer.Typer:
+    import typer
+
+    from treadle.cli import author, common, control, inspect, run
+
+    app = typer.Typer(
+        help="Run workflow diagrams that survive crashes and resume where they stopped.",
+        epilog="Exit codes: 0 completed, 1 failed, 2 wrong usage or invalid diagram, 3 suspended, 130 interrupted.",
+        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+    app.callback()(common.options)
+    for function in (run.run, run.resume, author.check, inspect.list_, inspect.show, control.cancel, control.answer,
+                     control.signal, author.init, author.nodes):
+        app.command(function.__name__.rstrip("_"))(function)
+    return app
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,253 @@
+"""How a run looks while it is under way: a live view on a terminal, plain lines elsewhere, or nothing.
+
+A view is asked to look at the execution some times a second, and gets failures and retries as they come; nothing else
+of a node ever reaches it, so that watching costs the run next to nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+from treadle.cli.render import say, seconds
+from treadle.state.cell import NodeState
+from treadle.state.status import NodeStatus
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from treadle.engine.bus import Event
+    from treadle.engine.handle import Handle
+
+LIVE_INTERVAL_S = 0.125
+LINES_INTERVAL_S = 0.5
+PROGRESS_EVERY_S = 10.0
+"""How often plain lines say how far it is."""
+LINES_A_SECOND_MAX = 10
+"""Failures and retries that plain lines name; the others of that second are counted."""
+ERRORS_SHOWN = 3
+RUNNING_SHOWN = 4
+
+
+class View(Protocol):
+    """What looks on at a run. All of it is called on the event loop."""
+
+    interval_s: float
+
+    def begin(self, handle: Handle, text: str) -> None:
+        """The execution is about to run; `text` says which."""
+
+    def note(self, event: Event) -> None:
+        """An attempt failed, or another is due."""
+
+    def line(self, text: str) -> None:
+        """Something to be said at once, such as a warning."""
+
+    def look(self, handle: Handle) -> None:
+        """See how far it is."""
+
+    def close(self) -> None:
+        """It is over: leave the terminal clean. A second call does nothing."""
+
+
+def view_for(*, live: bool | None, as_json: bool) -> View:
+    """The view that fits: `live` None means live on a terminal."""
+    if as_json:
+        return Silent()
+    if live if live is not None else sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return Live()
+    return Lines()
+
+
+async def follow(view: View, handle: Handle) -> None:
+    """Let a view look on until this is cancelled."""
+    while True:
+        view.look(handle)
+        await asyncio.sleep(view.interval_s)
+
+
+class Logged(logging.Handler):
+    """Says through a view what Treadle logs from `warning` on."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__(logging.WARNING)
+        self._view = view
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._view.line(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+class Silent:
+    """For programs: nothing but what is wrong."""
+
+    interval_s = 60.0
+
+    def begin(self, handle: Handle, text: str) -> None:
+        pass
+
+    def note(self, event: Event) -> None:
+        pass
+
+    def line(self, text: str) -> None:
+        say(text)
+
+    def look(self, handle: Handle) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Lines:
+    """For logs: the start, failures and retries, and now and then how far it is."""
+
+    interval_s = LINES_INTERVAL_S
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._said = self._unsaid = 0
+        self._next = time.monotonic() + PROGRESS_EVERY_S
+        self._pace = Pace()
+
+    def begin(self, handle: Handle, text: str) -> None:
+        say(text)
+
+    def note(self, event: Event) -> None:
+        text = noted(event)
+        if text is None:
+            return
+        now = int(time.monotonic())
+        if now != self._second:
+            self._second, self._said = now, 0
+        if self._said < LINES_A_SECOND_MAX:
+            self._said += 1
+            say(text)
+        else:
+            self._unsaid += 1
+
+    def line(self, text: str) -> None:
+        say(text)
+
+    def look(self, handle: Handle) -> None:
+        self._rest()
+        self._pace.look(handle.counts)
+        if time.monotonic() >= self._next:
+            self._next += PROGRESS_EVERY_S
+            say(f"{self._pace.text()}; {under_way(handle)}")
+
+    def close(self) -> None:
+        self._rest()
+
+    def _rest(self) -> None:
+        if self._unsaid and int(time.monotonic()) != self._second:
+            say(f"… and {self._unsaid} more failures and retries")
+            self._unsaid = 0
+
+
+class Live:
+    """For a terminal: a bar, what runs, the rate, retries, the last errors, in place."""
+
+    interval_s = LIVE_INTERVAL_S
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live as Display
+
+        self._errors: deque[str] = deque(maxlen=ERRORS_SHOWN)
+        self._pace = Pace()
+        self._display = Display(console=Console(stderr=True), auto_refresh=False, transient=True)
+
+    def begin(self, handle: Handle, text: str) -> None:
+        say(text)
+        self._display.start()
+        self.look(handle)
+
+    def note(self, event: Event) -> None:
+        text = noted(event)
+        if text is not None:
+            self._errors.append(text)
+
+    def line(self, text: str) -> None:
+        self._display.console.print(text, markup=False, highlight=False)
+
+    def look(self, handle: Handle) -> None:
+        self._pace.look(handle.counts)
+        self._display.update(self._drawn(handle), refresh=True)
+
+    def close(self) -> None:
+        self._display.stop()
+
+    def _drawn(self, handle: Handle) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        pace = self._pace
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(total=max(pace.known, 1), completed=pace.done, width=32), Text(pace.text()))
+        lines: list[RenderableType] = [bar, Text(under_way(handle), style="cyan", no_wrap=True, overflow="ellipsis")]
+        lines += [Text(error, style="red", no_wrap=True, overflow="ellipsis") for error in self._errors]
+        return Group(*lines)
+
+
+class Pace:
+    """How far an execution is, and how fast it goes: nodes a second over the last looks."""
+
+    WINDOW_S = 3.0
+
+    def __init__(self) -> None:
+        self.done = self.known = 0
+        self._troubles = ""
+        self._began = time.monotonic()
+        self._looks: deque[tuple[float, int]] = deque([(self._began, 0)])
+
+    def look(self, counts: dict[str, int]) -> None:
+        now = time.monotonic()
+        self.done = sum(counts.get(name, 0) for name in ("completed", "failed", "skipped"))
+        self.known = max(counts.get("known", 0), self.done)
+        self._troubles = "".join(f", {counts[name]} {name}" for name in ("failed", "retrying", "suspended")
+                                 if counts.get(name))
+        self._looks.append((now, self.done))
+        while len(self._looks) > 2 and now - self._looks[1][0] > self.WINDOW_S:
+            self._looks.popleft()
+
+    def text(self) -> str:
+        since, before = self._looks[0]
+        now = time.monotonic()
+        rate = (self.done - before) / max(now - since, 1e-3)
+        return f"{self.done}/{self.known} nodes, {rate:.3g}/s, {seconds(now - self._began)}{self._troubles}"
+
+
+def under_way(handle: Handle) -> str:
+    """What runs at the moment, or what is waited for."""
+    running = handle.counts.get("running", 0)
+    names = handle.running(RUNNING_SHOWN)
+    if names:
+        more = f" and {running - len(names)} more" if running > len(names) else ""
+        return f"running: {', '.join(names)}{more}"
+    waiting = handle.waiting()
+    if waiting:
+        return "waiting: " + ", ".join(f"{path} ({request.get('kind', '?')})" for path, _, request
+                                       in waiting[:RUNNING_SHOWN])
+    return f"running: {running}"
+
+
+def noted(event: Event) -> str | None:
+    """A failure or retry in one line; None for what was said before."""
+    cell, before = event.cell, event.before
+    if not isinstance(cell, NodeState):
+        return None
+    error = str(cell.error).partition("\n")[0][:200] if cell.error is not None else "failed"
+    turn = f" (iteration {cell.iteration})" if cell.iteration != "1" else ""
+    if cell.status is NodeStatus.RETRYING:
+        wait = f", again in {seconds(max(0.0, (cell.wake_at or event.at) - event.at))}"
+        return f"retry: {cell.node_id}{turn}: attempt {cell.attempt}: {error}{wait}"
+    if before is not None and before.status is NodeStatus.RETRYING:
+        return None  # it is history now; the retry was said
+    return f"failed: {cell.node_id}{turn}: {error}"

@@ -1,0 +1,180 @@
+"""How things look as text: values, times, tables, faults, failures."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from treadle.errors import (
+    InvalidDiagram,
+    InvalidInput,
+    LeaseHeld,
+    NoSuchExecution,
+    NoSuchNode,
+    StoreError,
+    TreadleError,
+)
+from treadle.state.cell import ErrorInfo
+
+WRONG_USAGE = (InvalidDiagram, InvalidInput, NoSuchExecution, NoSuchNode, LeaseHeld, StoreError)
+"""Errors that end with exit code 2: nothing was run."""
+TEXT_MAX = 4000
+"""Characters of one value that `show` prints, unless it is asked for JSON."""
+COLORS = {"completed": "32", "failed": "31", "cancelled": "31", "running": "36", "retrying": "33", "suspended": "33",
+          "skipped": "2", "stale": "35"}
+
+
+def say(text: str = "") -> None:
+    """A line for the person at the terminal; results go to stdout, everything else here."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(plain(document), ensure_ascii=False, indent=2))
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it: dates as text, tuples as lists; what has no such form as its `repr`."""
+    from treadle.nodes.files import plain as written
+
+    try:
+        return _finite(written(value))
+    except (ValueError, TypeError):
+        return repr(value)
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
+    if isinstance(value, float) and not value - value == 0:
+        return repr(value)
+    if isinstance(value, dict):
+        return {key: _finite(one) for key, one in value.items()}
+    return [_finite(one) for one in value] if isinstance(value, list) else value
+
+
+def result_text(value: Any) -> str:
+    """A result for stdout: a text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False, indent=2)
+
+
+def shortened(value: Any, chars_max: int = TEXT_MAX) -> str:
+    """A value's text, cut where it is too long to read."""
+    text = result_text(value)
+    if len(text) <= chars_max:
+        return text
+    return f"{text[:chars_max]}\n… {len(text) - chars_max} more characters (--json prints all)"
+
+
+# Times
+
+def seconds(number: float | None) -> str:
+    """A duration: `3.2 ms`, `4.71 s`, `2 min 05 s`, `3 h 20 min`, `2 d 4 h`."""
+    if number is None:
+        return ""
+    if number < 1:
+        return f"{number * 1000:.3g} ms"
+    if number < 60:
+        return f"{number:.3g} s"
+    whole = round(number)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def ago(instant: float | None) -> str:
+    """How long ago an instant was."""
+    return "" if instant is None else f"{seconds(max(0.0, round(time.time() - instant)))} ago"
+
+
+def local(instant: float | None) -> str:
+    """An instant in local time, to the second."""
+    return "" if instant is None else datetime.fromtimestamp(instant).astimezone().isoformat(" ", "seconds")
+
+
+def iso(instant: float | None) -> str | None:
+    """An instant for programs: ISO 8601 in UTC."""
+    return None if instant is None else datetime.fromtimestamp(instant, UTC).isoformat(timespec="microseconds")
+
+
+# Tables
+
+def colored(text: str, status: str, stream: TextIO = sys.stdout) -> str:
+    """A status in its color, where the stream is a terminal that wants colors."""
+    code = COLORS.get(status)
+    if code is None or os.environ.get("NO_COLOR") or not stream.isatty():
+        return text
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, status: int = -1) -> str:
+    """Rows under headers, aligned by spaces; the column `status` gets its colors. Texts are cut to one line."""
+    cells = [[_one_line(text) for text in row] for row in rows]
+    widths = [max(len(row[k]) for row in (list(headers), *cells)) for k in range(len(headers))]
+    lines = ["  ".join(name.ljust(width) for name, width in zip(headers, widths, strict=True)).rstrip()]
+    for row in cells:
+        parts = [text.ljust(width) for text, width in zip(row, widths, strict=True)]
+        if status >= 0:
+            parts[status] = colored(parts[status], row[status])
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    first, newline, _ = text.partition("\n")
+    return f"{first[:159]}…" if len(first) > 160 or newline else first
+
+
+# Errors
+
+def failure(error: ErrorInfo | None) -> str:
+    """Why something failed: node, type, message, and the user's own frames."""
+    if error is None:
+        return "no error was recorded"
+    at = f"node {error.node!r}: " if error.node else ""
+    trace = error.traceback.rstrip()
+    if not trace or error.traceback.count("\n") < 2:
+        return f"{at}{error}"
+    return f"{at}{error}\n" + "\n".join(f"  {line}" for line in trace.splitlines())
+
+
+def report(error: BaseException, *, as_json: bool, debug: bool = False) -> int:
+    """Say what went wrong in few lines; returns the exit code."""
+    ours = not isinstance(error, TreadleError | OSError | ValueError | LookupError)
+    code = 2 if isinstance(error, (*WRONG_USAGE, OSError, ValueError)) else 1
+    if as_json:
+        document: dict[str, Any] = {"type": type(error).__name__, "message": message_of(error)}
+        if isinstance(error, InvalidDiagram):
+            document["faults"] = error.faults
+        print_json({"status": "refused" if code == 2 else "error", "error": document})
+    if debug:
+        traceback.print_exception(error)
+    elif ours:
+        say(f"treadle: {type(error).__name__}: {error}\n  This is a fault of Treadle's own. TREADLE_DEBUG=1 shows where it "
+            "is; please report it.")
+    else:
+        say(prefixed(message_of(error)))
+    return code
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says, with the notes that were added to it."""
+    if isinstance(error, OSError) and error.filename is not None and not isinstance(error, TreadleError):
+        text = f"{error.filename}: {error.strerror}"
+    else:
+        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return "\n".join([text or type(error).__name__, *getattr(error, "__notes__", ())])
+
+
+def prefixed(message: str) -> str:
+    """A message under the command's name; one with several lines has them below."""
+    return f"treadle: {message}" if "\n" not in message else "treadle:\n" + "\n".join(
+        f"  {line}" for line in message.splitlines())

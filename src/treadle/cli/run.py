@@ -1,0 +1,278 @@
+"""`run` and `resume`: an execution from here to its end, or to where it has to wait."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from treadle.cli.author import nearby
+from treadle.cli.common import (
+    COMPLETED,
+    FAILED,
+    INTERRUPTED,
+    SUSPENDED,
+    ExecutionArgument,
+    JsonOption,
+    StoreOption,
+    existing_store,
+    parse_inputs,
+    say_command,
+)
+from treadle.cli.progress import Logged, View, follow, view_for
+from treadle.cli.render import failure, iso, prefixed, print_json, result_text, say, seconds
+from treadle.errors import InvalidInput, LeaseLost, StoreError
+from treadle.state.cell import ErrorInfo
+from treadle.state.status import ExecutionStatus
+
+if TYPE_CHECKING:
+    from treadle.diagram.diagram import DiagramSpec
+    from treadle.engine.engine import Engine
+    from treadle.engine.handle import Handle
+
+EXIT_CODES = {ExecutionStatus.COMPLETED: COMPLETED, ExecutionStatus.FAILED: FAILED,
+              ExecutionStatus.CANCELLED: FAILED, ExecutionStatus.SUSPENDED: SUSPENDED,
+              ExecutionStatus.RUNNING: INTERRUPTED}
+"""By the status in which the engine left the execution."""
+
+
+class Durability(StrEnum):
+    BATCHED = "batched"
+    STRICT = "strict"
+    MEMORY = "memory"
+
+
+class OnError(StrEnum):
+    FAIL = "fail"
+    CONTINUE = "continue"
+
+
+LiveOption = Annotated[bool | None, typer.Option(
+    "--live/--no-live", show_default=False, help="Show progress in place. [default: on a terminal]")]
+ConcurrencyOption = Annotated[int | None, typer.Option(
+    "--concurrency", min=1, metavar="N", show_default=False, help="Node bodies at once. [default: 256]")]
+
+
+def run(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The diagram: YAML or JSON.", show_default=False)],
+    inputs: Annotated[list[str] | None, typer.Option(
+        "--input", "-i", metavar="NAME=VALUE", show_default=False,
+        help="An input of the execution, as often as needed; NAME=@FILE is a file's content.")] = None,
+    store: StoreOption = None,
+    durability: Annotated[Durability, typer.Option(help="What may be lost: batched, the last 0.1 s at a crash; strict, "
+                                                        "nothing; memory, all of it.")] = Durability.BATCHED,
+    execution_id: Annotated[str | None, typer.Option(metavar="ID", show_default=False,
+                                                     help="The execution's id. [default: a fresh one]")] = None,
+    on_error: Annotated[OnError | None, typer.Option(
+        show_default=False, help="What a failure does to the rest, instead of what the diagram says.")] = None,
+    concurrency: ConcurrencyOption = None,
+    live: LiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run a diagram. Its result goes to stdout, everything else to stderr.
+
+    Waits through sleeps of up to a minute; when only a person, a signal or a later time can move the execution on, the
+    command ends with 3 and says how to go on.
+    """
+    spec = _load(file, on_error)
+    given = parse_inputs(inputs or (), spec.inputs)
+    if execution_id is not None and not execution_id.strip():
+        raise InvalidInput("--execution-id: the id can't be empty")
+
+    async def begin(engine: Engine, view: View) -> Handle:
+        compiled, _ = engine.compile(spec)
+        for warning in compiled.warnings:
+            view.line(str(warning))
+        return await engine.start(compiled, execution_id=execution_id, **given)
+
+    raise typer.Exit(Performance(store, durability, live, as_json, concurrency).perform(begin, "runs"))
+
+
+def resume(
+    execution_id: ExecutionArgument,
+    store: StoreOption = None,
+    concurrency: ConcurrencyOption = None,
+    live: LiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go on with an execution that was interrupted, crashed, waits, failed or was cancelled.
+
+    What is recorded is not run again. One that has completed is not run at all: its result is printed.
+    """
+    found = existing_store(store)
+    try:
+        cell = found.summary(execution_id).cell
+    finally:
+        found.close()
+    durability = Durability(msgspec.json.decode(cell.options).get("durability", Durability.BATCHED))
+
+    async def begin(engine: Engine, view: View) -> Handle:
+        return await engine.resume(cell.execution_id)
+
+    raise typer.Exit(Performance(store, durability, live, as_json, concurrency).perform(begin, "goes on"))
+
+
+def _load(file: str, on_error: OnError | None) -> DiagramSpec:
+    from treadle.diagram.formats import load
+    from treadle.diagram.policy import OnError as Policy
+
+    try:
+        spec = load(file)
+    except OSError as error:
+        hint = nearby(Path(file))
+        raise InvalidInput(f"{file}: {error.strerror or error}" + (f": {hint}" if hint else "")) from None
+    if on_error is not None and spec.on_error != on_error.value:
+        # Written out anew, so that a resume finds it as well.
+        spec = msgspec.structs.replace(spec, on_error=Policy(on_error.value), source="")
+    return spec
+
+
+class Performance:
+    """One execution, performed by this process: signals, progress, and what is said at the end."""
+
+    def __init__(self, store: str | None, durability: Durability, live: bool | None, as_json: bool,
+                 concurrency: int | None) -> None:
+        from treadle.config import TreadleConfig
+
+        self.config = TreadleConfig() if concurrency is None else TreadleConfig(concurrency=concurrency)
+        self.store, self.durability, self.as_json = store, durability, as_json
+        self.view = view_for(live=live, as_json=as_json)
+        self.interrupted = asyncio.Event()
+        self.result: Any = None
+
+    def perform(self, begin: Callable[[Engine, View], Awaitable[Handle]], verb: str) -> int:
+        """Run it as far as it goes; returns the exit code."""
+        from treadle.engine.run import loop_factory
+
+        logged = Logged(self.view)
+        logging.getLogger("treadle").addHandler(logged)
+        try:
+            with asyncio.Runner(loop_factory=loop_factory(self.config)) as runner:
+                return runner.run(self._perform(begin, verb))
+        finally:
+            self.view.close()
+            logging.getLogger("treadle").removeHandler(logged)
+
+    async def _perform(self, begin: Callable[[Engine, View], Awaitable[Handle]], verb: str) -> int:
+        from treadle.engine.bus import EventType
+        from treadle.engine.engine import Engine
+        from treadle.store import default_store_url
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupt)
+        url = None if self.durability is Durability.MEMORY else self.store or default_store_url()
+        began = time.monotonic()
+        async with Engine.open(url, config=self.config, durability=self.durability.value) as engine:
+            engine.bus.subscribe(self.view.note, (EventType.NODE_FAILED, EventType.NODE_RETRYING))
+            handle = await begin(engine, self.view)
+            place = "in memory only" if url is None else f"in {url}"
+            self.view.begin(handle, f"execution {handle.execution_id} of {handle.cell.name!r} {verb}, {place}")
+            try:
+                status = await self._until_done(handle)
+                if status is ExecutionStatus.COMPLETED:
+                    self.result = await handle.result()
+            except (LeaseLost, StoreError) as error:
+                self.view.close()
+                return self._lost(handle, error, time.monotonic() - began)
+            finally:
+                self.view.close()
+        return self._end(handle, status, time.monotonic() - began)
+
+    async def _until_done(self, handle: Handle) -> ExecutionStatus:
+        """Wait for the end of the execution or for an interrupt, which is `running`."""
+        done = asyncio.ensure_future(handle.wait())
+        stop = asyncio.ensure_future(self.interrupted.wait())
+        watch = asyncio.ensure_future(follow(self.view, handle))
+        try:
+            await asyncio.wait((done, stop, watch), return_when=asyncio.FIRST_COMPLETED)
+            if watch.done():
+                watch.result()  # a fault of the view is one of ours: it must not pass as progress
+            return done.result() if done.done() else ExecutionStatus.RUNNING
+        finally:
+            for task in (done, stop, watch):
+                task.cancel()
+
+    def _interrupt(self) -> None:
+        if self.interrupted.is_set():
+            self.view.close()
+            say("treadle: stopped at once; what was not yet recorded runs again at a resume")
+            os._exit(INTERRUPTED)
+        self.interrupted.set()
+        self.view.line("interrupted: stopping what runs and saving the rest (once more: stop at once)")
+
+    # What is said at the end
+
+    def _end(self, handle: Handle, status: ExecutionStatus, took: float) -> int:
+        if self.as_json:
+            print_json(self._document(handle, status, took, handle.error))
+        elif status is ExecutionStatus.COMPLETED:
+            say(f"completed in {seconds(took)}: {_counted(handle.counts)}" if handle.counts else "had completed before")
+            if self.result is not None:
+                print(result_text(self.result))
+        elif status is ExecutionStatus.SUSPENDED:
+            say(f"suspended after {seconds(took)}: {_counted(handle.counts)}")
+            for line in self._ways_on(handle):
+                say(f"  {line}")
+        elif status is ExecutionStatus.RUNNING:
+            say(f"interrupted after {seconds(took)}: {_counted(handle.counts)}")
+            say("  nothing was saved (durability memory)" if self.durability is Durability.MEMORY else
+                f"  everything recorded is saved; go on with: {self._command('resume', handle.execution_id)}")
+        else:
+            say(f"{status.value} after {seconds(took)}: {_counted(handle.counts)}")
+            say(prefixed(failure(handle.error)))
+            if self.durability is not Durability.MEMORY:
+                say(f"  look closer:  {self._command('show', handle.execution_id)}")
+                say(f"  try again:    {self._command('resume', handle.execution_id)}")
+        return EXIT_CODES[status]
+
+    def _lost(self, handle: Handle, error: BaseException, took: float) -> int:
+        if self.as_json:
+            print_json(self._document(handle, ExecutionStatus.RUNNING, took,
+                                      ErrorInfo(type(error).__name__, str(error))) | {"status": "lost"})
+        say(prefixed(f"{error}. This process has stopped running execution {handle.execution_id}"))
+        return FAILED
+
+    def _document(self, handle: Handle, status: ExecutionStatus, took: float, error: ErrorInfo | None) -> dict[str, Any]:
+        return {"execution_id": handle.execution_id, "name": handle.cell.name,
+                "status": "interrupted" if status is ExecutionStatus.RUNNING else status.value,
+                "output": self.result, "error": error, "counts": handle.counts, "seconds": round(took, 6),
+                "waiting": [{"node": path, "iteration": iteration, **request} for path, iteration, request
+                            in handle.waiting()] if status is ExecutionStatus.SUSPENDED else []}
+
+    def _ways_on(self, handle: Handle) -> list[str]:
+        """What a suspended execution waits for, and the commands that move it on."""
+        lines = []
+        name = handle.execution_id
+        for path, iteration, request in handle.waiting():
+            turn = () if iteration == "1" else ("--iteration", iteration)
+            if request.get("kind") == "answer":
+                lines.append(f"node {path!r} waits for an answer: {request.get('prompt') or '(it has no prompt)'}")
+                lines.append(f"    {self._command('answer', name, path, 'VALUE', *turn)}")
+            elif request.get("kind") == "signal":
+                lines.append(f"node {path!r} waits for the signal {request.get('name')!r}")
+                lines.append(f"    {self._command('signal', name, str(request.get('name')), 'VALUE')}")
+            else:
+                lines.append(f"node {path!r} waits until {iso(handle.wake_at(path))}")
+        if self.durability is Durability.MEMORY:
+            return [*lines, "nothing was saved (durability memory): it can't go on"]
+        return [*lines, f"then go on:  {self._command('resume', name)}"]
+
+    def _command(self, verb: str, *words: str) -> str:
+        return say_command(verb, *words, store=self.store)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    """What became of the nodes, in words."""
+    parts = [f"{counts[name]} {name}" for name in ("completed", "failed", "skipped", "suspended", "retrying")
+             if counts.get(name)]
+    return ", ".join(parts) or "no node ended"
