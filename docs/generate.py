@@ -85,8 +85,8 @@ def limits() -> str:
         "# Limits", "",
         "Drawn from `treadle/config.py` by `python docs/generate.py limits`. Every queue, batch, wait, file",
         "has a limit, its unit in its name: `_s` seconds, `_ms` milliseconds, `_mb` mebibytes.", "",
-        "```python", "async with Engine.open(url, config=TreadleConfig(concurrency=32)) as engine: ...", "```",
-        "",
+        "```python", "async with Engine.open(url, config=TreadleConfig(concurrency=32)) as engine: ...",
+        "```", "",
         "| name | default | limits |", "|---|---|---|", *rows, ""])
 
 
@@ -94,10 +94,10 @@ def nodes() -> str:
     """The page of node types, from their structs."""
     lines = [
         "# Node types", "",
-        "Drawn from `treadle/nodes/` by `python docs/generate.py nodes`. The keys that every node has (`needs`,",
-        "`retries`, `timeout`, `for_each` …) are in [diagrams.md](diagrams.md). A *template* is a text with",
-        "`{{ expressions }}` in it, an *expression* one of these, with or without the braces. File names are relative",
-        "to the diagram's folder. Every node has the port `error` besides those that are named here.", ""]
+        "Drawn from `treadle/nodes/` by `python docs/generate.py nodes`. The keys that every node has",
+        "(`needs`, `retries`, `timeout`, `for_each` …) are in [diagrams.md](diagrams.md). A *template* is a",
+        "text with `{{ expressions }}` in it, an *expression* one of these, with or without the braces. File",
+        "names are relative to the diagram's folder. Every node has the port `error` besides its own.", ""]
     for module in BUILT_IN:
         kind = module.KIND
         lines += [f"## {kind.name}", "", *inspect.cleandoc(kind.properties.__doc__ or "").splitlines(), ""]
@@ -110,11 +110,10 @@ def _properties(struct: type[msgspec.Struct]) -> list[str]:
     words = _field_words(struct)
     rows = []
     for field in msgspec.structs.fields(struct):
-        default = field.default
-        if default is msgspec.NODEFAULT:
-            default = field.default_factory() if field.default_factory is not msgspec.NODEFAULT else "required"
-        said = "" if default in (None, "", [], {}) else "required" if default == "required" else f"`{_shown(default)}`"
-        rows.append(f"| `{field.name}` | {_type(hints[field.name])} | {said} | {words[field.name]} |")
+        default = "" if field.default in (None, "", msgspec.NODEFAULT) else f"`{_shown(field.default)}`"
+        if field.required:
+            default = "required"
+        rows.append(f"| `{field.name}` | {_type(hints[field.name])} | {default} | {words[field.name]} |")
     return ["| property | type | default | meaning |", "|---|---|---|---|", *rows] if rows else []
 
 

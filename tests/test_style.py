@@ -30,8 +30,10 @@ BROAD_EXCEPTS = {  # around code that is not ours: how many, and whose it is
     "aio/context.py": (1, "error handlers"),
     "aio/manager.py": (1, "executors"),
     "aio/resources.py": (1, "executors"),
+    "cli/main.py": (1, "the last resort: says that it is a fault of ours"),
+    "diagram/builder/signature.py": (1, "annotations that only a type checker can see"),
     "diagram/expression.py": (2, "filters, and methods of values"),
-    "engine/actor.py": (2, "bodies; and what breaks one execution must not break the others"),
+    "engine/actor.py": (4, "bodies; and what breaks one execution must not break the others"),
     "engine/bus.py": (2, "consumers"),
     "engine/executor.py": (1, "bodies"),
     "engine/resolver.py": (1, "registered transforms"),
@@ -39,7 +41,8 @@ BROAD_EXCEPTS = {  # around code that is not ours: how many, and whose it is
     "nodes/failures.py": (2, "`__str__` of errors, and source loaders"),
     "nodes/modules.py": (2, "a diagram's own modules"),
     "nodes/worker.py": (2, "bodies"),
-    "state/_tags.py": (2, "registered encoders and decoders"),
+    "state/_tags.py": (1, "registered encoders"),
+    "state/_untag.py": (1, "registered decoders, constructors"),
     "state/codec.py": (1, "`__eq__` of values"),
     "store/manager.py": (1, "a store that can't be read now is read again"),
     "store/writer.py": (1, "handed to the loop, which raises it"),
@@ -112,7 +115,7 @@ def test_folders_are_small() -> None:
 
 def _broad(handler: ast.ExceptHandler) -> bool:
     caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
-    names = {"Exception" if each is None else each.id if isinstance(each, ast.Name) else "" for each in caught}
+    names = {"Exception" if each is None else getattr(each, "id", "") for each in caught}
     # One that cleans up and raises on catches nothing.
     goes_on = isinstance(handler.body[-1], ast.Raise) and handler.body[-1].exc is None
     return bool(names & {"Exception", "BaseException"}) and not goes_on

@@ -21,7 +21,7 @@ NOT_OURS = {"site-packages", "dist-packages", "__pycache__"}
 
 
 def find_modules(settings: dict[str, Any]) -> dict[str, Any]:
-    """Every Python file of the folder by its name in it, sorted; packages that were installed later left out."""
+    """Every Python file of the folder by its name in it, sorted; what was installed later is left out."""
     root = Path(settings["root"] or sysconfig.get_paths()["stdlib"]).expanduser().resolve()
     if not root.is_dir():
         raise NotADirectoryError(f"root={settings['root']}: there is no such folder")
@@ -30,10 +30,12 @@ def find_modules(settings: dict[str, Any]) -> dict[str, Any]:
     names = []
     for folder, inner, files in os.walk(root):
         inner[:] = [name for name in inner if name not in NOT_OURS]
-        names += [(Path(folder) / name).relative_to(root).as_posix() for name in files if name.endswith(".py")]
+        place = Path(folder).relative_to(root)
+        names += [(place / name).as_posix() for name in files if name.endswith(".py")]
     if not names:
         raise FileNotFoundError(f"there is no Python file in {root}")
-    return {"root": str(root), "names": sorted(names), "out": str(Path(settings["out"]).expanduser().resolve())}
+    out = Path(settings["out"]).expanduser().resolve()
+    return {"root": str(root), "names": sorted(names), "out": str(out)}
 
 
 def measure(name: str, root: str) -> dict[str, Any]:
@@ -55,7 +57,8 @@ def measure(name: str, root: str) -> dict[str, Any]:
 
 
 def statements(body: list[ast.stmt], inside: str) -> Iterator[tuple[ast.stmt, str]]:
-    """Every statement, however deep, with the names of the classes and functions around it. Expressions hold none."""
+    """Every statement, however deep, with the names of the classes and functions around it; expressions hold
+    none."""
     stack = [(one, inside) for one in reversed(body)]
     while stack:
         one, inside = stack.pop()
@@ -73,7 +76,8 @@ def summarise(found: dict[str, Any], measured: list[Any], settings: dict[str, An
     read = [one for one in measured if not isinstance(one, ItemError)]
     unread = [{"name": found["names"][one.index], "type": one.type, "message": one.message.partition("\n")[0]}
               for one in measured if isinstance(one, ItemError)]
-    long = [{"file": one["name"], **one["longest"]} for one in read if one["longest"]["lines"] > settings["limit"]]
+    limit = settings["limit"]
+    long = [{"file": one["name"], **one["longest"]} for one in read if one["longest"]["lines"] > limit]
     packages: Counter[str] = Counter()
     imported: Counter[str] = Counter()
     for one in read:
@@ -82,7 +86,7 @@ def summarise(found: dict[str, Any], measured: list[Any], settings: dict[str, An
     return {
         "python": platform.python_version(), "out": found["out"], "files": len(measured), "unread": unread,
         "lines": sum(one["lines"] for one in read), "functions": sum(one["functions"] for one in read),
-        "limit": settings["limit"], "long": sorted(long, key=lambda row: (-row["lines"], row["file"])),
+        "limit": limit, "long": sorted(long, key=lambda row: (-row["lines"], row["file"])),
         "packages": top(packages, 12), "imported": top(imported, 8)}
 
 

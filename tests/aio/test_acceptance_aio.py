@@ -71,9 +71,6 @@ def flat(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-# 1
-
-
 def test_01_tasks_finish_before_resources_close_in_reverse() -> None:
     log: list[str] = []
 
@@ -99,9 +96,6 @@ def test_01_tasks_finish_before_resources_close_in_reverse() -> None:
     assert log == ["inner's", "task finished", "R2", "R1"]
 
 
-# 2
-
-
 def test_02_every_close_is_attempted_and_every_error_kept() -> None:
     log: list[str] = []
     first, third = ValueError("first"), OSError("third")
@@ -118,9 +112,6 @@ def test_02_every_close_is_attempted_and_every_error_kept() -> None:
     assert flat(caught.value) == [third, first]
 
 
-# 3
-
-
 def test_03_the_bodys_error_goes_first_and_the_others_stay_reachable() -> None:
     async def main() -> None:
         async with async_context("body") as context:
@@ -132,9 +123,6 @@ def test_03_the_bodys_error_goes_first_and_the_others_stay_reachable() -> None:
     assert isinstance(caught.value.__context__, ExceptionGroup)
     assert [str(error) for error in flat(caught.value.__context__)] == ["in close"]
     assert "ValueError: in close" in "".join(caught.value.__notes__)
-
-
-# 4
 
 
 def test_04_a_second_cancel_hurries_the_closing_but_does_not_skip_any() -> None:
@@ -188,9 +176,6 @@ def test_04_a_cancel_during_the_cleanup_of_a_manager() -> None:
     assert log == ["slow", "first"]  # half a second is enough for the slow one
 
 
-# 5
-
-
 def test_05_a_close_that_never_returns_is_given_up_and_named() -> None:
     log: list[str] = []
 
@@ -211,9 +196,6 @@ def test_05_a_close_that_never_returns_is_given_up_and_named() -> None:
 
     asyncio.run(main())
     assert log == ["above", "below"]
-
-
-# 6
 
 
 def test_06_each_kind_of_resource_is_closed_in_its_own_way() -> None:
@@ -276,9 +258,6 @@ def test_06_each_kind_of_resource_is_closed_in_its_own_way() -> None:
         executor.submit(print)
 
 
-# 7
-
-
 def test_07_a_failing_task_reaches_every_handler_once_and_surfaces_at_the_end(
         caplog: pytest.LogCaptureFixture) -> None:
     told: list[tuple[str, str, str, str]] = []
@@ -313,9 +292,6 @@ def test_07_a_failing_task_reaches_every_handler_once_and_surfaces_at_the_end(
     assert "never retrieved" not in caplog.text
 
 
-# 8
-
-
 def test_08_wait_all_waits_without_cancelling() -> None:
     async def main() -> None:
         manager = AsyncTaskManager()
@@ -333,9 +309,6 @@ def test_08_wait_all_waits_without_cancelling() -> None:
         await manager.wait_all()
 
     asyncio.run(main())
-
-
-# 9
 
 
 def test_09_cleanup_is_bounded_and_names_the_survivor() -> None:
@@ -366,9 +339,6 @@ def test_09_cleanup_is_bounded_and_names_the_survivor() -> None:
 
     asyncio.run(main())
     assert spawned[0].cancelled()
-
-
-# 10
 
 
 def test_10_one_manager_and_a_loop_for_each_of_fifty_threads() -> None:
@@ -406,9 +376,6 @@ def test_10_one_manager_and_a_loop_for_each_of_fifty_threads() -> None:
     reset_loop_manager()
 
 
-# 11
-
-
 def test_11_inside_a_coroutine_the_running_loop_and_errors_at_once() -> None:
     manager = EventLoopManager()
 
@@ -423,9 +390,6 @@ def test_11_inside_a_coroutine_the_running_loop_and_errors_at_once() -> None:
 
     manager.run_coroutine(main(), timeout=5)
     manager.cleanup()
-
-
-# 12
 
 
 def test_12_a_managed_loop_ends_everything_and_gives_the_outer_loop_back() -> None:
@@ -468,9 +432,6 @@ def test_12_a_managed_loop_ends_everything_and_gives_the_outer_loop_back() -> No
     manager.cleanup()
 
 
-# 13
-
-
 @pytest.mark.parametrize("kind", ["auto", "asyncio"])
 def test_13_a_script_that_never_cleans_up_ends_in_silence(kind: str) -> None:
     script = textwrap.dedent(f"""
@@ -481,19 +442,34 @@ def test_13_a_script_that_never_cleans_up_ends_in_silence(kind: str) -> None:
         manager.kind = {kind!r}
         executor = manager.register_executor(ThreadPoolExecutor(2))
 
+        async def left_behind():
+            try:
+                await asyncio.sleep(60)
+            finally:
+                print("finalised")
+
         async def main():
-            await asyncio.get_running_loop().run_in_executor(executor, print)
-            asyncio.get_running_loop().create_task(asyncio.sleep(60))
+            await asyncio.get_running_loop().run_in_executor(executor, int)
+            asyncio.get_running_loop().create_task(left_behind())
             await asyncio.sleep(0)
 
         manager.run_coroutine(main())
         thread = threading.Thread(target=manager.run_coroutine, args=(main(),))
         thread.start()
         thread.join()
-        threading.Thread(target=manager.get_event_loop, daemon=True).start()
+        ready = threading.Event()
+
+        def idle():
+            manager.get_event_loop()
+            ready.set()
+            threading.Event().wait()
+
+        threading.Thread(target=idle, daemon=True).start()
+        ready.wait()
     """)
     began = time.monotonic()
     done = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c", script],
                           capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["finalised", "finalised"]
     assert time.monotonic() - began < 5  # two seconds, and some for a busy machine

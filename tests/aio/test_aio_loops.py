@@ -205,8 +205,7 @@ def test_a_managed_loop_is_opened_once_and_gives_a_foreign_loop_back() -> None:
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from 3.12, where threads exist
 def test_a_forked_child_leaves_its_parents_loops_alone() -> None:
-    manager = get_loop_manager()
-    manager.kind = "asyncio"
+    manager = EventLoopManager("asyncio")
     loop = manager.get_event_loop()
     child = os.fork()
     if child == 0:
@@ -225,7 +224,7 @@ def test_a_forked_child_leaves_its_parents_loops_alone() -> None:
     guard = loop.call_later(5, pytest.fail, "the loop did not wake")
     loop.run_forever()
     guard.cancel()
-    reset_loop_manager()
+    manager.cleanup()
 
 
 def test_the_loop_factory_takes_uvloop_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import subprocess
 import sys
@@ -226,6 +227,22 @@ def test_the_name_of_the_module_does_not_count(tmp_path: Path) -> None:
         texts.add(source_of(module(tmp_path, MODULE, name).body))
         del sys.modules[name]
     assert len(texts) == 1
+
+
+class Caller:
+    def __call__(self, x: int) -> int:
+        return helper(x)
+
+
+def helper(x: int, by: int = 1) -> int:
+    return x + by
+
+
+def test_partials_and_objects_that_can_be_called_have_a_source() -> None:
+    assert source_of(functools.partial(helper, by=2)) != source_of(functools.partial(helper, by=3))
+    assert "return x + by" in source_of(functools.partial(helper, by=2))
+    assert "return x + by" in source_of(Caller())
+    assert "return x + by" in source_of(Caller().__call__)
 
 
 def _outer(step: int) -> Callable[[int], int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from treadle.config import TreadleConfig
 from treadle.diagram.diagram import DiagramSpec
-from treadle.diagram.formats import Format, dumps, load, loads
+from treadle.diagram.formats import Format, dumps, from_map, load, loads
+from treadle.diagram.formats.values import Mismatch, convert_struct
 from treadle.diagram.node import Arrow, Input, Loop, Node
 from treadle.diagram.policy import Backoff, Join, OnError, OnItemError, OnLimit, Policy
-from treadle.errors import InvalidDiagram
+from treadle.errors import InvalidDiagram, Where
 from treadle.ids import NodeID
 
 REPORT = """\
@@ -371,3 +372,31 @@ def test_short_forms_of_a_policy() -> None:
     assert spec.nodes[1].policy == Policy(
         backoff=Backoff(initial=1.0, jitter=0.0), retry_on=("A", "B"), join=Join.ANY
     )
+
+
+def test_an_inline_diagram_that_is_no_data_is_a_fault() -> None:
+    spec, (fault,) = from_map({"nodes": {"a": {"type": "t", "p": object()}}}, where=Where("d.yaml", 3))
+    assert spec is None
+    assert str(fault).startswith("d.yaml:3: the inline diagram is no plain data")
+
+
+class Inner(msgspec.Struct):
+    n: int
+
+
+class Outer(msgspec.Struct, forbid_unknown_fields=True):
+    inner: list[Inner]
+    word: Literal["a", "b"] | None = None
+    name: str = ""
+
+
+def test_a_struct_is_converted_with_everything_that_is_wrong() -> None:
+    made, wrong = convert_struct({"inner": [{"n": 1}], "word": "a"}, Outer)
+    assert (made, wrong) == (Outer([Inner(1)], "a"), [])
+    made, wrong = convert_struct({"inner": [{"n": 1}, {"n": "x"}], "word": "c", "nme": 1}, Outer)
+    assert made is None
+    assert [(one.path, one.message, one.hint) for one in wrong] == [
+        ("inner[1].n", "expected an integer, not a text", None),
+        ("word", "'c' is not one of a, b", None),
+        ("nme", "unknown property 'nme'", "did you mean 'name'?")]
+    assert convert_struct({}, Outer)[1] == [Mismatch("", "property 'inner' is missing", missing=True)]

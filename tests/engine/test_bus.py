@@ -12,7 +12,9 @@ from treadle.state.cell import NodeState
 from treadle.state.status import NodeStatus
 
 
-def event(node: str = "a", seq: int = 1, kind: EventType = EventType.NODE_STARTED, execution: str = "x") -> Event:
+def event(
+    node: str = "a", seq: int = 1, kind: EventType = EventType.NODE_STARTED, execution: str = "x"
+) -> Event:
     status = NodeStatus.RUNNING if kind is EventType.NODE_STARTED else NodeStatus.COMPLETED
     return Event(kind, execution, NodeState(execution, node, seq=seq, status=status), None, float(seq))
 

@@ -34,7 +34,9 @@ def draw(text: str, /, **functions: Callable[..., Any]) -> DiagramSpec:
 
 def run(tmp_path: Path, mode: Durability, main: Callable[[Engine], Awaitable[Any]], **options: Any) -> Any:
     async def inside() -> Any:
-        async with Engine.open(f"sqlite:///{tmp_path}/runs.db", durability=mode, check=True, **options) as engine:
+        async with Engine.open(
+            f"sqlite:///{tmp_path}/runs.db", durability=mode, check=True, **options
+        ) as engine:
             return await main(engine)
 
     return asyncio.run(inside())
@@ -79,12 +81,17 @@ def test_inputs_are_checked_and_reach_start(tmp_path: Path, mode: Durability) ->
 
     async def main(engine: Engine) -> None:
         assert await (await engine.start(diagram, who="Ann")).result() == {"who": "Ann", "limit": 80}
-        assert await (await engine.start(diagram, who="Ann", limit="3")).result() == {"who": "Ann", "limit": 3}
+        assert await (await engine.start(diagram, who="Ann", limit="3")).result() == {
+            "who": "Ann",
+            "limit": 3,
+        }
         with pytest.raises(InvalidInput, match="needs the input 'who'"):
             await engine.start(diagram)
         with pytest.raises(InvalidInput, match="has no input 'whoo': did you mean 'who'"):
             await engine.start(diagram, whoo="Ann")
-        with pytest.raises(InvalidInput, match="input 'limit' of diagram 'diagram': integer expected, not a list"):
+        with pytest.raises(
+            InvalidInput, match="input 'limit' of diagram 'diagram': integer expected, not a list"
+        ):
             await engine.start(diagram, who="Ann", limit=[1])
 
     run(tmp_path, mode, main)
@@ -133,7 +140,9 @@ def test_a_map_keeps_its_order_and_collects_errors(tmp_path: Path, mode: Durabil
         assert value[:2] == [2, 4] and value[3] == 8
         assert isinstance(value[2], ItemError) and (value[2].index, value[2].type) == (2, "ValueError")
         assert await (await engine.start(diagram, items=[])).result() == []
-        assert await (await engine.start(diagram, items=list(range(10, 600)))).result() == list(range(20, 1200, 2))
+        assert await (await engine.start(diagram, items=list(range(10, 600)))).result() == list(
+            range(20, 1200, 2)
+        )
 
     run(tmp_path, mode, main)
 
@@ -204,7 +213,11 @@ def test_a_failure_ends_the_execution_and_names_its_node(tmp_path: Path, mode: D
         handle = await engine.start(diagram)
         with pytest.raises(ExecutionFailed, match="failed at node 'bad': ValueError: boom") as caught:
             await handle.result()
-        assert (caught.value.node_id, caught.value.kind, caught.value.status) == ("bad", "ValueError", "failed")
+        assert (caught.value.node_id, caught.value.kind, caught.value.status) == (
+            "bad",
+            "ValueError",
+            "failed",
+        )
         assert handle.status is ExecutionStatus.FAILED and handle.error is not None
 
     run(tmp_path, mode, main)
@@ -249,7 +262,9 @@ def test_a_timeout_stops_an_async_body(tmp_path: Path) -> None:
         await asyncio.sleep(60)
 
     diagram = draw("treadle: 1\nnodes: {slow: {type: code_job, timeout: 0.01}}", slow=slow)
-    with pytest.raises(ExecutionFailed, match=r"NodeTimeout: node 'slow' ran longer than its timeout of 0\.01 s"):
+    with pytest.raises(
+        ExecutionFailed, match=r"NodeTimeout: node 'slow' ran longer than its timeout of 0\.01 s"
+    ):
         results(tmp_path, "memory", diagram)
 
 
@@ -485,7 +500,9 @@ def test_what_cant_be_started_says_why(tmp_path: Path) -> None:
 
 def test_a_file_is_started_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "hello.yaml"
-    path.write_text('treadle: 1\ninputs: {who: {}}\nnodes: {t: {type: template_job, text: "hello {{ inputs.who }}"}}\n')
+    path.write_text(
+        'treadle: 1\ninputs: {who: {}}\nnodes: {t: {type: template_job, text: "hello {{ inputs.who }}"}}\n'
+    )
 
     async def main(engine: Engine) -> str:
         handle = await engine.start(str(path), who="Ann", execution_id="mine")

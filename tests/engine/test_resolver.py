@@ -51,17 +51,30 @@ def test_an_arrow_converts_and_then_transforms() -> None:
 
 
 def test_a_failing_transform_names_its_arrow() -> None:
-    with pytest.raises(TransformError, match=r"arrow 'a -> b': select 'rows': the value is a dict without 'rows'; it has"):
+    with pytest.raises(
+        TransformError, match=r"arrow 'a -> b': select 'rows': the value is a dict without 'rows'; it has"
+    ):
         RuntimeResolver().inputs([(arrow(transform=({"select": "rows"},)), {"row": 1})])
 
 
 def test_rules_of_one_map_run_by_precedence_and_a_list_is_a_pipeline() -> None:
     resolver = RuntimeResolver()
     resolver.transforms.register("double", lambda value, argument: value * 2, precedence=45)
-    assert resolver.apply_transformations({"n": "4"}, [{"double": True, "coerce": "integer", "select": "n"}]) == 8
-    assert resolver.apply_transformations({"n": "4"}, [{"select": "n"}, {"double": True}, {"coerce": "integer"}]) == 44
+    assert (
+        resolver.apply_transformations({"n": "4"}, [{"double": True, "coerce": "integer", "select": "n"}])
+        == 8
+    )
+    assert (
+        resolver.apply_transformations(
+            {"n": "4"}, [{"select": "n"}, {"double": True}, {"coerce": "integer"}]
+        )
+        == 44
+    )
     assert resolver.apply_transformations(None, [TransformRule("default", 7)]) == 7
-    assert resolver.apply_transformations({"a": 1, "b": 2}, [TransformRule("rename", {"a": "x"})]) == {"x": 1, "b": 2}
+    assert resolver.apply_transformations({"a": 1, "b": 2}, [TransformRule("rename", {"a": "x"})]) == {
+        "x": 1,
+        "b": 2,
+    }
 
 
 def test_an_unknown_transform_is_an_error_with_a_hint() -> None:
@@ -84,24 +97,37 @@ def test_select(value: Any, path: str, found: Any) -> None:
     assert select(value, path) == found
 
 
-@pytest.mark.parametrize(("value", "path"), [({}, "a"), ([1], "[3]"), ("text", "[0]"), (object(), "__class__")])
+@pytest.mark.parametrize(
+    ("value", "path"), [({}, "a"), ([1], "[3]"), ("text", "[0]"), (object(), "__class__")]
+)
 def test_select_says_where_the_path_ends(value: Any, path: str) -> None:
     with pytest.raises(TransformError, match="select"):
         select(value, path)
 
 
-@pytest.mark.parametrize(("value", "kind", "result"), [
-    ("3", "integer", 3), (3.0, "integer", 3), ("2.5", "number", 2.5), ("true", "boolean", True), (4, "string", "4"),
-    ({"a": 1}, "string", '{"a": 1}'), ("[1, 2]", "array", [1, 2]), ((1, 2), "array", [1, 2]),
-    ('{"a": 1}', "object", {"a": 1}), (object, "any", object),
-])
+@pytest.mark.parametrize(
+    ("value", "kind", "result"),
+    [
+        ("3", "integer", 3),
+        (3.0, "integer", 3),
+        ("2.5", "number", 2.5),
+        ("true", "boolean", True),
+        (4, "string", "4"),
+        ({"a": 1}, "string", '{"a": 1}'),
+        ("[1, 2]", "array", [1, 2]),
+        ((1, 2), "array", [1, 2]),
+        ('{"a": 1}', "object", {"a": 1}),
+        (object, "any", object),
+    ],
+)
 def test_coerce(value: Any, kind: str, result: Any) -> None:
     made = coerce(value, kind)
     assert made == result and type(made) is type(result)
 
 
-@pytest.mark.parametrize(("value", "kind"), [("x", "integer"), (3.5, "integer"), ("[1", "array"), (5, "object"),
-                                             ("x", "boolen")])
+@pytest.mark.parametrize(
+    ("value", "kind"), [("x", "integer"), (3.5, "integer"), ("[1", "array"), (5, "object"), ("x", "boolen")]
+)
 def test_coerce_refuses_what_makes_no_sense(value: Any, kind: str) -> None:
     with pytest.raises(TransformError):
         coerce(value, kind)
@@ -112,7 +138,11 @@ def test_content_types_convert() -> None:
     assert convert("x", "raw_text") == "x"
     assert convert('{"a": 1}', "object") == {"a": 1}
     assert convert("hi", "conversation_state") == {"messages": [{"role": "user", "content": "hi"}]}
-    assert convert("é", "binary") == b"\xc3\xa9" and convert(1, "empty") is None and convert(1, "variable") == 1
+    assert (
+        convert("é", "binary") == b"\xc3\xa9"
+        and convert(1, "empty") is None
+        and convert(1, "variable") == 1
+    )
     with pytest.raises(TransformError, match="is not JSON"):
         convert("hello", "object")
 
@@ -128,8 +158,11 @@ def test_the_turn_is_that_of_the_innermost_loop() -> None:
 
 def test_resolve_inputs_takes_what_a_context_holds_and_keeps_it() -> None:
     nodes = tuple(Node(NodeID(name), "code_job") for name in ("choose", "b", "join"))
-    arrows = (Arrow(NodeID("choose"), NodeID("join"), "true", "yes"), Arrow(NodeID("b"), NodeID("join"), input="b"),
-              Arrow(NodeID("choose"), NodeID("b"), "false"))
+    arrows = (
+        Arrow(NodeID("choose"), NodeID("join"), "true", "yes"),
+        Arrow(NodeID("b"), NodeID("join"), input="b"),
+        Arrow(NodeID("choose"), NodeID("b"), "false"),
+    )
     diagram = link(DiagramSpec(nodes=nodes, arrows=arrows))
     context = ExecutionContext(diagram, "x")
     resolver = RuntimeResolver()

@@ -67,4 +67,9 @@ def test_a_retried_attempt_counts_once() -> None:
 
 def test_nothing_has_figures_too() -> None:
     metrics = ExecutionTracker().get_execution_metrics()
-    assert metrics.total == 0 and metrics.path == () and metrics.critical_path == () and metrics.parallelism == 0.0
+    assert (
+        metrics.total == 0
+        and metrics.path == ()
+        and metrics.critical_path == ()
+        and metrics.parallelism == 0.0
+    )

@@ -36,7 +36,9 @@ arrows: [first -> e.one, second -> e.two]
 
 def run(tmp_path: Path, mode: Durability, main: Callable[[Engine], Awaitable[Any]], **options: Any) -> Any:
     async def inside() -> Any:
-        async with Engine.open(f"sqlite:///{tmp_path}/runs.db", durability=mode, check=True, **options) as engine:
+        async with Engine.open(
+            f"sqlite:///{tmp_path}/runs.db", durability=mode, check=True, **options
+        ) as engine:
             return await main(engine)
 
     return asyncio.run(inside())
@@ -48,7 +50,9 @@ def test_an_execution_suspends_until_it_is_answered(tmp_path: Path, mode: Durabi
         handle = await engine.start(APPROVAL)
         assert await handle.wait() is ExecutionStatus.SUSPENDED
         assert [(path, request["prompt"]) for path, _, request in handle.waiting()] == [("ask", "May I?")]
-        with pytest.raises(ExecutionFailed, match=r"is suspended, it waits: node 'ask' \(iteration 1\) for answer May I"):
+        with pytest.raises(
+            ExecutionFailed, match=r"is suspended, it waits: node 'ask' \(iteration 1\) for answer May I"
+        ):
             await handle.result()
         with pytest.raises(InvalidInput, match="the answer to 'ask' does not fit its schema"):
             await handle.answer("ask", {"no": 1})
@@ -115,7 +119,9 @@ def test_an_early_answer_waits_for_its_node(tmp_path: Path) -> None:
     assert run(tmp_path, "batched", main) == "early"
 
 
-def test_an_early_answer_that_does_not_fit_is_used_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_early_answer_that_does_not_fit_is_used_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main(engine: Engine) -> None:
         handle = await engine.start(APPROVAL)
         await handle.wait()
@@ -177,12 +183,19 @@ def test_cancel_reaches_a_suspended_execution(tmp_path: Path) -> None:
     run(tmp_path, "batched", main)
 
 
-@pytest.mark.parametrize(("value", "schema", "fault"), [
-    (1, None, None), (1, {"type": "integer"}, None), (True, {"type": "integer"}, "integer"),
-    ("x", {"enum": ["y", "z"]}, "y"), ({"a": 1}, {"required": ["b"]}, "b"),
-    ({"a": "x"}, {"properties": {"a": {"type": "number"}}}, "number"), ([1, "x"], {"items": {"type": "integer"}}, "integer"),
-    (None, {"type": ["string", "null"]}, None),
-])
+@pytest.mark.parametrize(
+    ("value", "schema", "fault"),
+    [
+        (1, None, None),
+        (1, {"type": "integer"}, None),
+        (True, {"type": "integer"}, "integer"),
+        ("x", {"enum": ["y", "z"]}, "y"),
+        ({"a": 1}, {"required": ["b"]}, "b"),
+        ({"a": "x"}, {"properties": {"a": {"type": "number"}}}, "number"),
+        ([1, "x"], {"items": {"type": "integer"}}, "integer"),
+        (None, {"type": ["string", "null"]}, None),
+    ],
+)
 def test_basic_schemas(value: Any, schema: Any, fault: str | None) -> None:
     found = fault_of(value, schema)
     assert found is None if fault is None else found is not None and fault in found

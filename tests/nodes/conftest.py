@@ -77,8 +77,9 @@ class Performer:
         return list(kind.sources(spec, node, str(self.base)))
 
     def envelope(self, type_: str, inputs: Mapping[str, Any] | None = None, *, calls: Any = None,
-                 policy: Policy | None = None, sources: Mapping[str, Any] | None = None, index: int | None = None,
-                 item: Any = None, execution_inputs: Mapping[str, Any] | None = None, **properties: Any) -> Any:
+                 policy: Policy | None = None, sources: Mapping[str, Any] | None = None,
+                 index: int | None = None, item: Any = None,
+                 execution_inputs: Mapping[str, Any] | None = None, **properties: Any) -> Any:
         kind, spec, _ = self.kind(type_, properties)
         if index is not None:
             policy = Policy(for_each="items")

@@ -39,7 +39,8 @@ def where() -> tuple[bool, int]:
 
 
 def test_a_function_of_the_diagrams_folder(perform: Perform, write: Write) -> None:
-    write("tasks.py", "from .helpers import tidy\ndef measure(path, limit=80):\n    return [tidy(path), limit]\n")
+    write("tasks.py", "from .helpers import tidy\n"
+                      "def measure(path, limit=80):\n    return [tidy(path), limit]\n")
     write("helpers.py", "def tidy(text):\n    return text.strip()\n")
     before = list(sys.path)
     assert perform("code_job", {"path": " a "}, call="tasks:measure") == ["a", 80]
@@ -93,7 +94,8 @@ def test_the_ports_of_a_function_are_its_parameters(perform: Perform, write: Wri
         perform.ports("code_job", call="tasks:a", arguments={"z": 1})
 
 
-@pytest.mark.parametrize("properties", [{}, {"call": "a:b", "code": "1"}, {"call": "json:loads", "function": "x"}])
+@pytest.mark.parametrize("properties", [
+    {}, {"call": "a:b", "code": "1"}, {"call": "json:loads", "function": "x"}])
 def test_exactly_one_place_of_the_code(perform: Perform, properties: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"say one of|belongs to `file`"):
         perform.ports("code_job", **properties)
@@ -212,8 +214,8 @@ def test_code_may_end_with_a_function(perform: Perform) -> None:
 
 
 def test_code_in_a_map_sees_its_item(perform: Perform) -> None:
-    assert perform("code_job", {"default": [5, 6]}, code="return [item, index, default]", index=1, item=6) == [
-        6, 1, [5, 6]]
+    code = "return [item, index, default]"
+    assert perform("code_job", {"default": [5, 6]}, code=code, index=1, item=6) == [6, 1, [5, 6]]
 
 
 def test_code_from_a_file_runs_in_a_process(perform: Perform, write: Write) -> None:

@@ -21,6 +21,7 @@ T = TypeVar("T")
 E = TypeVar("E", bound=concurrent.futures.Executor)
 
 _log = logging.getLogger(__name__)
+_managers: weakref.WeakSet[EventLoopManager] = weakref.WeakSet()
 _inherited: list[object] = []
 """What a forked child must neither use nor close: its parent's loops, whose epoll they share."""
 
@@ -65,6 +66,7 @@ class EventLoopManager:
         self._local = _ThreadLoops()
         self._opened: list[tuple[threading.Thread, ManagedEventLoop]] = []
         self._executors: weakref.WeakSet[concurrent.futures.Executor] = weakref.WeakSet()
+        _managers.add(self)
 
     def get_event_loop(self) -> asyncio.AbstractEventLoop:
         """The running loop, else this thread's own open loop, made if need be; never another thread's."""
@@ -115,7 +117,7 @@ class EventLoopManager:
 
     def _own(self) -> ManagedEventLoop:
         stack = self._local.stack
-        while stack and (stack[-1].closed or stack[-1].pid != os.getpid()):
+        while stack and stack[-1].closed:
             stack.pop()
         return stack[-1] if stack else self._open(ManagedEventLoop(self.kind, timeout=self.timeout))
 
@@ -234,15 +236,15 @@ def reset_loop_manager() -> None:
 
 
 def _at_exit() -> None:
-    if _manager is not None:
-        _manager._at_exit()
+    for manager in tuple(_managers):
+        manager._at_exit()
 
 
 def _after_fork() -> None:
     global _manager_lock
     _manager_lock = threading.Lock()
-    if _manager is not None:
-        _manager._disown()
+    for manager in tuple(_managers):
+        manager._disown()
 
 
 atexit.register(_at_exit)

@@ -99,8 +99,8 @@ def nodes(
             ("TYPE", "DOES"), [(one["type"], one["does"].partition(". ")[0].rstrip(".")) for one in kinds]))
         return
     if registry.get(name) is None:
-        raise InvalidInput(f"there is no node type {name!r}: "
-                           + (did_you_mean(name, registry.names()) or f"there is {', '.join(registry.names())}"))
+        hint = did_you_mean(name, registry.names()) or f"there is {', '.join(registry.names())}"
+        raise InvalidInput(f"there is no node type {name!r}: {hint}")
     kind = _kind(registry.kind(name))
     if as_json:
         print_json(kind)
@@ -152,8 +152,8 @@ def init(
     files = {home / "diagram.yaml": DIAGRAM, home / "tasks.py": TASKS}
     taken = [str(path) for path in files if path.exists()]
     if taken:
-        raise InvalidInput(f"{' and '.join(taken)} {'exist' if len(taken) > 1 else 'exists'} already: nothing was "
-                           "written; name another folder: treadle init DIR")
+        raise InvalidInput(f"{' and '.join(taken)} {'exist' if len(taken) > 1 else 'exists'} already: nothing "
+                           "was written; name another folder: treadle init DIR")
     home.mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")

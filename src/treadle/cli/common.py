@@ -21,13 +21,17 @@ COMPLETED, FAILED, WRONG, SUSPENDED, INTERRUPTED = 0, 1, 2, 3, 130
 
 StoreOption = Annotated[str | None, typer.Option(
     "--store", metavar="URL", show_default=False,
-    help="Where the state lives: a path or sqlite:///path. [default: $TREADLE_STORE, else the user's data folder]")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else there.")]
+    help="Where the state lives: a path or sqlite:///path. [default: $TREADLE_STORE, else in the user's data "
+         "folder]")]
+JsonOption = Annotated[bool, typer.Option(
+    "--json", help="Print one JSON document on stdout, and nothing else there.")]
 ExecutionArgument = Annotated[str, typer.Argument(
-    metavar="ID", show_default=False, help="An execution's id; its first characters are enough when no other begins so.")]
+    metavar="ID", show_default=False,
+    help="An execution's id; its first characters are enough when no other begins so.")]
+VersionOption = Annotated[bool, typer.Option("--version", "-V", help="Say which Treadle this is.")]
 
 
-def options(version: Annotated[bool, typer.Option("--version", "-V", help="Say which Treadle this is.")] = False) -> None:
+def options(version: VersionOption = False) -> None:
     """What stands before a command. `treadle --version` alone never comes here: see `main`."""
     if version:
         from treadle.cli import main
@@ -41,12 +45,13 @@ def existing_store(url: str | None) -> Store:
     from treadle.store import default_store_url, open_store
 
     where = url or default_store_url()
-    if "://" not in where and where != "memory:" or where.startswith("sqlite:///"):
+    if ("://" not in where and where != "memory:") or where.startswith("sqlite:///"):
         path = Path(where.removeprefix("sqlite:///")).expanduser()
         if not path.exists():
-            names = [one.name for one in path.parent.iterdir() if one.suffix == path.suffix] if path.parent.is_dir() else []
-            near = did_you_mean(path.name, names)
-            hint = near or ("name another with --store" if url else "nothing has been run yet, or name another with --store")
+            folder = path.parent
+            names = [one.name for one in folder.glob(f"*{path.suffix}")] if folder.is_dir() else []
+            hint = did_you_mean(path.name, names) or (
+                "name another with --store" if url else "nothing has been run yet, or name another with --store")
             raise NotAStore(f"there is no store {path}: {hint}")
     return open_store(where)
 
@@ -59,8 +64,8 @@ def say_command(verb: str, *words: str, store: str | None) -> str:
 def parse_inputs(given: Iterable[str], declared: Mapping[str, Input]) -> dict[str, Any]:
     """The inputs of `-i name=value`. InvalidInput.
 
-    A value is a text, which the engine reads as the declared type; `name=@file` is a file's content. Where any type
-    will do, a text that is JSON is read as JSON.
+    A value is a text, which the engine reads as the declared type; `name=@file` is a file's content. Where
+    any type will do, a text that is JSON is read as JSON.
     """
     inputs: dict[str, Any] = {}
     for one in given:
@@ -75,8 +80,8 @@ def parse_inputs(given: Iterable[str], declared: Mapping[str, Input]) -> dict[st
 
 
 def parse_value(text: str) -> Any:
-    """A value from the command line: JSON if it is JSON, else a text. `@file` is a file's content: JSON and YAML by
-    its name's end, else its text; `@@…` is a text that begins with one @. InvalidInput."""
+    """A value from the command line: JSON if it is JSON, else a text. `@file` is a file's content: JSON, YAML
+    and CSV by its name's end, else its text; `@@…` is a text that begins with one @. InvalidInput."""
     if text.startswith("@@"):
         return text[1:]
     if text.startswith("@"):

@@ -74,12 +74,13 @@ def _app() -> typer.Typer:
 
     app = typer.Typer(
         help="Run workflow diagrams that survive crashes and resume where they stopped.",
-        epilog="Exit codes: 0 completed, 1 failed, 2 wrong usage or invalid diagram, 3 suspended, 130 interrupted.",
+        epilog="Exit codes: 0 completed, 1 failed, 2 wrong usage or invalid diagram, 3 suspended, "
+               "130 interrupted.",
         no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
     app.callback()(common.options)
-    for function in (run.run, run.resume, author.check, inspect.list_, inspect.show, control.cancel, control.answer,
-                     control.signal, author.init, author.nodes):
+    for function in (run.run, run.resume, author.check, inspect.list_, inspect.show, control.cancel,
+                     control.answer, control.signal, author.init, author.nodes):
         app.command(function.__name__.rstrip("_"))(function)
     return app
 

@@ -1,7 +1,7 @@
 """How a run looks while it is under way: a live view on a terminal, plain lines elsewhere, or nothing.
 
-A view is asked to look at the execution some times a second, and gets failures and retries as they come; nothing else
-of a node ever reaches it, so that watching costs the run next to nothing.
+A view is asked to look at the execution some times a second, and gets failures and retries as they come; nothing
+else of a node ever reaches it, so that watching costs the run next to nothing.
 """
 
 from __future__ import annotations
@@ -191,9 +191,8 @@ class Live:
         pace = self._pace
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=max(pace.known, 1), completed=pace.done, width=32), Text(pace.text()))
-        lines: list[RenderableType] = [bar, Text(under_way(handle), style="cyan", no_wrap=True, overflow="ellipsis")]
-        lines += [Text(error, style="red", no_wrap=True, overflow="ellipsis") for error in self._errors]
-        return Group(*lines)
+        lines = [(under_way(handle), "cyan"), *((error, "red") for error in self._errors)]
+        return Group(bar, *(Text(text, style, no_wrap=True, overflow="ellipsis") for text, style in lines))
 
 
 class Pace:
@@ -205,7 +204,7 @@ class Pace:
         self.done = self.known = 0
         self._troubles = ""
         self._began = time.monotonic()
-        self._looks: deque[tuple[float, int]] = deque([(self._began, 0)])
+        self._looks: deque[tuple[float, int]] = deque()
 
     def look(self, counts: dict[str, int]) -> None:
         now = time.monotonic()
@@ -218,8 +217,8 @@ class Pace:
             self._looks.popleft()
 
     def text(self) -> str:
-        since, before = self._looks[0]
         now = time.monotonic()
+        since, before = self._looks[0] if self._looks else (now, self.done)
         rate = (self.done - before) / max(now - since, 1e-3)
         return f"{self.done}/{self.known} nodes, {rate:.3g}/s, {seconds(now - self._began)}{self._troubles}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -26,8 +27,8 @@ WRONG_USAGE = (InvalidDiagram, InvalidInput, NoSuchExecution, NoSuchNode, LeaseH
 """Errors that end with exit code 2: nothing was run."""
 TEXT_MAX = 4000
 """Characters of one value that `show` prints, unless it is asked for JSON."""
-COLORS = {"completed": "32", "failed": "31", "cancelled": "31", "running": "36", "retrying": "33", "suspended": "33",
-          "skipped": "2", "stale": "35"}
+COLORS = {"completed": "32", "failed": "31", "cancelled": "31", "running": "36", "retrying": "33",
+          "suspended": "33", "skipped": "2", "stale": "35"}
 
 
 def say(text: str = "") -> None:
@@ -52,7 +53,7 @@ def plain(value: Any) -> Any:
 
 def _finite(value: Any) -> Any:
     """JSON has no NaN and no infinity."""
-    if isinstance(value, float) and not value - value == 0:
+    if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
@@ -116,7 +117,7 @@ def colored(text: str, status: str, stream: TextIO = sys.stdout) -> str:
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, status: int = -1) -> str:
-    """Rows under headers, aligned by spaces; the column `status` gets its colors. Texts are cut to one line."""
+    """Rows under headers, aligned by spaces; the column `status` gets colors. Texts are cut to one line."""
     cells = [[_one_line(text) for text in row] for row in rows]
     widths = [max(len(row[k]) for row in (list(headers), *cells)) for k in range(len(headers))]
     lines = ["  ".join(name.ljust(width) for name, width in zip(headers, widths, strict=True)).rstrip()]
@@ -158,8 +159,8 @@ def report(error: BaseException, *, as_json: bool, debug: bool = False) -> int:
     if debug:
         traceback.print_exception(error)
     elif ours:
-        say(f"treadle: {type(error).__name__}: {error}\n  This is a fault of Treadle's own. TREADLE_DEBUG=1 shows where it "
-            "is; please report it.")
+        say(f"treadle: {type(error).__name__}: {error}\n  This is a fault of Treadle's own. TREADLE_DEBUG=1 shows "
+            "where it is; please report it.")
     else:
         say(prefixed(message_of(error)))
     return code

@@ -29,7 +29,7 @@ from treadle.cli.common import (
     say_command,
 )
 from treadle.cli.progress import Logged, View, follow, view_for
-from treadle.cli.render import failure, iso, prefixed, print_json, result_text, say, seconds
+from treadle.cli.render import failure, iso, local, prefixed, print_json, result_text, say, seconds
 from treadle.errors import InvalidInput, LeaseLost, StoreError
 from treadle.state.cell import ErrorInfo
 from treadle.state.status import ExecutionStatus
@@ -63,15 +63,17 @@ ConcurrencyOption = Annotated[int | None, typer.Option(
 
 
 def run(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The diagram: YAML or JSON.", show_default=False)],
+    file: Annotated[str, typer.Argument(
+        metavar="FILE", help="The diagram: YAML or JSON.", show_default=False)],
     inputs: Annotated[list[str] | None, typer.Option(
         "--input", "-i", metavar="NAME=VALUE", show_default=False,
         help="An input of the execution, as often as needed; NAME=@FILE is a file's content.")] = None,
     store: StoreOption = None,
-    durability: Annotated[Durability, typer.Option(help="What may be lost: batched, the last 0.1 s at a crash; strict, "
-                                                        "nothing; memory, all of it.")] = Durability.BATCHED,
-    execution_id: Annotated[str | None, typer.Option(metavar="ID", show_default=False,
-                                                     help="The execution's id. [default: a fresh one]")] = None,
+    durability: Annotated[Durability, typer.Option(
+        help="What a crash may lose: batched, the last 0.1 s; strict, nothing; memory, all of it.",
+    )] = Durability.BATCHED,
+    execution_id: Annotated[str | None, typer.Option(
+        metavar="ID", show_default=False, help="The execution's id. [default: a fresh one]")] = None,
     on_error: Annotated[OnError | None, typer.Option(
         show_default=False, help="What a failure does to the rest, instead of what the diagram says.")] = None,
     concurrency: ConcurrencyOption = None,
@@ -80,8 +82,8 @@ def run(
 ) -> None:
     """Run a diagram. Its result goes to stdout, everything else to stderr.
 
-    Waits through sleeps of up to a minute; when only a person, a signal or a later time can move the execution on, the
-    command ends with 3 and says how to go on.
+    Waits through sleeps of up to a minute; when only a person, a signal or a later time can move the
+    execution on, the command ends with 3 and says how to go on.
     """
     spec = _load(file, on_error)
     given = parse_inputs(inputs or (), spec.inputs)
@@ -143,6 +145,9 @@ class Performance:
                  concurrency: int | None) -> None:
         from treadle.config import TreadleConfig
 
+        if durability is Durability.MEMORY and store is not None:
+            raise InvalidInput("--durability memory writes nothing: leave --store out, or choose batched or "
+                               "strict")
         self.config = TreadleConfig() if concurrency is None else TreadleConfig(concurrency=concurrency)
         self.store, self.durability, self.as_json = store, durability, as_json
         self.view = view_for(live=live, as_json=as_json)
@@ -176,7 +181,8 @@ class Performance:
             engine.bus.subscribe(self.view.note, (EventType.NODE_FAILED, EventType.NODE_RETRYING))
             handle = await begin(engine, self.view)
             place = "in memory only" if url is None else f"in {url}"
-            self.view.begin(handle, f"execution {handle.execution_id} of {handle.cell.name!r} {verb}, {place}")
+            name = f"execution {handle.execution_id} of {handle.cell.name!r}"
+            self.view.begin(handle, f"{name} {verb}, {place}")
             try:
                 status = await self._until_done(handle)
                 if status is ExecutionStatus.COMPLETED:
@@ -216,7 +222,8 @@ class Performance:
         if self.as_json:
             print_json(self._document(handle, status, took, handle.error))
         elif status is ExecutionStatus.COMPLETED:
-            say(f"completed in {seconds(took)}: {_counted(handle.counts)}" if handle.counts else "had completed before")
+            counts = handle.counts
+            say(f"completed in {seconds(took)}: {_counted(counts)}" if counts else "had completed before")
             if self.result is not None:
                 print(result_text(self.result))
         elif status is ExecutionStatus.SUSPENDED:
@@ -242,12 +249,14 @@ class Performance:
         say(prefixed(f"{error}. This process has stopped running execution {handle.execution_id}"))
         return FAILED
 
-    def _document(self, handle: Handle, status: ExecutionStatus, took: float, error: ErrorInfo | None) -> dict[str, Any]:
+    def _document(self, handle: Handle, status: ExecutionStatus, took: float,
+                  error: ErrorInfo | None) -> dict[str, Any]:
+        waiting = handle.waiting() if status is ExecutionStatus.SUSPENDED else []
         return {"execution_id": handle.execution_id, "name": handle.cell.name,
                 "status": "interrupted" if status is ExecutionStatus.RUNNING else status.value,
                 "output": self.result, "error": error, "counts": handle.counts, "seconds": round(took, 6),
-                "waiting": [{"node": path, "iteration": iteration, **request} for path, iteration, request
-                            in handle.waiting()] if status is ExecutionStatus.SUSPENDED else []}
+                "waiting": [{**request, "node": path, "iteration": iteration, "wake_at": iso(request.get("wake_at"))}
+                            for path, iteration, request in waiting]}
 
     def _ways_on(self, handle: Handle) -> list[str]:
         """What a suspended execution waits for, and the commands that move it on."""
@@ -256,13 +265,14 @@ class Performance:
         for path, iteration, request in handle.waiting():
             turn = () if iteration == "1" else ("--iteration", iteration)
             if request.get("kind") == "answer":
-                lines.append(f"node {path!r} waits for an answer: {request.get('prompt') or '(it has no prompt)'}")
+                prompt = request.get("prompt") or "(it has no prompt)"
+                lines.append(f"node {path!r} waits for an answer: {prompt}")
                 lines.append(f"    {self._command('answer', name, path, 'VALUE', *turn)}")
             elif request.get("kind") == "signal":
                 lines.append(f"node {path!r} waits for the signal {request.get('name')!r}")
                 lines.append(f"    {self._command('signal', name, str(request.get('name')), 'VALUE')}")
             else:
-                lines.append(f"node {path!r} waits until {iso(handle.wake_at(path))}")
+                lines.append(f"node {path!r} waits until {local(request.get('wake_at'))}")
         if self.durability is Durability.MEMORY:
             return [*lines, "nothing was saved (durability memory): it can't go on"]
         return [*lines, f"then go on:  {self._command('resume', name)}"]

@@ -12,7 +12,7 @@ from treadle.errors import Fault, NoSuchNode, Where, did_you_mean
 from treadle.ids import NodeID
 
 
-class DiagramSpec(msgspec.Struct, frozen=True):
+class DiagramSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """A diagram as its file or its Python code says it, unchecked. `base` is the folder that its paths start from."""
 
     name: str = "diagram"

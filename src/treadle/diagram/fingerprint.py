@@ -158,12 +158,15 @@ def _said_of(arrow: Arrow) -> list[Any]:
     return [_text(arrow.transform), arrow.content_type or "", arrow.source if arrow.input == DEFAULT else ""]
 
 
+_fields = functools.cache(msgspec.structs.fields)
+
+
 def _said(spec: Any, without: Any = None) -> Any:
     """A struct as its fields that are not as by default, in order of name."""
     if not isinstance(spec, msgspec.Struct):
         return spec
     said = {}
-    for field in msgspec.structs.fields(type(spec)):
+    for field in _fields(type(spec)):
         value = getattr(spec, field.name)
         usual = field.default_factory() if callable(field.default_factory) else field.default
         if (field.required or value != usual) and (without is None or value != without):
@@ -183,6 +186,7 @@ def _digest(kind: str, *parts: Any) -> str:
 # the source of functions
 
 
+@functools.lru_cache(maxsize=4096)
 def source_of(function: Callable[..., Any]) -> str:
     """The source of a function and of what it uses from its own module: functions, classes and plain
     constants.

@@ -18,7 +18,7 @@ FIRST = "first"
 """The input that is used only in iteration 1 of every loop that its arrow enters."""
 
 
-class Node(msgspec.Struct, frozen=True):
+class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node as it was drawn: its type, the type's own properties as plain data, and its policy."""
 
     id: NodeID
@@ -30,7 +30,7 @@ class Node(msgspec.Struct, frozen=True):
     places: dict[str, Where] = {}  # where each property stands in the file
 
 
-class Arrow(msgspec.Struct, frozen=True):
+class Arrow(msgspec.Struct, frozen=True, omit_defaults=True):
     """A connection from a node's port to another node's input."""
 
     source: NodeID
@@ -47,7 +47,7 @@ class Arrow(msgspec.Struct, frozen=True):
         return f"{self.source}{port} -> {self.target}{into}"
 
 
-class Loop(msgspec.Struct, frozen=True):
+class Loop(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a diagram says about the loop whose head is `entry`."""
 
     entry: NodeID
@@ -56,7 +56,7 @@ class Loop(msgspec.Struct, frozen=True):
     where: Where | None = None
 
 
-class Input(msgspec.Struct, frozen=True):
+class Input(msgspec.Struct, frozen=True, omit_defaults=True):
     """An input of an execution. Without a default it is required."""
 
     type: str = "any"  # any, string, integer, number, boolean, array, object

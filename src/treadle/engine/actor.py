@@ -81,7 +81,18 @@ class Drive:
 class Performance:
     """A body that is suspended: how to stop it."""
 
-    __slots__ = ("_cancels", "_grace", "_loop", "_task", "_timer", "cancelled", "drive", "path", "timed_out", "timeout")
+    __slots__ = (
+        "_cancels",
+        "_grace",
+        "_loop",
+        "_task",
+        "_timer",
+        "cancelled",
+        "drive",
+        "path",
+        "timed_out",
+        "timeout",
+    )
 
     def __init__(self, task: asyncio.Task[None], drive: Drive, path: str, grace: float) -> None:
         self._task, self.drive, self.path, self._grace = task, drive, path, grace
@@ -119,8 +130,11 @@ class Performance:
         self._task.cancel()
 
     def _doom(self) -> None:
-        logger.warning("node %r ignored its cancellation for %g s (cancel_s_max): its body is closed by force",
-                       self.path, self._grace)
+        logger.warning(
+            "node %r ignored its cancellation for %g s (cancel_s_max): its body is closed by force",
+            self.path,
+            self._grace,
+        )
         self.drive.doomed = True
         self._cancels += 1
         self._task.cancel()
@@ -137,10 +151,22 @@ class NodeActor:
     """All actors of one engine: `put` hands them work. `turn_s` is their common time budget a turn of the
     loop."""
 
-    __slots__ = ("_active", "_breathing", "_grace", "_loop", "_manager", "_ready", "_tasks", "_turn_ends", "_turn_open",
-                 "_turn_s")
+    __slots__ = (
+        "_active",
+        "_breathing",
+        "_grace",
+        "_loop",
+        "_manager",
+        "_ready",
+        "_tasks",
+        "_turn_ends",
+        "_turn_open",
+        "_turn_s",
+    )
 
-    def __init__(self, *, turn_s: float = 0.004, grace_s: float = 5.0, manager: StateManager | None = None) -> None:
+    def __init__(
+        self, *, turn_s: float = 0.004, grace_s: float = 5.0, manager: StateManager | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._ready: deque[tuple[WorkflowRunner, Work]] = deque()
         self._tasks: set[asyncio.Task[None]] = set()

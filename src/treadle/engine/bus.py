@@ -159,7 +159,9 @@ class Queue(Subscription):
         self._idle.clear()
         self.backlog.put(event)
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._feed(), name=f"events to {self.consumer!r}")
+            self._task = asyncio.get_running_loop().create_task(
+                self._feed(), name=f"events to {self.consumer!r}"
+            )
         self._arrived.set()
 
     async def _feed(self) -> None:
@@ -234,8 +236,11 @@ class EventBus:
         self._inline: tuple[Subscription, ...] = ()
         self._queued: tuple[Queue, ...] = ()
         self._streams: set[EventStream] = set()
+        self._types: frozenset[EventType] = frozenset()  # that anybody listens for
 
-    def stream(self, types: Iterable[EventType] | None = None, *, execution_id: str | None = None) -> EventStream:
+    def stream(
+        self, types: Iterable[EventType] | None = None, *, execution_id: str | None = None
+    ) -> EventStream:
         """Listen with `async for`; from this call on nothing is missed."""
         return EventStream(self, types, execution_id)
 
@@ -253,17 +258,19 @@ class EventBus:
         """
         is_consumer = isinstance(consumer, EventConsumer)
         if queued is False and is_consumer:
-            raise TypeError(f"{consumer!r} has an async consume(): it can only be queued; for an inline consumer "
-                            "subscribe a plain callable")
+            raise TypeError(
+                f"{consumer!r} has an async consume(): it can only be queued; for an inline consumer "
+                "subscribe a plain callable"
+            )
         if queued or is_consumer:
             target = consumer if isinstance(consumer, EventConsumer) else _Called(consumer)
             queue = Queue(self, target, types, execution_id)
             self._queued += (queue,)
-            self.wanted = True
+            self._listen()
             return queue
         subscription = Subscription(self, consumer, types, execution_id)
         self._inline += (subscription,)
-        self.wanted = True
+        self._listen()
         return subscription
 
     def publish(self, event: Event) -> None:
@@ -280,9 +287,12 @@ class EventBus:
 
     def announce(self, cells: Iterable[NodeState], before: Iterable[NodeState | None], at: float) -> None:
         """Publish what a step did to nodes. A second start of a running cell is no news."""
+        types = self._types
         for cell, former in zip(cells, before, strict=True):
             if former is None or former.status is not cell.status:
-                self.publish(Event(OF_NODE[cell.status], cell.execution_id, cell, former, at))
+                kind = OF_NODE[cell.status]
+                if kind in types:  # an event that nobody wants isn't built
+                    self.publish(Event(kind, cell.execution_id, cell, former, at))
 
     async def drain(self) -> None:
         """Return when every queued consumer has read what was published."""
@@ -301,7 +311,11 @@ class EventBus:
     def _remove(self, subscription: Subscription) -> None:
         self._inline = tuple(one for one in self._inline if one is not subscription)
         self._queued = tuple(one for one in self._queued if one is not subscription)
-        self.wanted = bool(self._inline or self._queued)
+        self._listen()
+
+    def _listen(self) -> None:
+        self._types = frozenset().union(*(one.types for one in (*self._inline, *self._queued)))
+        self.wanted = bool(self._types)
 
 
 class _Called:

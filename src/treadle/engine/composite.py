@@ -31,7 +31,9 @@ TAGGED = b'{"$treadle"'
 """How a document begins that can't stand inside another one as it is."""
 
 
-async def expand(runner: WorkflowRunner, command: Expand, context: NodeContext, inputs: dict[str, Any]) -> Expanded:
+async def expand(
+    runner: WorkflowRunner, command: Expand, context: NodeContext, inputs: dict[str, Any]
+) -> Expanded:
     """Evaluate a map's items, or a sub-diagram's inputs. Raises ExpressionError, InvalidInput,
     NotEncodable."""
     node = context.node
@@ -61,12 +63,20 @@ def listed(value: Any, node: ExecutableNode) -> Sequence[Any]:
         return value
     if isinstance(value, Mapping):
         return [{"key": key, "value": one} for key, one in value.items()]
-    hint = " (| sort makes a list of a set, | lines one of a text)" if isinstance(value, set | frozenset | str) else ""
-    raise ExpressionError(f"for_each of node {node.id!r}: {node.policy.for_each!r} gave a {type(value).__name__}, "
-                          f"and a map goes over a list or a map{hint}")
+    hint = (
+        " (| sort makes a list of a set, | lines one of a text)"
+        if isinstance(value, set | frozenset | str)
+        else ""
+    )
+    raise ExpressionError(
+        f"for_each of node {node.id!r}: {node.policy.for_each!r} gave a {type(value).__name__}, "
+        f"and a map goes over a list or a map{hint}"
+    )
 
 
-def instance_inputs(node: ExecutableNode, names: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+def instance_inputs(
+    node: ExecutableNode, names: Mapping[str, Any], inputs: Mapping[str, Any]
+) -> dict[str, Any]:
     """The inputs of a sub-diagram: its `inputs` expressions if the node has them; else the values on its
     arrows by label, where an unlabelled map gives its keys."""
     child = node.child
@@ -110,7 +120,9 @@ def complete_inputs(declared: Mapping[str, Input], given: Mapping[str, Any], wha
             except TransformError as error:
                 faults.append(f"input {name!r} of {what}: {error}")
         elif one.required:
-            faults.append(f"{what} needs the input {name!r}" + (f" ({one.description})" if one.description else ""))
+            faults.append(
+                f"{what} needs the input {name!r}" + (f" ({one.description})" if one.description else "")
+            )
         else:
             complete[name] = one.default
     if faults:
@@ -118,14 +130,20 @@ def complete_inputs(declared: Mapping[str, Input], given: Mapping[str, Any], wha
     return complete
 
 
-_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "boolean": (bool,),
-                                       "array": (list, tuple), "object": (dict,)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "array": (list, tuple),
+    "object": (dict,),
+}
 
 
 def exact(value: Any, kind: str) -> Any:
     """The value, if it is of the declared type; TransformError if it isn't."""
     wanted = _TYPES.get(kind)
-    if wanted is None or isinstance(value, wanted) and (kind == "boolean" or not isinstance(value, bool)):
+    if wanted is None or (isinstance(value, wanted) and (kind == "boolean" or not isinstance(value, bool))):
         return value
     raise TransformError(f"{kind} expected, not a {type(value).__name__}: {value!r:.60}")
 
@@ -134,11 +152,16 @@ async def gather(runner: WorkflowRunner, command: Gather) -> Finished:
     """The result of a composite whose nodes have all ended."""
     cell = command.cell
     results = runner.kernel.results(command.slot)
-    is_map = runner.kernel.node(command.slot).policy.for_each is not None and runner.kernel.item(command.slot) is None
+    is_map = (
+        runner.kernel.node(command.slot).policy.for_each is not None
+        and runner.kernel.item(command.slot) is None
+    )
     runner.scope.forget(command.slot)
     if not is_map and len(results) == 1:
         only = results[0][1]
-        return Finished(command.slot, runner.now(), cell.started_at, only.output, None, only.blob, only.content_type)
+        return Finished(
+            command.slot, runner.now(), cell.started_at, only.output, None, only.blob, only.content_type
+        )
     raw = await collect(runner, results, is_map)
     return runner.finished_with(command.slot, cell.started_at, raw)
 
@@ -183,7 +206,13 @@ def output_of(results: Iterable[tuple[str, NodeState]]) -> tuple[bytes | None, s
         return b"null", None
     if len(found) == 1:
         return found[0][1].output, found[0][1].blob
-    if all(cell.output is not None and not cell.output.startswith(TAGGED) and type(cell.output) is not Reference
-           for _, cell in found):
-        return b"{" + b",".join(codec.encode(name) + b":" + (cell.output or b"null") for name, cell in found) + b"}", None
+    if all(
+        cell.output is not None
+        and not cell.output.startswith(TAGGED)
+        and type(cell.output) is not Reference
+        for _, cell in found
+    ):
+        return b"{" + b",".join(
+            codec.encode(name) + b":" + (cell.output or b"null") for name, cell in found
+        ) + b"}", None
     return None

@@ -124,8 +124,15 @@ class ExecutionContext:
     index: int | None = None
     item: Any = None
 
-    def __init__(self, diagram: ExecutableDiagram, execution_id: str, *, inputs: Mapping[str, Any] | None = None,
-                 environment_vars: Mapping[str, str] | None = None, secret_store: str | None = None) -> None:
+    def __init__(
+        self,
+        diagram: ExecutableDiagram,
+        execution_id: str,
+        *,
+        inputs: Mapping[str, Any] | None = None,
+        environment_vars: Mapping[str, str] | None = None,
+        secret_store: str | None = None,
+    ) -> None:
         remember(diagram)
         self.diagram = diagram
         self.execution_id = ExecutionID(execution_id)
@@ -169,22 +176,44 @@ class ExecutionContext:
         cells = [self._cell(node_id, output) for node_id, output in self.node_outputs.items()]
         status = self.status
         cell = ExecutionCell(
-            self.execution_id, epoch=1, status=status, name=self.diagram.name, diagram=self.diagram.hash,
-            inputs=codec.encode(dict(self.execution_inputs)), created_at=self._started, started_at=self._started,
+            self.execution_id,
+            epoch=1,
+            status=status,
+            name=self.diagram.name,
+            diagram=self.diagram.hash,
+            inputs=codec.encode(dict(self.execution_inputs)),
+            created_at=self._started,
+            started_at=self._started,
             ended_at=time.time() if status.terminal else None,
-            options=codec.encode({"context": {
-                "metadata": self.metadata, "artifacts": self.artifacts, "environment_vars": self.environment_vars,
-                "secret_store": self.secret_store, "active_plugins": self.active_plugins}}))
+            options=codec.encode(
+                {
+                    "context": {
+                        "metadata": self.metadata,
+                        "artifacts": self.artifacts,
+                        "environment_vars": self.environment_vars,
+                        "secret_store": self.secret_store,
+                        "active_plugins": self.active_plugins,
+                    }
+                }
+            ),
+        )
         return ExecutionState.of(cell, {one.key: one for one in cells})
 
     def _cell(self, node_id: NodeID, output: Envelope) -> NodeState:
         failed = output.has_error()
         at = instant(output.timestamp)
         return NodeState(
-            self.execution_id, node_id, epoch=1, ended_at=at if at is not None else time.time(),
-            status=NodeStatus.FAILED if failed else NodeStatus.COMPLETED, output=codec.encode(output.body),
-            content_type=str(output.content_type), meta=codec.encode(dict(output.meta)) if output.meta else None,
-            error=ErrorInfo("Error", str(output.body), node=node_id) if failed else None, port=output.port)
+            self.execution_id,
+            node_id,
+            epoch=1,
+            ended_at=at if at is not None else time.time(),
+            status=NodeStatus.FAILED if failed else NodeStatus.COMPLETED,
+            output=codec.encode(output.body),
+            content_type=str(output.content_type),
+            meta=codec.encode(dict(output.meta)) if output.meta else None,
+            error=ErrorInfo("Error", str(output.body), node=node_id) if failed else None,
+            port=output.port,
+        )
 
     @classmethod
     def from_state(cls, state: ExecutionState, diagram: ExecutableDiagram | None = None) -> ExecutionContext:
@@ -194,9 +223,13 @@ class ExecutionContext:
         digest = cell.diagram if cell is not None else ""
         found = diagram or _known.get(digest)
         if found is None:
-            raise LookupError(f"the diagram {digest!r} of execution {state.execution_id} is not in use in this process: "
-                              "hand it in, ExecutionContext.from_state(state, diagram)")
-        context = cls(found, state.execution_id, inputs=codec.decode(cell.inputs) if cell is not None else None)
+            raise LookupError(
+                f"the diagram {digest!r} of execution {state.execution_id} is not in use in this process: "
+                "hand it in, ExecutionContext.from_state(state, diagram)"
+            )
+        context = cls(
+            found, state.execution_id, inputs=codec.decode(cell.inputs) if cell is not None else None
+        )
         if cell is not None:
             kept = codec.decode(cell.options).get("context", {})
             context.metadata = kept.get("metadata", {})
@@ -221,7 +254,14 @@ class ExecutionContext:
 
     def names(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         values: dict[str, Any] = {node_id: output.body for node_id, output in self.node_outputs.items()}
-        return {**values, **inputs, "inputs": self.execution_inputs, "nodes": values, "iteration": 1, "attempt": 1}
+        return {
+            **values,
+            **inputs,
+            "inputs": self.execution_inputs,
+            "nodes": values,
+            "iteration": 1,
+            "attempt": 1,
+        }
 
     def evaluate(self, expression: str, inputs: Mapping[str, Any]) -> Any:
         return Expression.compile(expression).evaluate(self.names(inputs))
@@ -233,8 +273,10 @@ class ExecutionContext:
         return Path(self.diagram.spec.base) / path
 
     def executor(self, isolation: str) -> Executor:
-        raise NoSuchNode(f"a context without an engine has no executor for isolation {isolation!r}: run the diagram "
-                         "with Engine, or choose isolation: inline")
+        raise NoSuchNode(
+            f"a context without an engine has no executor for isolation {isolation!r}: run the diagram "
+            "with Engine, or choose isolation: inline"
+        )
 
 
 def envelope_of(cell: NodeState) -> Envelope:
@@ -245,4 +287,6 @@ def envelope_of(cell: NodeState) -> Envelope:
     body = codec.decode(cell.output) if cell.output is not None else None
     if cell.content_type is None:
         return EnvelopeFactory.create(body, produced_by=cell.node_id)
-    return Envelope(f"{cell.node_id}/{cell.iteration}/{cell.attempt}", cell.node_id, cell.content_type, body, meta)
+    return Envelope(
+        f"{cell.node_id}/{cell.iteration}/{cell.attempt}", cell.node_id, cell.content_type, body, meta
+    )

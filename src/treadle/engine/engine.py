@@ -11,6 +11,7 @@ on), the last batch is committed, the file is closed.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import weakref
 from collections.abc import Coroutine, Mapping
@@ -37,6 +38,7 @@ from treadle.engine.values import Values
 from treadle.errors import LeaseLost, StoreError, TreadleError
 from treadle.kernel.execution import Kernel
 from treadle.nodes.base import Body, Executor, NodeStrategyProtocol
+from treadle.nodes.modules import Importing, looking_once
 from treadle.nodes.registry import NodeRegistry, default_registry
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, NodeState
@@ -48,6 +50,10 @@ if TYPE_CHECKING:
     from treadle.store.manager import StateManager
 
 logger = logging.getLogger("treadle.engine")
+
+FROZEN_NODES_MIN = 1000
+"""From this size on a compiled diagram is taken out of the garbage collector's sight while the engine is
+open."""
 
 Durability = Literal["batched", "strict", "memory"]
 
@@ -78,26 +84,52 @@ class Engine:
         self._executors: Executors | None = None
         self._runners: dict[str, WorkflowRunner] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._bodies: weakref.WeakKeyDictionary[ExecutableDiagram, dict[int, Body]] = weakref.WeakKeyDictionary()
+        self._functions: weakref.WeakKeyDictionary[ExecutableDiagram, dict[tuple[str, str], Any]] = (
+            weakref.WeakKeyDictionary())  # what a diagram's nodes call, so that each is looked for once
+        self._bodies: weakref.WeakKeyDictionary[ExecutableDiagram, dict[int, Body]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._sources: weakref.WeakKeyDictionary[ExecutableDiagram, str] = weakref.WeakKeyDictionary()
         self._signals = 0  # ids of signals in durability `memory`
         self._listening = False
+        self._frozen = False  # whether we, and nobody else, froze objects
         self._open = False
 
     @classmethod
-    def open(cls, url: str | None = None, *, config: TreadleConfig = DEFAULT_CONFIG,
-             durability: Durability = "batched", clock: Clock | None = None, registry: NodeRegistry | None = None,
-             services: ServiceRegistry | None = None, recover: bool = False, check: bool = False) -> Engine:
+    def open(
+        cls,
+        url: str | None = None,
+        *,
+        config: TreadleConfig = DEFAULT_CONFIG,
+        durability: Durability = "batched",
+        clock: Clock | None = None,
+        registry: NodeRegistry | None = None,
+        services: ServiceRegistry | None = None,
+        recover: bool = False,
+        check: bool = False,
+    ) -> Engine:
         """An engine for `async with`. `url` is a store's (None: the default store).
 
         `recover` takes over executions whose owner is gone (`engine.recovered`). `check` tests all
         invariants of the kernel after every step: slow, for tests.
         """
-        return cls(url, config=config, durability=durability, clock=clock, registry=registry, services=services,
-                   recover=recover, check=check)
+        return cls(
+            url,
+            config=config,
+            durability=durability,
+            clock=clock,
+            registry=registry,
+            services=services,
+            recover=recover,
+            check=check,
+        )
 
     async def __aenter__(self) -> Engine:
         if self._open:
             raise TreadleError("this engine is open already")
+        if Importing.program:
+            raise TreadleError("the program runs a diagram while a child process imports it: put that part under "
+                               "`if __name__ == '__main__':`")
         self.loop = asyncio.get_running_loop()
         if self.durability != "memory":
             from treadle.store import default_store_url, open_store
@@ -105,7 +137,9 @@ class Engine:
 
             store = self.services.get(STORE)
             if store is None:
-                store = self._own_store = await asyncio.to_thread(open_store, self._url or default_store_url())
+                store = self._own_store = await asyncio.to_thread(
+                    open_store, self._url or default_store_url()
+                )
             self.manager = StateManager(store=store, config=self.config)
             await self.manager.start()
             self.manager.on_lost(self._on_lost)
@@ -153,6 +187,8 @@ class Engine:
             await asyncio.to_thread(self._own_store.close)
         for task in list(self._tasks):
             task.cancel()
+        if self._frozen:
+            gc.unfreeze()
 
     # Executions
 
@@ -162,7 +198,7 @@ class Engine:
         Raises InvalidDiagram, InvalidInput, StoreError; ValueError if the id is taken.
         """
         self._require_open()
-        compiled, source = self.compile(diagram)
+        compiled, source = await self._compiled(diagram)
         given = complete_inputs(compiled.inputs, inputs, f"diagram {compiled.name!r}")
         now = self.clock.now()
         cell = ExecutionCell(
@@ -195,8 +231,24 @@ class Engine:
     def compile(self, diagram: Drawn) -> tuple[ExecutableDiagram, str]:
         """A diagram as it runs, and the source that the store keeps of it. Raises InvalidDiagram, OSError."""
         compiled, source = recovery.compile_drawn(diagram, self.registry)
+        if len(compiled) >= FROZEN_NODES_MIN and compiled not in self._bodies:
+            # Walking a large graph that never changes is what makes the collector hold the loop up.
+            gc.collect()
+            self._frozen = self._frozen or not gc.get_freeze_count()
+            gc.freeze()
         remember(compiled)
+        self.bodies_of(compiled)
         return compiled, source
+
+    async def _compiled(self, diagram: Drawn) -> tuple[ExecutableDiagram, str]:
+        """`compile`, where reading files and checking large diagrams does not hold up the loop."""
+        if isinstance(diagram, ExecutableDiagram):
+            source = self._sources.get(diagram)
+            if source is not None:
+                return diagram, source
+        found = await asyncio.to_thread(self.compile, diagram)
+        self._sources[found[0]] = found[1]
+        return found
 
     def launch(self, diagram: ExecutableDiagram, cell: ExecutionCell, cells: list[NodeState], *, clean: bool,
                reopen: bool, signals: list[Signal]) -> WorkflowRunner:
@@ -242,7 +294,8 @@ class Engine:
     def bind(self, diagram: ExecutableDiagram, node: ExecutableNode) -> Body:
         """What performs a node: its strategy's `bind`, or its `execute`."""
         strategy = self.registry.get_strategy(node.type)
-        body: Body = strategy.bind(node) if hasattr(strategy, "bind") else partial(_execute, strategy, node)
+        with looking_once(self._functions.setdefault(diagram, {})):
+            body: Body = strategy.bind(node) if hasattr(strategy, "bind") else partial(_execute, strategy, node)
         self.bodies_of(diagram)[id(node)] = body
         return body
 
@@ -273,7 +326,9 @@ class Engine:
     def _on_lost(self, execution_id: str, epoch: int) -> None:
         runner = self._runners.get(execution_id)
         if runner is not None:
-            runner.lost(LeaseLost(f"execution {execution_id} was taken over by another owner (epoch {epoch})"))
+            runner.lost(
+                LeaseLost(f"execution {execution_id} was taken over by another owner (epoch {epoch})")
+            )
 
     def _on_dead(self, error: BaseException) -> None:
         for runner in list(self._runners.values()):
@@ -296,7 +351,9 @@ class Engine:
 
     def _require_open(self) -> None:
         if not self._open:
-            raise TreadleError("this engine is not open: use it inside `async with Engine.open(…) as engine:`")
+            raise TreadleError(
+                "this engine is not open: use it inside `async with Engine.open(…) as engine:`"
+            )
 
     @property
     def store(self) -> Store:
@@ -312,5 +369,7 @@ class Engine:
         return {name: runner.kernel.execution.status for name, runner in self._runners.items()}
 
 
-async def _execute(strategy: NodeStrategyProtocol, node: ExecutableNode, context: Any, inputs: dict[str, Any]) -> Any:
+async def _execute(
+    strategy: NodeStrategyProtocol, node: ExecutableNode, context: Any, inputs: dict[str, Any]
+) -> Any:
     return await strategy.execute(node, context, inputs)

@@ -12,13 +12,15 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
-from treadle.engine.processes import ProcessExecutor
 from treadle.errors import BodyDied, NodeTimeout
-from treadle.nodes.base import Executor, _told
+from treadle.nodes.base import Executor, told
 from treadle.nodes.failures import RemoteError, error_info
+
+if TYPE_CHECKING:
+    from treadle.engine.processes import ProcessExecutor
 
 __all__ = ["Executors", "RemoteError", "ThreadExecutor", "error_info"]
 
@@ -43,6 +45,8 @@ class Executors:
             return self._threads
         if isolation == "process":
             if self._processes is None:
+                from treadle.engine.processes import ProcessExecutor  # what it needs, only POSIX systems have
+
                 self._processes = ProcessExecutor(self._config)
             return self._processes
         raise ValueError(f"there is no executor for isolation {isolation!r}: there are 'thread' and "
@@ -68,7 +72,7 @@ class _Call:
         self.function, self.args, self.name, self.future = function, args, name, future
         self.cancelled = threading.Event()
         self.context = contextvars.copy_context()
-        self.context.run(_told.set, self.cancelled)
+        self.context.run(told.set, self.cancelled)
         self.ended = False
 
 
@@ -144,8 +148,8 @@ class ThreadExecutor:
     def _complain(self, call: _Call) -> None:
         if not call.ended and not self._closed:
             logger.warning("a thread still runs node %r, %g s after it was told to stop (cancel_s_max): a "
-                           "long body "
-                           "should ask treadle.nodes.cancelled(), or have isolation: process", call.name,
+                           "long body should ask treadle.nodes.cancelled(), or have isolation: "
+                           "process", call.name,
                            self._config.cancel_s_max)
 
     # in the threads

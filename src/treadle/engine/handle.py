@@ -60,7 +60,9 @@ class Handle:
 
     def metrics(self) -> ExecutionMetrics:
         """Timings, rates, the path taken and the critical path, of what this process performed."""
-        return self._runner.tracker.get_execution_metrics() if self._runner is not None else ExecutionMetrics()
+        return (
+            self._runner.tracker.get_execution_metrics() if self._runner is not None else ExecutionMetrics()
+        )
 
     def events(self, types: Iterable[EventType] | None = None) -> EventStream:
         """What happens from now on, for `async for`. It ends when the engine is done with the execution."""
@@ -116,16 +118,29 @@ class Handle:
         await self._send(SIGNAL, name=name, value=value)
 
     def waiting(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """The nodes that wait, each as (path, iteration, request)."""
+        """The nodes that wait, each as (path, iteration, request); with `wake_at` where a time ends the
+        wait."""
         if self._runner is None:
             return []
         kernel = self._runner.kernel
         cells = [kernel.cell(slot) for slot in kernel.waiting()]
-        return [(cell.node_id, cell.iteration, dict(request_of(cell))) for cell in cells if cell is not None]
+        return [
+            (
+                cell.node_id,
+                cell.iteration,
+                {**request_of(cell), **({} if cell.wake_at is None else {"wake_at": cell.wake_at})},
+            )
+            for cell in cells
+            if cell is not None
+        ]
 
-    async def _send(self, kind: str, *, name: str = "", node: str = "", iteration: str = "", value: Any = None) -> None:
+    async def _send(
+        self, kind: str, *, name: str = "", node: str = "", iteration: str = "", value: Any = None
+    ) -> None:
         runner = self._runner
-        await self._engine.send(self.execution_id, kind, name=name, node=node, iteration=iteration, value=value)
+        await self._engine.send(
+            self.execution_id, kind, name=name, node=node, iteration=iteration, value=value
+        )
         if runner is not None and runner.ended and not runner.kernel.closed:
             await runner.done  # it was given back while suspended: take it again
             woken = await self._engine.resume(self.execution_id)
@@ -146,7 +161,9 @@ class Handle:
             error = cell.error
             node, kind = (error.node, error.type) if error is not None else (None, "")
             at = f" at node {node!r}" if node else ""
-            message = f"{name} {'was ' if status is ExecutionStatus.CANCELLED else ''}{status.value}{at}: {error}"
+            message = (
+                f"{name} {'was ' if status is ExecutionStatus.CANCELLED else ''}{status.value}{at}: {error}"
+            )
         return ExecutionFailed(message, execution_id=cell.execution_id, status=status.value, node_id=node,
                                kind=kind or "")
 

@@ -57,9 +57,13 @@ class Inbox:
             if slot is None:
                 continue
             del self._waiting[one.id]
-            fault = fault_of(codec.decode(one.payload), request_of(self._runner.kernel.cell(slot)).get("schema"))
+            fault = fault_of(
+                codec.decode(one.payload), request_of(self._runner.kernel.cell(slot)).get("schema")
+            )
             if fault is not None:
-                logger.error("an answer to %r of execution %s is refused: %s", one.node_id, one.execution_id, fault)
+                logger.error(
+                    "an answer to %r of execution %s is refused: %s", one.node_id, one.execution_id, fault
+                )
                 self._runner.discard([one.id])
                 continue
             any_matched = True

@@ -31,7 +31,7 @@ from treadle.errors import (
 )
 from treadle.nodes.child import FIRST_FREE_FD, Child, how_it_ended, reader
 from treadle.nodes.failures import RemoteError
-from treadle.nodes.modules import folders
+from treadle.nodes.modules import Importing, folders
 from treadle.nodes.worker import LENGTH, Job, Raised, Reply
 
 logger = logging.getLogger("treadle.bodies")
@@ -60,14 +60,18 @@ class ProcessExecutor:
         NodeTimeout after `timeout` seconds, when the child has been killed; BodyDied with its exit code if it
         ended by itself; RemoteError for an exception of the function (one of Treadle's own comes as itself).
         """
+        if Importing.program:
+            raise RuntimeError(
+                "the program runs a diagram while it is imported in a child process: put that part "
+                "under `if __name__ == '__main__':`"
+            )
         memory = memory_mb if memory_mb is not None else self._config.memory_mb_max
         job = Job(function.__module__, function.__qualname__, list(args), memory, folders())
         async with self._slots:
             worker = await self._worker()
             self._busy.add(worker)
             try:
-                if self._closed:  # while the worker was starting
-                    raise asyncio.CancelledError
+                self._check_open()  # it may have been closed while the worker was starting
                 reply = await worker.perform(job, name, timeout)
             except BaseException:
                 # Whatever happened (cancelled, timed out, dead, misread), it is in the middle of something.
@@ -94,9 +98,12 @@ class ProcessExecutor:
         for worker in workers:
             await worker.close()
 
-    async def _worker(self) -> Worker:
+    def _check_open(self) -> None:
         if self._closed:
             raise asyncio.CancelledError
+
+    async def _worker(self) -> Worker:
+        self._check_open()
         while self._idle:
             worker = self._idle.pop()
             if worker.alive:
@@ -208,8 +215,7 @@ class Worker:
         """Why the channel ended."""
         if self._timed_out:
             return NodeTimeout(f"node {self._name!r} ran longer than its timeout of {timeout:g} s; its "
-                               "process "
-                               "was killed")
+                               "process was killed")
         code = await self._ended
         await asyncio.sleep(0)  # for its last words
         said = self._tail.decode(errors="replace").strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -20,6 +21,7 @@ from treadle.diagram.types import NodeTypes
 from treadle.engine.handle import Handle
 from treadle.engine.values import decode
 from treadle.errors import InvalidDiagram, LeaseHeld, StoreError, TreadleError
+from treadle.nodes.modules import looking_once
 from treadle.state.cell import ExecutionCell
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Store, Summary
@@ -36,6 +38,9 @@ RECOVERED_MAX = 10_000
 """Executions that one start of an engine takes over."""
 
 
+_sources: weakref.WeakKeyDictionary[ExecutableDiagram, str] = weakref.WeakKeyDictionary()
+
+
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the table `diagrams` keeps. `base` is the folder that the diagram's paths start from."""
 
@@ -44,6 +49,7 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     file: str = ""
     base: str = "."
     python: bool = False  # built in Python: functions that have no import path are missing in the text
+    spec: str = ""  # the same as data: reading it costs a hundredth of reading the text
 
 
 def digest_of(source: str) -> str:
@@ -55,7 +61,10 @@ def compile_drawn(diagram: Drawn, types: NodeTypes) -> tuple[ExecutableDiagram, 
     """A diagram as it runs, and its source as the store keeps it. Raises InvalidDiagram with all faults,
     OSError."""
     if isinstance(diagram, ExecutableDiagram):
-        return diagram, source_of(diagram.spec)
+        source = _sources.get(diagram)
+        if source is None:
+            source = _sources[diagram] = source_of(diagram.spec)
+        return diagram, source
     if isinstance(diagram, DiagramSpec):
         spec = diagram
     elif isinstance(diagram, str | Path):
@@ -69,18 +78,31 @@ def compile_drawn(diagram: Drawn, types: NodeTypes) -> tuple[ExecutableDiagram, 
         spec = diagram.spec()
     from treadle.diagram.compile import compile_diagram
 
-    return compile_diagram(spec, types), source_of(spec)
+    with looking_once():
+        return compile_diagram(spec, types), source_of(spec)
 
 
 def source_of(spec: DiagramSpec) -> str:
     """The source of a spec, as text."""
     base = str(Path(spec.base).absolute())
+    data = _as_data(spec, base)
     if spec.source:
         file = spec.where.file if spec.where is not None else ""
         source = Source(spec.source, "json" if file.endswith(".json") else "yaml", file, base)
     else:
-        source = Source(formats.dumps(spec, "json"), "json", spec.name, base, python=True)
+        source = Source("" if data else formats.dumps(spec, "json"), "json", spec.name, base, python=True)
+    source = msgspec.structs.replace(source, spec=data)
     return msgspec.json.encode(source).decode()
+
+
+def _as_data(spec: DiagramSpec, base: str) -> str:
+    """A spec as JSON, or "" if that would not give the same spec again."""
+    plain = msgspec.structs.replace(spec, source="", functions={}, base=base)
+    try:
+        raw = msgspec.json.encode(plain)
+        return raw.decode() if msgspec.json.decode(raw, type=DiagramSpec) == plain else ""
+    except (TypeError, ValueError, RecursionError):
+        return ""
 
 
 def compile_stored(text: str, types: NodeTypes) -> ExecutableDiagram:
@@ -89,12 +111,22 @@ def compile_stored(text: str, types: NodeTypes) -> ExecutableDiagram:
 
     source = msgspec.json.decode(text, type=Source)
     try:
-        spec = formats.loads(source.text, file=source.file or "<stored>", base=source.base, format=source.format)
-        return compile_diagram(spec, types)
+        if source.spec:
+            spec = msgspec.structs.replace(
+                msgspec.json.decode(source.spec, type=DiagramSpec), source=source.text
+            )
+        else:
+            spec = formats.loads(
+                source.text, file=source.file or "<stored>", base=source.base, format=source.format
+            )
+        with looking_once():
+            return compile_diagram(spec, types)
     except InvalidDiagram as error:
         if source.python:
-            error.add_note("The diagram was built in Python: if its functions can't be imported again, hand the diagram "
-                           "in: engine.resume(execution_id, diagram=diagram).")
+            error.add_note(
+                "The diagram was built in Python: if its functions can't be imported again, hand the diagram "
+                "in: engine.resume(execution_id, diagram=diagram)."
+            )
         raise
 
 
@@ -106,7 +138,7 @@ async def resume(engine: Engine, execution_id: str, diagram: Drawn | None = None
     store = manager.store
     cell = (await manager.read(store.summary, execution_id)).cell
     if diagram is not None:
-        compiled = engine.compile(diagram)[0]
+        compiled = (await asyncio.to_thread(engine.compile, diagram))[0]
     else:
         compiled = await asyncio.to_thread(
             compile_stored, await manager.read(store.source, cell.diagram), engine.registry)
@@ -133,9 +165,15 @@ async def recover(engine: Engine) -> list[Handle]:
     if manager is None:
         return []
     store = manager.store
-    stale = [one.cell.execution_id for one in await manager.read(_listed, store, ExecutionStatus.RUNNING) if one.stale]
+    stale = [
+        one.cell.execution_id
+        for one in await manager.read(_listed, store, ExecutionStatus.RUNNING)
+        if one.stale
+    ]
     waiting = [one.cell for one in await manager.read(_listed, store, ExecutionStatus.SUSPENDED)]
-    answered = {one.execution_id for one in await manager.read(store.signals, [c.execution_id for c in waiting])}
+    answered = {
+        one.execution_id for one in await manager.read(store.signals, [c.execution_id for c in waiting])
+    }
     due = [c.execution_id for c in waiting if c.execution_id in answered or await _due(engine, c)]
     handles = []
     for execution_id in [*stale, *due]:

@@ -66,10 +66,16 @@ class Transforms:
         """A pipeline as rules in the order in which they run; ValueError for an unknown transform."""
         flat: list[TransformRule] = []
         for rule in rules:
-            several = [rule] if isinstance(rule, TransformRule) else [TransformRule(k, v) for k, v in rule.items()]
+            several = (
+                [rule]
+                if isinstance(rule, TransformRule)
+                else [TransformRule(k, v) for k, v in rule.items()]
+            )
             for one in several:
                 if one.name not in self._known:
-                    hint = did_you_mean(one.name, self._known) or f"there are {', '.join(sorted(self._known))}"
+                    hint = (
+                        did_you_mean(one.name, self._known) or f"there are {', '.join(sorted(self._known))}"
+                    )
                     raise TransformError(f"unknown transform {one.name!r}: {hint}")
             flat.extend(sorted(several, key=lambda one: self._known[one.name][0]))
         return flat
@@ -101,8 +107,10 @@ def select(value: Any, path: str) -> Any:
                 value = getattr(value, _public(key))
         except (LookupError, AttributeError, ValueError):
             keys = f"; it has {', '.join(map(str, list(value)[:20]))}" if isinstance(value, Mapping) else ""
-            raise TransformError(f"select {path!r}: {done or 'the value'} is a {type(value).__name__} without "
-                                 f"{match[0].lstrip('.')!r}{keys}") from None
+            raise TransformError(
+                f"select {path!r}: {done or 'the value'} is a {type(value).__name__} without "
+                f"{match[0].lstrip('.')!r}{keys}"
+            ) from None
         done += match[0]
     return value
 
@@ -136,7 +144,9 @@ def coerce(value: Any, kind: str) -> Any:
         return value
     wanted = _COERCIONS.get(kind)
     if wanted is None:
-        raise TransformError(f"unknown type {kind!r}: {did_you_mean(kind, _COERCIONS) or ', '.join(_COERCIONS)}")
+        raise TransformError(
+            f"unknown type {kind!r}: {did_you_mean(kind, _COERCIONS) or ', '.join(_COERCIONS)}"
+        )
     if type(value) is wanted:
         return value
     try:
@@ -162,9 +172,13 @@ def convert(value: Any, content_type: str) -> Any:
         try:
             return json.loads(value)
         except ValueError as error:
-            raise TransformError(f"content_type object: the text {_short(value)} is not JSON: {error}") from error
+            raise TransformError(
+                f"content_type object: the text {_short(value)} is not JSON: {error}"
+            ) from error
     if content_type == "conversation_state" and not isinstance(value, Mapping):
-        return {"messages": [{"role": "user", "content": value if isinstance(value, str) else to_json(value)}]}
+        return {
+            "messages": [{"role": "user", "content": value if isinstance(value, str) else to_json(value)}]
+        }
     if content_type == "binary" and isinstance(value, str):
         return value.encode()
     if content_type == "empty":
@@ -176,12 +190,25 @@ def default_transforms() -> Transforms:
     """select, default, rename, coerce, format; in one rule map they run in this order."""
     transforms = Transforms()
     transforms.register("select", select, precedence=10)
-    transforms.register("default", lambda value, argument: argument if value is None else value, precedence=20)
+    transforms.register(
+        "default", lambda value, argument: argument if value is None else value, precedence=20
+    )
     transforms.register("rename", _rename, precedence=30)
     transforms.register("coerce", coerce, precedence=40)
-    transforms.register("format", lambda value, text: Template.compile(text).render(
-        {"value": value, **({k: v for k, v in value.items() if isinstance(k, str)} if isinstance(value, Mapping) else {})}),
-        precedence=60)
+    transforms.register(
+        "format",
+        lambda value, text: Template.compile(text).render(
+            {
+                "value": value,
+                **(
+                    {k: v for k, v in value.items() if isinstance(k, str)}
+                    if isinstance(value, Mapping)
+                    else {}
+                ),
+            }
+        ),
+        precedence=60,
+    )
     return transforms
 
 

@@ -27,9 +27,10 @@ def run(diagram: Drawn, /, *, store: str | None = None, durability: Durability =
         pass
     else:
         raise TreadleError(
-            "treadle.run() starts an event loop of its own, and one is running here already (as in a notebook). Write "
-            "instead:\n    async with treadle.Engine.open(…) as engine:\n"
-            "        handle = await engine.start(diagram, …)\n        result = await handle.result()")
+            "treadle.run() starts an event loop of its own, and one is running here already (as in a "
+            "notebook). Write instead:\n    async with treadle.Engine.open(…) as engine:\n"
+            "        handle = await engine.start(diagram, …)\n        result = await handle.result()"
+        )
     if store is not None and durability == "memory":
         durability = "batched"
     from treadle.engine.engine import Engine

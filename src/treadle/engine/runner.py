@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, assert_never
@@ -53,7 +53,12 @@ logger = logging.getLogger("treadle.engine")
 WIDE = 512
 """Inputs from which on a node's values are decoded in chunks."""
 _FOLD_EVERY = 4096
-_FINAL = (ExpressionError, InvalidInput, LimitExceeded, NotEncodable)  # the next attempt would end the same way
+_FINAL = (
+    ExpressionError,
+    InvalidInput,
+    LimitExceeded,
+    NotEncodable,
+)  # the next attempt would end the same way
 
 
 class WorkflowRunner:
@@ -156,7 +161,9 @@ class WorkflowRunner:
         put = self._put
         for command in step.commands:
             kind = type(command)
-            if kind is Perform or kind is Expand or kind is Gather:  # faster than the match, and nearly always so
+            if (
+                kind is Perform or kind is Expand or kind is Gather
+            ):  # faster than the match, and nearly always so
                 put(self, command)  # type: ignore[arg-type]
             else:
                 self._obey(command)
@@ -229,7 +236,9 @@ class WorkflowRunner:
         """The same with many or large inputs: in chunks, and with blobs read from the store."""
         values = []
         for k, (arrow, cell) in enumerate(pairs):
-            values.append((arrow, await self.values.load(cell) if cell.blob is not None else self._value(cell)))
+            values.append(
+                (arrow, await self.values.load(cell) if cell.blob is not None else self._value(cell))
+            )
             if k & 127 == 127:
                 await self.breathe()
         inputs = self._resolve(values)
@@ -253,7 +262,9 @@ class WorkflowRunner:
                 raw = self.values.encode(result.body)
                 fact: facts.Fact = self._finished(slot, started, raw, result)
             elif isinstance(result, Suspend):
-                fact = facts.Suspended(slot, self.now(), codec.encode(result.request), result.wake_at, started)
+                fact = facts.Suspended(
+                    slot, self.now(), codec.encode(result.request), result.wake_at, started
+                )
                 self.take(fact)
                 self.inbox.match()
                 return
@@ -411,8 +422,7 @@ class WorkflowRunner:
             logger.error("execution %s leaves %d bodies behind", self.execution_id, self._open)
         try:
             if manager is not None:
-                await manager.durable(self._ticket)
-                await manager.release(self.execution_id)
+                await manager.release(self.execution_id)  # in the transaction of its last cells
         except OSError as error:  # StoreError: the writer is dead, or the disk is
             self.lost(error)
             return
@@ -441,8 +451,11 @@ class WorkflowRunner:
             self._ticket = self._manager.record([], None, consumed=consumed)
 
     def broken(self, error: Exception) -> None:
-        """Something that must not happen happened: the execution stops, loudly; a resume goes on from the store."""
-        logger.critical("execution %s stops: %s: %s", self.execution_id, type(error).__name__, error, exc_info=error)
+        """Something that must not happen happened: the execution stops, loudly; a resume goes on from the
+        store."""
+        logger.critical(
+            "execution %s stops: %s: %s", self.execution_id, type(error).__name__, error, exc_info=error
+        )
         self.lost(error)
 
     def deliver(self, signals: Iterable[Signal]) -> None:

@@ -17,8 +17,8 @@ Arrived = list[tuple[ExecutableArrow, Any]]
 
 
 class Scope:
-    """Looks outward from a slot. What all items of a map get alike, if it is large, is decoded once for all of them: then
-    it is theirs to read, not to change."""
+    """Looks outward from a slot. What all items of a map get alike, if it is large, is decoded once for all
+    of them: then it is theirs to read, not to change."""
 
     def __init__(self, runner: WorkflowRunner) -> None:
         self._runner = runner

@@ -51,7 +51,9 @@ class ServiceRegistry:
     def resolve(self, key: ServiceKey[T]) -> T:
         """The service of a key; LookupError that says how to register one."""
         if key not in self._services:
-            raise LookupError(f"no service is registered as {key.name!r}: registry.register({key!r}, …) first")
+            raise LookupError(
+                f"no service is registered as {key.name!r}: registry.register({key!r}, …) first"
+            )
         return cast(T, self._services[key])
 
     def __contains__(self, key: object) -> bool:

@@ -22,7 +22,13 @@ HISTORY_MAX = 200_000
 """Attempts of which a tracker keeps the times; older ones only count."""
 
 # An attempt that is followed by another is first `retrying`, then `failed`: its time counts at the second.
-_ENDED = (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.SKIPPED, NodeStatus.CANCELLED, NodeStatus.RETRYING)
+_ENDED = (
+    NodeStatus.COMPLETED,
+    NodeStatus.FAILED,
+    NodeStatus.SKIPPED,
+    NodeStatus.CANCELLED,
+    NodeStatus.RETRYING,
+)
 
 
 Predecessors = Callable[[str], Sequence[str]]
@@ -91,7 +97,11 @@ class ExecutionTracker:
             status = cell.status
             if status in counts:
                 counts[status] += 1
-                if cell.started_at is not None and cell.ended_at is not None and status is not NodeStatus.RETRYING:
+                if (
+                    cell.started_at is not None
+                    and cell.ended_at is not None
+                    and status is not NodeStatus.RETRYING
+                ):
                     history.append(NodeTiming(cell.node_id, cell.iteration, cell.attempt, status,
                                               cell.started_at, cell.ended_at))
                     self._busy += cell.ended_at - cell.started_at
@@ -111,7 +121,9 @@ class ExecutionTracker:
         """
         started = self._open.pop(node_id, None)
         if started is None:
-            raise ValueError(f"node {node_id!r} was not started: record_node_start({node_id!r}, …) comes first")
+            raise ValueError(
+                f"node {node_id!r} was not started: record_node_start({node_id!r}, …) comes first"
+            )
         ended = instant(timestamp if timestamp is not None else output.timestamp)
         if ended is None:
             ended = datetime.now().timestamp()
@@ -129,16 +141,25 @@ class ExecutionTracker:
         decided = counts[NodeStatus.COMPLETED] + failed
         critical, critical_s = critical_path(history, self._predecessors)
         return ExecutionMetrics(
-            total=sum(counts.values()) - counts[NodeStatus.RETRYING], completed=counts[NodeStatus.COMPLETED], failed=counts[NodeStatus.FAILED],
-            skipped=counts[NodeStatus.SKIPPED], cancelled=counts[NodeStatus.CANCELLED],
+            total=sum(counts.values()) - counts[NodeStatus.RETRYING],
+            completed=counts[NodeStatus.COMPLETED],
+            failed=counts[NodeStatus.FAILED],
+            skipped=counts[NodeStatus.SKIPPED],
+            cancelled=counts[NodeStatus.CANCELLED],
             retried=counts[NodeStatus.RETRYING],
             success_rate=counts[NodeStatus.COMPLETED] / decided if decided else 0.0,
             failure_rate=failed / decided if decided else 0.0,
-            elapsed_s=max(t.ended_at for t in history) - min(t.started_at for t in history) if history else 0.0,
-            busy_s=self._busy, mean_s=self._busy / len(history) if history else 0.0,
+            elapsed_s=max(t.ended_at for t in history) - min(t.started_at for t in history)
+            if history
+            else 0.0,
+            busy_s=self._busy,
+            mean_s=self._busy / len(history) if history else 0.0,
             slowest=tuple(sorted(history, key=lambda t: -t.seconds)[:10]),
             path=tuple(t.node_id for t in sorted(history, key=lambda t: t.started_at)),
-            critical_path=critical, critical_s=critical_s, rss_bytes=_rss_max())
+            critical_path=critical,
+            critical_s=critical_s,
+            rss_bytes=_rss_max(),
+        )
 
 
 def critical_path(history: Iterable[NodeTiming], predecessors: Predecessors

@@ -106,7 +106,9 @@ class Values:
             try:
                 raw = await self._manager.read(self._manager.store.blob, blob)
             except KeyError:
-                raise NotDecodable(f"the store has no blob {blob}: was it pruned, or copied without its files?") from None
+                raise NotDecodable(
+                    f"the store has no blob {blob}: was it pruned, or copied without its files?"
+                ) from None
             self._keep(blob, raw)
         return raw
 

@@ -90,12 +90,12 @@ class BodyContext(Protocol):
         `inputs` (the execution's), and in a map `item` and `index`, `iteration`, `attempt`."""
 
 
-_told: ContextVar[Event | None] = ContextVar("treadle_body_cancelled", default=None)
+told: ContextVar[Event | None] = ContextVar("treadle_body_cancelled", default=None)
 
 
 def cancelled() -> bool:
     """Whether the body that asks was cancelled or timed out: a long one in a thread should ask and return."""
-    event = _told.get()
+    event = told.get()
     return event is not None and event.is_set()
 
 

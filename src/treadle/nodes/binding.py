@@ -73,8 +73,7 @@ class Signature(msgspec.Struct, frozen=True):
         for parameter in parameters:
             if parameter.kind is parameter.POSITIONAL_ONLY:
                 raise ValueError(f"parameter {parameter.name!r} of {name} is positional only: inputs are "
-                                 "handed over "
-                                 "by name, so wrap the function in one with named parameters")
+                                 "handed over by name, so wrap the function in one with named parameters")
             if parameter.kind is parameter.VAR_KEYWORD:
                 rest = True
             elif parameter.kind is not parameter.VAR_POSITIONAL:

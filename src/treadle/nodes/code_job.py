@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal
 
 import msgspec
@@ -86,8 +88,10 @@ class CodeJobStrategy:
         function = node.function or _function(spec, node.base)
         if function is None:
             return _inline(node, spec, _code(spec, node.base))
-        arguments = plan(Signature.of(function), spec.arguments, is_map=node.is_map)
         isolation = spec.isolation or _default(function, spec)
+        if isolation == "inline" and not spec.arguments and isinstance(function, FunctionType):
+            return _shared(function, node.is_map)
+        arguments = plan(Signature.of(function), spec.arguments, is_map=node.is_map)
         if isolation == "process":
             return _in_process(node, spec, Reference.of(function), arguments)
         if isolation == "thread":
@@ -111,8 +115,7 @@ def _function(spec: CodeJob, base: str) -> Callable[..., Any] | None:
         found: Callable[..., Any] | None = plain_function(attribute(sys.modules.get(module), name))
         if found is None:
             raise ValueError(f"{spec.function!r} was drawn in Python and has no import path: run the program "
-                             "that "
-                             "draws it, or move the function into a module")
+                             "that draws it, or move the function into a module")
         return found
     return None
 
@@ -126,6 +129,12 @@ def _code(spec: CodeJob, base: str) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {spec.file!r} in {Path(base).resolve()}") from None
+
+
+@functools.lru_cache(maxsize=1024)
+def _shared(function: FunctionType, is_map: bool) -> Body:
+    """The body of every node that calls this function and adds nothing: a wide diagram has thousands of them."""
+    return _in_loop(function, plan(Signature.of(function), is_map=is_map))
 
 
 def _in_loop(function: Callable[..., Any], arguments: Arguments) -> Body:

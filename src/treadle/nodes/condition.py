@@ -47,8 +47,7 @@ def _truth(when: str, context: BodyContext, inputs: dict[str, Any]) -> str:
     value = context.evaluate(when, inputs)
     if isinstance(value, str):
         raise ExpressionError(f"`when: {when}` gave the text {value!r:.80}, which is neither true nor false: "
-                              "compare it "
-                              "(== 'yes') or measure it (| length > 0)")
+                              "compare it (== 'yes') or measure it (| length > 0)")
     return "true" if value else "false"
 
 
@@ -59,8 +58,7 @@ def _case(spec: Condition, context: BodyContext, inputs: dict[str, Any]) -> str:
         value = "true" if value else "false"
     if not isinstance(value, (str, int)):
         raise ExpressionError(f"`switch: {spec.switch}` gave a {type(value).__name__}; a case is named by a "
-                              "text, a whole "
-                              "number, true or false")
+                              "text, a whole number, true or false")
     label = str(value)
     return label if label in spec.cases else ELSE
 

@@ -14,7 +14,9 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -27,6 +29,12 @@ from treadle.errors import did_you_mean
 ROOT = "treadle_diagrams"
 
 
+class Importing:
+    """Whether this child process is just importing its parent's program."""
+
+    program = False
+
+
 class Reference(msgspec.Struct, frozen=True):
     """Where a function is, so that another process finds it: its module and its name there, the module's
     file, and for one of a diagram's folder that folder."""
@@ -35,6 +43,7 @@ class Reference(msgspec.Struct, frozen=True):
     name: str
     file: str = ""
     folder: str = ""
+    program: bool = False  # it is the program itself, whose `__main__` part must not run again
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> Reference:
@@ -43,16 +52,14 @@ class Reference(msgspec.Struct, frozen=True):
         found = sys.modules.get(module) if module is not None else None
         if module is None or plain_function(attribute(found, name)) is not function:
             raise ValueError(f"{name or function!r} isn't at the top level of its module: a process can't "
-                             "find "
-                             "it. Move it there, or choose isolation: thread")
+                             "find it. Move it there, or choose isolation: thread")
         file = getattr(found, "__file__", None) or ""
         if module == "__main__":
             if not file:
                 raise ValueError(f"{name} was defined in an interactive session: a process can't import it. "
-                                 "Put "
-                                 "it in a file, or choose isolation: thread")
+                                 "Put it in a file, or choose isolation: thread")
             folder = Path(file).resolve().parent
-            return cls(module_name(folder, Path(file).stem), name, folder=str(folder))
+            return cls(module_name(folder, Path(file).stem), name, folder=str(folder), program=True)
         folder_package = sys.modules.get(".".join(module.split(".")[:2])) if module.startswith(ROOT) else None
         return cls(module, name, file, folder_package.__path__[0] if folder_package is not None else "")
 
@@ -66,11 +73,14 @@ class Reference(msgspec.Struct, frozen=True):
     def _import(self) -> ModuleType:
         if self.folder:
             package(Path(self.folder))
+        Importing.program = self.program
         try:
             return importlib.import_module(self.module)
         except ModuleNotFoundError as error:
             if not self.file or error.name is None or not self.module.startswith(error.name):
                 raise
+        finally:
+            Importing.program = False
         # Imported by its file in the parent, too, as test runners do.
         spec = importlib.util.spec_from_file_location(self.module, self.file)
         if spec is None or spec.loader is None:
@@ -95,6 +105,22 @@ def attribute(module: ModuleType | None, name: str) -> Any:
     return found
 
 
+_found: ContextVar[dict[tuple[str, str], Callable[..., Any]] | None] = ContextVar("found", default=None)
+
+
+@contextmanager
+def looking_once(found: dict[tuple[str, str], Callable[..., Any]] | None = None) -> Iterator[None]:
+    """Look for each function once within the block, so that ten thousand nodes that call one cost one look.
+
+    `found` may be kept for a later block.
+    """
+    token = _found.set({} if found is None else found)
+    try:
+        yield
+    finally:
+        _found.reset(token)
+
+
 def load_function(path: str, base: str) -> Callable[..., Any]:
     """The function that `module:function` names: in the diagram's folder first, else in the installed
     modules.
@@ -102,11 +128,18 @@ def load_function(path: str, base: str) -> Callable[..., Any]:
     ValueError that says what is wrong: the syntax, a module that isn't there or fails, a function that it
     lacks.
     """
+    found = _found.get()
+    known = None if found is None else found.get((path, base))
+    if known is not None:
+        return known
     module_path, colon, name = path.partition(":")
     parts = [*module_path.split("."), *name.split(".")]
     if not colon or not all(part.isidentifier() for part in parts):
         raise ValueError(f"{path!r} is not the path of a function: write it as 'module:function'")
-    return _member(load_module(module_path, base), name, path)
+    function = _member(load_module(module_path, base), name, path)
+    if found is not None:
+        found[path, base] = function
+    return function
 
 
 def load_file_function(file: str, name: str, base: str) -> Callable[..., Any]:

@@ -38,7 +38,7 @@ def snapshot(context: BodyContext) -> Snapshot:
                     context.idempotency_key, context.index, item, dict(context.execution_inputs))
 
 
-def call_there(reference: list[str], arguments: bytes) -> bytes:
+def call_there(reference: list[Any], arguments: bytes) -> bytes:
     """Import a function (the fields of its `Reference`), call it with encoded keyword arguments, encode what
     it returns."""
     function = Reference(*reference).resolve()

@@ -76,8 +76,7 @@ def _judge(code: int, printed: bytes, complaint: str, name: str) -> str:
         text = printed.decode()
     except UnicodeDecodeError as error:
         raise ValueError(f"the script printed what is not UTF-8 text (byte {error.start}): encode it, for "
-                         "example "
-                         "with base64") from None
+                         "example with base64") from None
     return text[:-1] if text.endswith("\n") else text
 
 

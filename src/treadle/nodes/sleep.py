@@ -35,8 +35,7 @@ class SleepStrategy:
                 return Suspend({"kind": "sleep"}, datetime.fromisoformat(text.strip()).timestamp())
             except (ValueError, OverflowError) as error:
                 raise ExpressionError(f"`until: {spec.until}` gave {text!r:.80}, which is no ISO 8601 "
-                                      "instant "
-                                      f"({error})") from None
+                                      f"instant ({error})") from None
         seconds = context.evaluate(spec.seconds, inputs) if isinstance(spec.seconds, str) else spec.seconds
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
             raise ExpressionError(f"`seconds: {spec.seconds}` gave {seconds!r:.80}, not a number of seconds "

@@ -26,7 +26,8 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 
 from treadle.errors import NotDecodable, NotEncodable
-from treadle.state._tags import KEY, NESTING_MAX, Classes, Reader, Registered, Writer, registry
+from treadle.state._tags import KEY, NESTING_MAX, Classes, Registered, Writer, registry
+from treadle.state._untag import Reader
 from treadle.state.cell import ErrorInfo, ItemError
 
 _T = TypeVar("_T")
@@ -68,8 +69,7 @@ def register(kind: type[_T], name: str, encode: Callable[[_T], Any], decode: Cal
     """
     if issubclass(kind, _PLAIN):
         raise TypeError(f"{kind.__qualname__} can't have an encoder: a subclass of str, int, float, list or "
-                        "dict is "
-                        "always written as the plain value; wrap it in a dataclass")
+                        "dict is always written as the plain value; wrap it in a dataclass")
     known = registry.by_name.get(name)
     if known is not None and known.kind is not kind and _path(known.kind) != _path(kind):
         raise ValueError(f"the encoder name {name!r} is taken by {_path(known.kind)}: choose another for "

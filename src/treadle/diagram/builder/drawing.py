@@ -151,6 +151,8 @@ class Diagram:
         self.base = str(base) if base is not None else os.path.dirname(self.where.file) or "."
         self.branches: tuple[Branch, ...] = ()  # the `with` blocks of conditions around what is drawn now
         self._nodes: dict[NodeID, Node] = {}
+        self._drawn: dict[str, int] = {}  # by label, how many: so that the next free number is near
+        self._entered: set[NodeID] = set()  # the targets of arrows
         self._arrows: list[tuple[Arrow, Branch | None]] = []
         self._loops: list[Loop] = []
         self._inputs: dict[str, Input] = {}
@@ -244,7 +246,8 @@ class Diagram:
         return node_id
 
     def _draw(self, label: str, kind: str, properties: dict[str, Any], policy: Policy) -> NodeID:
-        node_id = NodeID(free(escape_label(label), self._nodes))
+        self._drawn[label] = self._drawn.get(label, 0) + 1
+        node_id = NodeID(free(escape_label(label), self._nodes, self._drawn[label]))
         self._nodes[node_id] = Node(id=node_id, type=kind, properties=properties, policy=policy,
                                     label=label if label != node_id and escape_label(label) != label else "",
                                     where=caller())
@@ -337,11 +340,12 @@ class Diagram:
         arrow = Arrow(source=output.node_id, target=target, port=output._port, input=input_, transform=rules,
                       where=caller())
         self._arrows.append((arrow, through))
+        self._entered.add(target)
 
     def _guard(self, node_id: NodeID) -> bool:
         """In a branch's block a node that takes nothing from it gets its arrow, so that it waits for the
         choice."""
-        if not self.branches or any(arrow.target == node_id for arrow, _ in self._arrows):
+        if not self.branches or node_id in self._entered:
             return False
         branch = self.branches[-1]
         self._arrow(Output(self, branch.choice.node_id, branch.port), node_id, DEFAULT, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from treadle.diagram.node import DEFAULT, ERROR, Loop
@@ -217,12 +217,11 @@ class Turn:
         self._diagram._loops.append(Loop(self._head, limit, on_limit, caller()))
 
 
-def free(label: str, taken: Iterable[str]) -> str:
-    known = set(taken)
-    if label not in known:
+def free(label: str, taken: Container[str], number: int = 2) -> str:
+    """The label, or with the first free number from `number` if it is taken."""
+    if label not in taken:
         return label
-    number = 2
-    while f"{label}_{number}" in known:
+    while f"{label}_{number}" in taken:
         number += 1
     return f"{label}_{number}"
 

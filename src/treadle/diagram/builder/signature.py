@@ -34,7 +34,7 @@ class Signature(msgspec.Struct, frozen=True):
         """TypeError for positional-only parameters: a node's inputs come by name."""
         try:
             hints = typing.get_type_hints(function)
-        except Exception:  # annotations are foreign code: names that only a type checker can see
+        except (NameError, AttributeError, TypeError, SyntaxError):  # names that only a type checker can see
             hints = {}
         names, defaults, rest = [], {}, False
         for name, parameter in inspect.signature(function).parameters.items():

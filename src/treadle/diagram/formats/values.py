@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, get_args
 
 import msgspec
@@ -36,10 +37,16 @@ def convert_value(value: Any, kind: Any, path: str = "") -> tuple[Any, Mismatch 
         return None, Mismatch(path, "nested too deeply")
 
 
+@cache
+def fields_of(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo]:
+    """The fields of a struct by the name that files use. Finding them costs as much as converting a node."""
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
+
+
 def convert_struct(data: Mapping[str, Any], kind: type[msgspec.Struct]) -> tuple[Any, list[Mismatch]]:
     """Convert a map to a struct strictly; None and all that is wrong (unknown, missing, unfit) if anything
     is."""
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = fields_of(kind)
     wrong: list[Mismatch] = []
     for key, value in data.items():
         if key not in fields:

@@ -15,6 +15,10 @@ from treadle.diagram.node import DEFAULT, Arrow, Input, Node
 from treadle.diagram.policy import LOOP_ITERATIONS_MAX, OnError, OnLimit, Policy
 
 
+_USUAL = Policy()
+_POLICY_FIELDS = msgspec.structs.fields(Policy)
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes what the core schema of YAML 1.2, or that of 1.1, would not read as text."""
 
@@ -74,11 +78,11 @@ def _node(node: Node) -> dict[str, Any]:
     found: dict[str, Any] = {"type": node.type}
     if node.label and node.label != node.id:
         found["label"] = node.label
-    usual = Policy()
-    policy = msgspec.to_builtins(node.policy)
-    for field in msgspec.structs.fields(Policy):
-        if getattr(node.policy, field.name) != getattr(usual, field.name):
-            found[field.name] = policy[field.name]
+    if node.policy != _USUAL:
+        policy = msgspec.to_builtins(node.policy)
+        for field in _POLICY_FIELDS:
+            if getattr(node.policy, field.name) != getattr(_USUAL, field.name):
+                found[field.name] = policy[field.name]
     found.update(msgspec.to_builtins(node.properties, builtin_types=()))
     return found
 

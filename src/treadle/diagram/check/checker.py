@@ -1,27 +1,18 @@
-"""Find everything that is wrong with a diagram at once, and make what compiling needs.
-
-    checked = check(load("report.yaml"), registry)
-    checked.faults               # errors and warnings, each with its file and line
-    checked.raise_if_invalid()   # InvalidDiagram that lists every error
-
-A fault says what, where, and what to do. Sub-diagrams are read and checked too; their faults point into
-their files. How arrows, branches and loops fit together is in `routes`.
-"""
+"""Check a diagram node by node and arrow by arrow, and the sub-diagrams in it."""
 
 from __future__ import annotations
 
-import functools
 import math
 import os
-import types
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.diagram.check.routes import route_faults
+from treadle.diagram.check.texts import texts_of
 from treadle.diagram.diagram import DiagramSpec
 from treadle.diagram.expression import Expression, Template
 from treadle.diagram.fingerprint import source_of
@@ -31,7 +22,6 @@ from treadle.diagram.formats.values import convert_struct
 from treadle.diagram.loops import Structure
 from treadle.diagram.node import DEFAULT, ERROR, FIRST, Arrow, Node
 from treadle.diagram.policy import OnItemError
-from treadle.diagram.routes import route_faults
 from treadle.diagram.types import NodeType, NodeTypes, Ports
 from treadle.errors import ExpressionError, Fault, InvalidDiagram, LimitExceeded, Where, did_you_mean
 from treadle.ids import NodeID, is_node_id
@@ -208,7 +198,7 @@ class _Check:
             return
         self.checked.ports[node.id] = ports
         if node.id in self.spec.functions and "call" not in node.properties:
-            # What can't be imported is known here only; of what can, its type gives the source, as after a reload.
+            # What can't be imported is known here only; for the rest its type answers, as after a reload.
             sources = (*sources, source_of(self.spec.functions[node.id]))
         self.checked.sources[node.id] = sources
         if node.policy.for_each is not None and (ports.chooses or not ports.maps):
@@ -259,7 +249,7 @@ class _Check:
         if node.policy.for_each is not None:
             self.text(node, Expression.kind, node.policy.for_each, "for_each", known)
             known |= ITEM_NAMES
-        for what, text, at in _texts(node.properties, kind.properties, ""):
+        for what, text, at in texts_of(node.properties, kind.properties, ""):
             self.text(node, what, text, at, known)
 
     def text(self, node: Node, what: str, text: str, at: str, known: frozenset[str]) -> None:
@@ -389,35 +379,3 @@ def _place(node: Node, at: str) -> Where | None:
             return node.places[at]
         at = at[:max(at.rfind("."), at.rfind("["), 0)]
     return node.where
-
-
-@functools.lru_cache(maxsize=256)
-def _fields(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
-    """The types of a struct's fields by the name that they have in a file, with what is said about them."""
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
-
-
-def _texts(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    """The expressions and templates in plain data of a type: (which of the two, text, path)."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
-        found = [one.extra["treadle"] for one in args[1:]
-                 if isinstance(one, msgspec.Meta) and one.extra and "treadle" in one.extra]
-        if found and isinstance(value, str):
-            yield found[0], value, path
-        else:
-            yield from _texts(value, args[0], path)
-    elif origin in (typing.Union, types.UnionType):
-        for one in args:
-            yield from _texts(value, one, path)
-    elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
-        for key, field in _fields(kind).items() if isinstance(value, dict) else ():
-            if key in value:
-                yield from _texts(value[key], field, f"{path}.{key}" if path else key)
-    elif isinstance(value, dict) and len(args) == 2:
-        for key, one in value.items():
-            yield from _texts(one, args[1], f"{path}.{key}")
-    elif isinstance(value, list | tuple) and args:
-        for index, one in enumerate(value):
-            yield from _texts(one, args[0], f"{path}[{index}]")

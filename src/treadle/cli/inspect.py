@@ -1,0 +1,276 @@
+"""What the store knows: `list` and `show`."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from treadle.cli.common import ExecutionArgument, JsonOption, StoreOption, existing_store, say_command
+from treadle.cli.render import (
+    ago,
+    colored,
+    failure,
+    iso,
+    local,
+    message_of,
+    plain,
+    print_json,
+    say,
+    seconds,
+    shortened,
+    table,
+)
+from treadle.errors import InvalidInput, NoSuchNode, TreadleError, did_you_mean
+from treadle.state.status import ExecutionStatus, NodeStatus
+
+if TYPE_CHECKING:
+    from treadle.state.cell import ExecutionCell, NodeState
+    from treadle.store.base import Store, Summary
+
+STALE = "stale"
+"""What `list` and `show` call an execution that says running while nobody runs it."""
+NODE_COLUMNS = ("NODE", "ITERATION", "ATTEMPT", "STATUS", "AFTER", "TOOK", "")
+_ITEM = re.compile(r"\[\d+\]")
+
+
+def list_(
+    status: Annotated[str | None, typer.Option(
+        metavar="STATUS", show_default=False,
+        help="Only these: pending, running, suspended, completed, failed, cancelled or stale.")] = None,
+    name: Annotated[str | None, typer.Option(
+        metavar="NAME", show_default=False, help="Only executions of diagrams with this name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="So many, the newest first.")] = 50,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List executions, the newest first."""
+    known = [*(one.value for one in ExecutionStatus), STALE]
+    if status is not None and status not in known:
+        hint = did_you_mean(status, known) or f"there is {', '.join(known)}"
+        raise InvalidInput(f"there is no status {status!r}: {hint}")
+    stored = ExecutionStatus.RUNNING if status == STALE else status
+    wanted = None if stored is None else ExecutionStatus(stored)
+    found = existing_store(store)
+    try:
+        summaries = found.executions(status=wanted, name=name, limit=limit)
+    finally:
+        found.close()
+    if status in (STALE, ExecutionStatus.RUNNING):
+        summaries = [one for one in summaries if one.stale is (status == STALE)]
+    if as_json:
+        print_json([_summary(one) for one in summaries])
+    elif not summaries:
+        say("no executions" + (" of that kind" if status or name else " yet"))
+    else:
+        print(table(("ID", "DIAGRAM", "STATUS", "NODES", "STARTED", "TOOK"), [
+            (one.cell.execution_id, one.cell.name, _status(one), _progress(one), ago(one.cell.created_at),
+             _took(one.cell))
+            for one in summaries], status=2))
+
+
+def _summary(one: Summary) -> dict[str, Any]:
+    cell = one.cell
+    return {"execution_id": cell.execution_id, "name": cell.name, "status": _status(one), "nodes": one.nodes,
+            "completed": one.completed, "failed": one.failed, "created_at": iso(cell.created_at),
+            "started_at": iso(cell.started_at), "ended_at": iso(cell.ended_at), "error": cell.error,
+            "owner": None if one.owner is None else str(one.owner)}
+
+
+def _status(one: Summary) -> str:
+    return STALE if one.stale else one.cell.status.value
+
+
+def _progress(one: Summary) -> str:
+    return f"{one.completed}/{one.nodes}" + (f", {one.failed} failed" if one.failed else "")
+
+
+def _took(cell: ExecutionCell) -> str:
+    if cell.started_at is None:
+        return ""
+    return seconds((cell.ended_at if cell.ended_at is not None else time.time()) - cell.started_at)
+
+
+def show(
+    execution_id: ExecutionArgument,
+    node: Annotated[str | None, typer.Option(
+        "--node", metavar="PATH", show_default=False, help="Show this node's inputs, output and attempts.")] = None,
+    iteration: Annotated[str | None, typer.Option(
+        metavar="N", show_default=False,
+        help="With --node: this turn of the loops around it. [default: the last]")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Name every item of a map.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show an execution: its nodes with times, attempts and errors; or one node's inputs and output."""
+    found = existing_store(store)
+    try:
+        summary = found.summary(execution_id)
+        cell, cells = found.load(summary.cell.execution_id)
+        cells.sort(key=_order)
+        if node is not None:
+            _show_node(found, cell, cells, node, iteration, as_json)
+            return
+        output = _decoded(found, cell.output, cell.blob)
+    finally:
+        found.close()
+    if as_json:
+        print_json({**_summary(summary), "inputs": _decoded(None, cell.inputs, None), "output": output,
+                    "node_states": [_node(one) for one in cells]})
+        return
+    print(f"{cell.execution_id}  {cell.name}  {colored(_status(summary), _status(summary))}")
+    if cell.created_at is not None:
+        owner = f", run by {summary.owner}" if summary.owner is not None and not summary.stale else ""
+        print(f"started {local(cell.created_at)} ({ago(cell.created_at)}), took {_took(cell) or 'nothing yet'}{owner}")
+    if cell.error is not None:
+        print(failure(cell.error))
+    print()
+    rows = [_row(one, cell) for one in cells] if all_ else _grouped(cells, cell)
+    print(table(NODE_COLUMNS, rows, status=3))
+    if output is not None:
+        print(f"\nresult: {shortened(output)}")
+    _hints(summary, cells, store)
+
+
+def _hints(summary: Summary, cells: Sequence[NodeState], store: str | None) -> None:
+    name = summary.cell.execution_id
+    for one in cells:
+        if one.status is NodeStatus.SUSPENDED and "waits for an answer" in _waits_for(one):
+            say(f"\nanswer it:  {say_command('answer', name, one.node_id, 'VALUE', store=store)}")
+    if summary.stale or summary.cell.status in (
+            ExecutionStatus.SUSPENDED, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED):
+        say(f"\ngo on with:  {say_command('resume', name, store=store)}")
+
+
+def _order(cell: NodeState) -> tuple[float, list[int], int, str]:
+    at = next((one for one in (cell.scheduled_at, cell.started_at, cell.ended_at) if one is not None), 0.0)
+    return at, [int(turn) for turn in cell.iteration.split(".")], cell.attempt, cell.node_id
+
+
+def _node(cell: NodeState) -> dict[str, Any]:
+    return {"node": cell.node_id, "iteration": cell.iteration, "attempt": cell.attempt,
+            "status": cell.status.value, "scheduled_at": iso(cell.scheduled_at),
+            "started_at": iso(cell.started_at), "ended_at": iso(cell.ended_at), "wake_at": iso(cell.wake_at),
+            "seconds": cell.execution_time, "port": cell.port, "error": cell.error,
+            "waits_for": _waits_for(cell) or None, "claims": cell.claims}
+
+
+def _row(cell: NodeState, execution: ExecutionCell) -> list[str]:
+    begun = execution.started_at
+    after = "" if cell.started_at is None or begun is None else seconds(max(0.0, cell.started_at - begun))
+    return [cell.node_id, cell.iteration, str(cell.attempt), cell.status.value, after,
+            seconds(cell.execution_time), _remark(cell)]
+
+
+def _remark(cell: NodeState) -> str:
+    if cell.error is not None:
+        return str(cell.error)
+    if cell.status is NodeStatus.SUSPENDED:
+        return _waits_for(cell)
+    return f"→ {cell.port}" if cell.port else ""
+
+
+def _waits_for(cell: NodeState) -> str:
+    from treadle.engine.inbox import request_of
+
+    if cell.status is not NodeStatus.SUSPENDED:
+        return ""
+    request = request_of(cell)
+    kind = request.get("kind")
+    if kind == "answer":
+        return f"waits for an answer: {request.get('prompt') or '(no prompt)'}"
+    if kind == "signal":
+        return f"waits for the signal {request.get('name')!r}"
+    return f"waits until {local(cell.wake_at)}"
+
+
+def _grouped(cells: Sequence[NodeState], execution: ExecutionCell) -> list[list[str]]:
+    """One row an attempt; the items of a map, and what is inside of them, together in one row by status."""
+    rows: list[list[str]] = []
+    groups: dict[tuple[str, str], list[NodeState]] = {}
+    for cell in cells:
+        pattern = _ITEM.sub("[*]", cell.node_id)
+        if pattern == cell.node_id:
+            rows.append(_row(cell, execution))
+            continue
+        key = (pattern, cell.iteration)
+        if key not in groups:
+            groups[key] = []
+            rows.append([*key])  # its place; filled in below
+        groups[key].append(cell)
+    return [row if len(row) > 2 else _group(row[0], groups[row[0], row[1]], execution) for row in rows]
+
+
+def _group(pattern: str, cells: Sequence[NodeState], execution: ExecutionCell) -> list[str]:
+    if len(cells) == 1:
+        return _row(cells[0], execution)
+    first = min(cells, key=lambda one: one.started_at or float("inf"))
+    latest = {(one.node_id, one.iteration): one.status for one in cells}  # attempts are in order
+    counts = Counter(latest.values())
+    live = (NodeStatus.RUNNING, NodeStatus.SUSPENDED, NodeStatus.RETRYING)
+    status = next((one for one in live if counts[one]), counts.most_common(1)[0][0])
+    ended = max((one.ended_at for one in cells if one.ended_at is not None), default=None)
+    took = None if ended is None or first.started_at is None else ended - first.started_at
+    retries = len(cells) - len(latest)
+    said = ", ".join(f"{count} {one.value}" for one, count in counts.most_common())
+    return [f"{pattern} ×{len(latest)}", cells[0].iteration, f"{retries} again" if retries else "1",
+            status.value, _row(first, execution)[4], seconds(took), said]
+
+
+# One node
+
+def _show_node(store: Store, execution: ExecutionCell, cells: list[NodeState], path: str,
+               iteration: str | None, as_json: bool) -> None:
+    mine = [cell for cell in cells if cell.node_id == path and iteration in (None, cell.iteration)]
+    if not mine:
+        turns = sorted({cell.iteration for cell in cells if cell.node_id == path})
+        known = [cell.node_id for cell in cells]
+        raise NoSuchNode(f"execution {execution.execution_id} has no cell of node {path!r}" + (
+            f" in iteration {iteration}; it has {', '.join(turns)}" if turns else
+            f": {did_you_mean(path, known) or 'it has not been reached'}"))
+    last = max(mine, key=lambda one: ([int(turn) for turn in one.iteration.split(".")], one.attempt))
+    mine = [cell for cell in mine if cell.iteration == last.iteration]
+    inputs, trouble = _inputs(store, execution, cells, last)
+    output = _decoded(store, last.output, last.blob)
+    if as_json:
+        print_json({"execution_id": execution.execution_id, **_node(last), "inputs": inputs,
+                    "inputs_error": trouble, "output": output, "attempts": [_node(one) for one in mine]})
+        return
+    print(table(NODE_COLUMNS, [_row(one, execution) for one in mine], status=3))
+    if trouble is not None:
+        print(f"\ninputs: they can't be derived: {trouble}")
+    elif not inputs:
+        print("\ninputs: none")
+    for name, value in (inputs or {}).items():
+        print(f"\ninput {name}: {shortened(value)}")
+    if last.error is not None:
+        print(f"\n{failure(last.error)}")
+    if last.status is NodeStatus.COMPLETED:
+        print(f"\noutput: {shortened(output)}")
+
+
+def _inputs(store: Store, execution: ExecutionCell, cells: list[NodeState],
+            cell: NodeState) -> tuple[dict[str, Any] | None, str | None]:
+    """A node's inputs, or why they can't be told any more: the diagram's files may be gone."""
+    from treadle.engine.recover import compile_stored
+    from treadle.engine.replay import inputs_of
+    from treadle.nodes.registry import default_registry
+
+    try:
+        diagram = compile_stored(store.source(execution.diagram), default_registry())
+        inputs = inputs_of(cell, execution, cells, diagram, store.blob)
+    except (TreadleError, OSError, LookupError) as error:
+        return None, message_of(error)
+    return {name: plain(value) for name, value in inputs.items()}, None
+
+
+def _decoded(store: Store | None, output: bytes | None, blob: str | None) -> Any:
+    from treadle.state import codec
+
+    if output is None and blob is not None and store is not None:
+        output = store.blob(blob)
+    return None if output is None else codec.decode(output)

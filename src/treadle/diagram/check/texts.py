@@ -1,0 +1,43 @@
+"""Where a type of node has expressions and templates among its properties."""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+
+@functools.lru_cache(maxsize=256)
+def _fields(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
+    """The types of a struct's fields by the name that they have in a file, with what is said about them."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
+
+
+def texts_of(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str, str]]:
+    """The expressions and templates in plain data of a type: (which of the two, text, path)."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        found = [one.extra["treadle"] for one in args[1:]
+                 if isinstance(one, msgspec.Meta) and one.extra and "treadle" in one.extra]
+        if found and isinstance(value, str):
+            yield found[0], value, path
+        else:
+            yield from texts_of(value, args[0], path)
+    elif origin in (typing.Union, types.UnionType):
+        for one in args:
+            yield from texts_of(value, one, path)
+    elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        for key, field in _fields(kind).items() if isinstance(value, dict) else ():
+            if key in value:
+                yield from texts_of(value[key], field, f"{path}.{key}" if path else key)
+    elif isinstance(value, dict) and len(args) == 2:
+        for key, one in value.items():
+            yield from texts_of(one, args[1], f"{path}.{key}")
+    elif isinstance(value, list | tuple) and args:
+        for index, one in enumerate(value):
+            yield from texts_of(one, args[0], f"{path}[{index}]")
