@@ -52,14 +52,14 @@ def layers(depth: int, width: int, seed: int = 1) -> Graph:
             for i in range(depth * width)]
 
 
-def compiled(graph: Graph) -> ExecutableDiagram:
-    """The graph as a diagram of `code_job` nodes that call `body`."""
+def compiled(graph: Graph, call: str = "noop:body") -> ExecutableDiagram:
+    """The graph as a diagram of `code_job` nodes that call one function."""
     from treadle.diagram.compile import compile_diagram
     from treadle.nodes.registry import default_registry
 
     names = [NodeID(f"node_{i:06d}") for i in range(len(graph))]
     return compile_diagram(DiagramSpec(
-        "bench", tuple(Node(name, "code_job", {"call": "noop:body"}) for name in names),
+        "bench", tuple(Node(name, "code_job", {"call": call}) for name in names),
         tuple(Arrow(names[j], names[i]) for i, preds in enumerate(graph) for j in preds),
         base=str(Path(__file__).parent)), default_registry())
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from treadle.state.cell import ItemError as ItemError
     from treadle.state.cell import NodeState as NodeState
     from treadle.state.cell import join as join
+    from treadle.state.codec import register_encoder as register_encoder
     from treadle.state.envelope import BaseNodeOutput as BaseNodeOutput
     from treadle.state.envelope import ContentType as ContentType
     from treadle.state.envelope import Envelope as Envelope
@@ -91,6 +92,7 @@ _HOMES = {
     "nodes.registry": "StrategyRegistry",
     "nodes.sub_diagram": "SubDiagramStrategy",
     "state.cell": "ExecutionState ExecutionStateProtocol ItemError NodeState join",
+    "state.codec": "register_encoder",
     "state.envelope": "BaseNodeOutput ContentType Envelope EnvelopeFactory TextOutput",
     "store": "open_store",
     "store.facade": "ExecutionStateManager",

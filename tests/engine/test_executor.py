@@ -378,3 +378,32 @@ def test_errors_that_are_hard_to_write_down() -> None:
     long = error_info(ValueError("x" * 100_000)).message
     assert len(long) < 5000 and "characters left out" in long
     assert error_info(ValueError("never raised")).traceback == ""
+
+
+def test_a_program_that_forgets_its_guard_is_told_so(tmp_path: Path) -> None:
+    """The child imports the program to find the function; the part that runs the diagram must not run."""
+    program = tmp_path / "program.py"
+    program.write_text(f"""
+import sys
+sys.path[:0] = {sys.path!r}
+import treadle
+
+@treadle.node(isolation="process")
+def inc(x: int) -> int:
+    return x + 1
+
+with treadle.Diagram("d") as diagram:
+    diagram.result(inc(diagram.input("x", int, 3)))
+
+if GUARD:
+    print(treadle.run(diagram))
+""".replace("GUARD", "__name__ == '__main__' or 'unguarded' in sys.argv"))
+    environment = {**os.environ, "TREADLE_STORE": "memory:"}
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, str(program), *words], env=environment, capture_output=True,
+                              text=True, timeout=60, check=False)
+
+    assert run().stdout == "4\n"
+    program.write_text(program.read_text().replace("'unguarded' in sys.argv", "True"))
+    assert "if __name__ == '__main__'" in run().stderr

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from treadle.errors import NotDecodable, NotEncodable
 from treadle.state import codec
 from treadle.state.cell import ErrorInfo, ItemError
-from treadle.state.codec import decode, encode, register
+from treadle.state.codec import decode, encode, register_encoder
 
 
 class Colour(enum.Enum):
@@ -298,21 +298,21 @@ def test_registered_types_and_their_subclasses() -> None:
     class Euro(Money):
         pass
 
-    register(Money, "money", lambda money: money.cents, Money)
-    register(Money, "money", lambda money: money.cents, Money)  # a module that is loaded again
+    register_encoder(Money, "money", lambda money: money.cents, Money)
+    register_encoder(Money, "money", lambda money: money.cents, Money)  # a module that is loaded again
     assert decode(encode({"price": Money(250)})) == {"price": Money(250)}
     assert type(decode(encode(Euro(1)))) is Money
     with pytest.raises(ValueError, match="taken by"):
-        register(Opaque, "money", repr, eval)
+        register_encoder(Opaque, "money", repr, eval)
     with pytest.raises(TypeError, match="wrap it in a dataclass"):
-        register(OrderedDict, "ordered", list, OrderedDict)
+        register_encoder(OrderedDict, "ordered", list, OrderedDict)
 
 
 def test_an_encoder_that_fails_is_named() -> None:
     class Broken:
         pass
 
-    register(Broken, "broken", lambda value: 1 / 0, lambda data: Broken())
+    register_encoder(Broken, "broken", lambda value: 1 / 0, lambda data: Broken())
     with pytest.raises(NotEncodable, match=r"'broken' of .*Broken failed at result\[0\]: ZeroDivisionError"):
         encode([Broken()])
 

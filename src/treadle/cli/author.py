@@ -152,8 +152,9 @@ def init(
     files = {home / "diagram.yaml": DIAGRAM, home / "tasks.py": TASKS}
     taken = [str(path) for path in files if path.exists()]
     if taken:
-        raise InvalidInput(f"{' and '.join(taken)} {'exist' if len(taken) > 1 else 'exists'} already: nothing "
-                           "was written; name another folder: treadle init DIR")
+        there = "exist" if len(taken) > 1 else "exists"
+        raise InvalidInput(f"{' and '.join(taken)} {there} already: nothing was written; name another folder: "
+                           "treadle init DIR")
     home.mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")

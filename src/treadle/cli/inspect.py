@@ -98,7 +98,8 @@ def _took(cell: ExecutionCell) -> str:
 def show(
     execution_id: ExecutionArgument,
     node: Annotated[str | None, typer.Option(
-        "--node", metavar="PATH", show_default=False, help="Show this node's inputs, output and attempts.")] = None,
+        "--node", metavar="PATH", show_default=False,
+        help="Show this node's inputs, output and attempts.")] = None,
     iteration: Annotated[str | None, typer.Option(
         metavar="N", show_default=False,
         help="With --node: this turn of the loops around it. [default: the last]")] = None,
@@ -125,7 +126,8 @@ def show(
     print(f"{cell.execution_id}  {cell.name}  {colored(_status(summary), _status(summary))}")
     if cell.created_at is not None:
         owner = f", run by {summary.owner}" if summary.owner is not None and not summary.stale else ""
-        print(f"started {local(cell.created_at)} ({ago(cell.created_at)}), took {_took(cell) or 'nothing yet'}{owner}")
+        took = f", took {_took(cell)}" if cell.started_at is not None else ""
+        print(f"started {local(cell.created_at)} ({ago(cell.created_at)}){took}{owner}")
     if cell.error is not None:
         print(failure(cell.error))
     print()

@@ -1,7 +1,7 @@
 """How a run looks while it is under way: a live view on a terminal, plain lines elsewhere, or nothing.
 
-A view is asked to look at the execution some times a second, and gets failures and retries as they come; nothing
-else of a node ever reaches it, so that watching costs the run next to nothing.
+A view is asked to look at the execution some times a second, and gets failures and retries as they come;
+nothing else of a node ever reaches it, so that watching costs the run next to nothing.
 """
 
 from __future__ import annotations

@@ -103,7 +103,9 @@ def local(instant: float | None) -> str:
 
 def iso(instant: float | None) -> str | None:
     """An instant for programs: ISO 8601 in UTC."""
-    return None if instant is None else datetime.fromtimestamp(instant, UTC).isoformat(timespec="microseconds")
+    if instant is None:
+        return None
+    return datetime.fromtimestamp(instant, UTC).isoformat(timespec="microseconds")
 
 
 # Tables
@@ -159,8 +161,8 @@ def report(error: BaseException, *, as_json: bool, debug: bool = False) -> int:
     if debug:
         traceback.print_exception(error)
     elif ours:
-        say(f"treadle: {type(error).__name__}: {error}\n  This is a fault of Treadle's own. TREADLE_DEBUG=1 shows "
-            "where it is; please report it.")
+        say(f"treadle: {type(error).__name__}: {error}\n  This is a fault of Treadle's own. "
+            "TREADLE_DEBUG=1 shows where it is; please report it.")
     else:
         say(prefixed(message_of(error)))
     return code

@@ -75,7 +75,8 @@ def run(
     execution_id: Annotated[str | None, typer.Option(
         metavar="ID", show_default=False, help="The execution's id. [default: a fresh one]")] = None,
     on_error: Annotated[OnError | None, typer.Option(
-        show_default=False, help="What a failure does to the rest, instead of what the diagram says.")] = None,
+        show_default=False,
+        help="What a failure does to the rest, instead of what the diagram says.")] = None,
     concurrency: ConcurrencyOption = None,
     live: LiveOption = None,
     as_json: JsonOption = False,
@@ -255,8 +256,8 @@ class Performance:
         return {"execution_id": handle.execution_id, "name": handle.cell.name,
                 "status": "interrupted" if status is ExecutionStatus.RUNNING else status.value,
                 "output": self.result, "error": error, "counts": handle.counts, "seconds": round(took, 6),
-                "waiting": [{**request, "node": path, "iteration": iteration, "wake_at": iso(request.get("wake_at"))}
-                            for path, iteration, request in waiting]}
+                "waiting": [{**request, "node": path, "iteration": iteration,
+                             "wake_at": iso(request.get("wake_at"))} for path, iteration, request in waiting]}
 
     def _ways_on(self, handle: Handle) -> list[str]:
         """What a suspended execution waits for, and the commands that move it on."""

@@ -128,8 +128,8 @@ class Engine:
         if self._open:
             raise TreadleError("this engine is open already")
         if Importing.program:
-            raise TreadleError("the program runs a diagram while a child process imports it: put that part under "
-                               "`if __name__ == '__main__':`")
+            raise TreadleError("the program runs a diagram while a child process imports it: put that part "
+                               "under `if __name__ == '__main__':`")
         self.loop = asyncio.get_running_loop()
         if self.durability != "memory":
             from treadle.store import default_store_url, open_store

@@ -31,7 +31,7 @@ from treadle.errors import (
 )
 from treadle.nodes.child import FIRST_FREE_FD, Child, how_it_ended, reader
 from treadle.nodes.failures import RemoteError
-from treadle.nodes.modules import Importing, folders
+from treadle.nodes.modules import folders
 from treadle.nodes.worker import LENGTH, Job, Raised, Reply
 
 logger = logging.getLogger("treadle.bodies")
@@ -60,11 +60,6 @@ class ProcessExecutor:
         NodeTimeout after `timeout` seconds, when the child has been killed; BodyDied with its exit code if it
         ended by itself; RemoteError for an exception of the function (one of Treadle's own comes as itself).
         """
-        if Importing.program:
-            raise RuntimeError(
-                "the program runs a diagram while it is imported in a child process: put that part "
-                "under `if __name__ == '__main__':`"
-            )
         memory = memory_mb if memory_mb is not None else self._config.memory_mb_max
         job = Job(function.__module__, function.__qualname__, list(args), memory, folders())
         async with self._slots:

@@ -37,6 +37,7 @@ from treadle.errors import (
 )
 from treadle.kernel import facts
 from treadle.kernel.commands import Cancel, Close, Expand, Gather, Perform, Step, Wake
+from treadle.kernel.control import WIDE
 from treadle.kernel.execution import Kernel
 from treadle.nodes.base import Body, Executor, Suspend
 from treadle.state import codec
@@ -50,8 +51,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("treadle.engine")
 
-WIDE = 512
-"""Inputs from which on a node's values are decoded in chunks."""
 _FOLD_EVERY = 4096
 _FINAL = (
     ExpressionError,
@@ -216,13 +215,13 @@ class WorkflowRunner:
             shared = self.scope.shared_inputs(slot)
             if shared is not None:
                 return self._start(command, node, shared[0], dict(shared[1]))
-        if len(pairs) > WIDE:
-            return self._begin_slowly(command, node, pairs)
+        if pairs is None:
+            return self._begin_slowly(command, node)
         value = self._value
         try:
             values = [(arrow, value(cell)) for arrow, cell in pairs]
         except Absent:
-            return self._begin_slowly(command, node, pairs)
+            return self._begin_slowly(command, node)
         inputs = self._resolve(values)
         if index is not None and sum(len(cell.output or b"") for _, cell in pairs) >= SHARED_BYTES_MIN:
             self.scope.share_inputs(slot, values, inputs)
@@ -231,17 +230,16 @@ class WorkflowRunner:
         body = self._bodies.get(id(node)) or self.engine.bind(kernel.diagram, node)
         return body(NodeContext(self, slot, node, command.cell, values), inputs)  # type: ignore[return-value]
 
-    async def _begin_slowly(self, command: Work, node: ExecutableNode,
-                            pairs: Sequence[tuple[ExecutableArrow, NodeState]]) -> Any:
+    async def _begin_slowly(self, command: Work, node: ExecutableNode) -> Any:
         """The same with many or large inputs: in chunks, and with blobs read from the store."""
         values = []
-        for k, (arrow, cell) in enumerate(pairs):
-            values.append(
-                (arrow, await self.values.load(cell) if cell.blob is not None else self._value(cell))
-            )
-            if k & 127 == 127:
-                await self.breathe()
+        for start in range(0, self.kernel.width(command.slot), WIDE):
+            for arrow, cell in self.kernel.inputs(command.slot, start, start + WIDE):
+                value = await self.values.load(cell) if cell.blob is not None else self._value(cell)
+                values.append((arrow, value))
+            await self.breathe()
         inputs = self._resolve(values)
+        await self.breathe()
         if self.kernel.item(command.slot) is not None:
             self.scope.share_inputs(command.slot, values, inputs)
         return await self._start(command, node, values, inputs)

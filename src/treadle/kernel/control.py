@@ -38,6 +38,8 @@ DEAD: Final = Mark.DEAD
 FAILED: Final = Mark.FAILED
 PENDING: Final = NodeStatus.PENDING
 NOTHING: Final[frozenset[int]] = frozenset()
+WIDE: Final = 512
+"""Arrows into a node from which on its inputs are handed out in chunks."""
 
 
 class Turn:
@@ -327,35 +329,48 @@ class Frames:
         frame, i = self._place(slot)
         return frame.item(i)
 
-    def inputs(self, slot: int) -> list[tuple[ExecutableArrow, NodeState]]:
-        """The arrows into a slot's node that carry a value, in arrow order, each with the cell that it carries.
+    def inputs(self, slot: int, start: int = 0,
+               stop: int | None = None) -> list[tuple[ExecutableArrow, NodeState]]:
+        """The arrows into a slot's node that carry a value, in arrow order, each with the cell that it
+        carries; of its arrows only those from `start` to `stop`, for who must not take all at once.
 
-        A failed cell on an `error` arrow stands for its error. An item has its map's inputs. A node with join `any`
-        has the winner only.
+        A failed cell on an `error` arrow stands for its error. An item has its map's inputs. A node with join
+        `any` has the winner only.
         """
         frame, i = self._place(slot)
         while isinstance(frame, MapFrame):
             frame, i = frame.owner
         arrows, block = frame.arrows, frame.block
+        dropped = frame.dropped.get(i, NOTHING)
+        into: Iterable[int] = block.into[i][start:stop]
         if i in frame.winners:
-            into: Iterable[int] = (frame.winners[i],)
-        else:
-            dropped = frame.dropped.get(i, NOTHING)
-            into = [a for a in block.into[i] if a not in dropped] if dropped else block.into[i]
+            into = (frame.winners[i],) if start == 0 else ()
+        elif dropped:
+            into = [a for a in into if a not in dropped]
         return [(block.arrows[a], cell) for a in into if type(cell := arrows[a]) is NodeState]
 
-    def work(self, slot: int) -> tuple[ExecutableNode, int | None, list[tuple[ExecutableArrow, NodeState]]]:
-        """Node, item and inputs of a slot in one look-up: what each body needs."""
+    def work(self, slot: int) -> tuple[ExecutableNode, int | None, list[tuple[ExecutableArrow, NodeState]] | None]:
+        """Node, item and inputs of a slot in one look-up: what each body needs. More than `WIDE` arrows give
+        None for the inputs: they are to be asked for in chunks."""
         root = self._root
         if root is not None and slot < root.size and not root.winners and not root.dropped:
             block, arrows = root.block, root.arrows
             into = block.into[slot]
             if len(into) == 1:
                 cell = arrows[into[0]]
-                return block.nodes[slot], None, ([(block.arrows[into[0]], cell)] if type(cell) is NodeState else [])
-            return block.nodes[slot], None, [
-                (block.arrows[a], cell) for a in into if type(cell := arrows[a]) is NodeState]
-        return self.node(slot), self.item(slot), self.inputs(slot)
+                return block.nodes[slot], None, [(block.arrows[into[0]], cell)] if type(cell) is NodeState else []
+            if len(into) <= WIDE:
+                return block.nodes[slot], None, [
+                    (block.arrows[a], cell) for a in into if type(cell := arrows[a]) is NodeState]
+        wide = self.width(slot) > WIDE
+        return self.node(slot), self.item(slot), None if wide else self.inputs(slot)
+
+    def width(self, slot: int) -> int:
+        """How many arrows lead into a slot's node."""
+        frame, i = self._place(slot)
+        while isinstance(frame, MapFrame):
+            frame, i = frame.owner
+        return len(frame.block.into[i])
 
     def results(self, slot: int = -1) -> list[tuple[str, NodeState]]:
         """What a composite's result is made of: a map's items in order, or the completed endpoints of a sub-diagram

@@ -133,7 +133,7 @@ def _code(spec: CodeJob, base: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _shared(function: FunctionType, is_map: bool) -> Body:
-    """The body of every node that calls this function and adds nothing: a wide diagram has thousands of them."""
+    """The body of every node that calls this function and adds nothing: a wide diagram has thousands."""
     return _in_loop(function, plan(Signature.of(function), is_map=is_map))
 
 

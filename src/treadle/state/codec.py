@@ -60,7 +60,8 @@ def decode(raw: bytes) -> Any:
     return Reader().read(value["$treadle"]) if raw[:11] == _MARK else value
 
 
-def register(kind: type[_T], name: str, encode: Callable[[_T], Any], decode: Callable[[Any], _T]) -> None:
+def register_encoder(kind: type[_T], name: str, encode: Callable[[_T], Any],
+                     decode: Callable[[Any], _T]) -> None:
     """Teach the codec a type (and its subclasses that have no encoder of their own).
 
     `encode` makes something of it that the codec knows, `decode` makes it again; `name` stands in the
@@ -101,9 +102,8 @@ def _path(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-register(ErrorInfo, "error",
-         lambda error: {name: getattr(error, name) for name in error.__struct_fields__},
-         lambda fields: ErrorInfo(**fields))
-register(ItemError, "item_error",
-         lambda item: {"index": item.index, "error": item.error}, lambda fields: ItemError(**fields))
-
+register_encoder(ErrorInfo, "error",
+                 lambda error: {name: getattr(error, name) for name in error.__struct_fields__},
+                 lambda fields: ErrorInfo(**fields))
+register_encoder(ItemError, "item_error",
+                 lambda item: {"index": item.index, "error": item.error}, lambda fields: ItemError(**fields))
