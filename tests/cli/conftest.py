@@ -29,14 +29,14 @@ def log(text):
         file.write(text + "\\n")
 
 
-async def hold(name="hold"):
+async def hold():
     """Say that we are here, and stay until there is a file `go`."""
-    log(f"began {name}")
+    log("began hold")
     (HERE / "here").touch()
     while not (HERE / "go").exists():
         await asyncio.sleep(0.02)
-    log(f"ended {name}")
-    return name
+    log("ended hold")
+    return "hold"
 
 
 def first():

@@ -1,4 +1,5 @@
-"""The documented way to drive nodes by hand: the usage examples of the execution module, as they stand there."""
+"""The documented way to drive nodes by hand: the usage examples of the execution module, as they stand
+there."""
 
 from __future__ import annotations
 

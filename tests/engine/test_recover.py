@@ -50,6 +50,12 @@ class Work:
         self.runs: list[str] = []
         self.gate: asyncio.Event | None = None
         self.fail = False
+        self.there: asyncio.Event | None = None
+
+    async def reached(self) -> None:
+        """Return when the second node waits."""
+        self.there = asyncio.Event()
+        await self.there.wait()
 
     def diagram(self) -> DiagramSpec:
         async def a() -> int:
@@ -61,6 +67,8 @@ class Work:
             if self.fail:
                 raise ValueError("not today")
             if self.gate is not None:
+                if self.there is not None:
+                    self.there.set()
                 await self.gate.wait()
             return a + 1
 
@@ -74,8 +82,7 @@ def test_leaving_the_engine_interrupts_and_a_resume_goes_on(tmp_path: Path, dura
     async def before(engine: Engine) -> str:
         work.gate = asyncio.Event()
         handle = await engine.start(work.diagram())
-        while "b1" not in work.runs:
-            await asyncio.sleep(0)
+        await work.reached()
         waiting = asyncio.ensure_future(handle.result())
         await asyncio.sleep(0)
         waits.append(waiting)
@@ -151,12 +158,25 @@ asyncio.run(main())
 
 def child(tmp_path: Path, durability: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", CHILD, f"sqlite:///{tmp_path}/runs.db", durability, str(tmp_path / "d.yaml")],
-        env={**os.environ, "TREADLE_FAILPOINT": failpoint}, capture_output=True, text=True, timeout=60, check=False,
+        [
+            sys.executable,
+            "-c",
+            CHILD,
+            f"sqlite:///{tmp_path}/runs.db",
+            durability,
+            str(tmp_path / "d.yaml"),
+        ],
+        env={**os.environ, "TREADLE_FAILPOINT": failpoint},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
-@pytest.mark.parametrize("failpoint", ["perform.before:kill:3", "publish.after:kill:4", "perform.after:kill:2"])
+@pytest.mark.parametrize(
+    "failpoint", ["perform.before:kill:3", "publish.after:kill:4", "perform.after:kill:2"]
+)
 def test_a_killed_process_costs_nothing_that_was_recorded(tmp_path: Path, failpoint: str) -> None:
     (tmp_path / "d.yaml").write_text(textwrap.dedent("""
         treadle: 1
@@ -189,8 +209,10 @@ def test_a_killed_process_costs_nothing_that_was_recorded(tmp_path: Path, failpo
 
 def test_another_process_cancels(tmp_path: Path) -> None:
     work = Work()
-    sender = ("import sys; from treadle.store import open_store; from treadle.store.base import Signal; "
-              "s = open_store(sys.argv[1]); s.send(Signal('mine', 'cancel', payload=b'\"from afar\"')); s.close()")
+    sender = (
+        "import sys; from treadle.store import open_store; from treadle.store.base import Signal; "
+        "s = open_store(sys.argv[1]); s.send(Signal('mine', 'cancel', payload=b'\"from afar\"')); s.close()"
+    )
 
     async def main(engine: Engine) -> None:
         work.gate = asyncio.Event()
@@ -214,8 +236,7 @@ def test_who_lost_the_lease_stops(tmp_path: Path) -> None:
         work.gate = asyncio.Event()
         handle = await engine.start(work.diagram())
         assert engine.manager is not None
-        while "b1" not in work.runs:
-            await asyncio.sleep(0)
+        await work.reached()
         await engine.manager.flush()
         lease = engine.manager.leases[handle.execution_id]
         await engine.manager.call(engine.store.release, [lease])

@@ -1,7 +1,7 @@
 """`AsyncStateManager`: the state manager as a consumer on the bus.
 
-The engine itself records before it publishes (law 2) and needs none. This is for code that drives nodes by itself
-and announces them on a bus of its own.
+The engine itself records before it publishes (law 2) and needs none. This is for code that drives nodes by
+itself and announces them on a bus of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from treadle.store.manager import StateManager
 class AsyncStateManager:
     """Writes the cells of the events it reads, in batches, at most `batch_interval` (0.1 s) late.
 
-    An execution is created, or claimed, with the first event that carries its own cell; cells of nodes that come
-    before that are refused with ValueError.
+    An execution is created, or claimed, with the first event that carries its own cell; cells of nodes that
+    come before that are refused with ValueError.
     """
 
     def __init__(self, manager: StateManager) -> None:
@@ -40,7 +40,9 @@ class AsyncStateManager:
                 self._leases[cell.execution_id] = lease
             self.manager.record([], msgspec.structs.replace(cell, epoch=lease.epoch))
         elif lease is None:
-            raise ValueError(f"a node of execution {event.execution_id!r} was announced before the execution itself")
+            raise ValueError(
+                f"a node of execution {event.execution_id!r} was announced before the execution itself"
+            )
         else:
             self.manager.record([msgspec.structs.replace(cell, epoch=lease.epoch)])
 

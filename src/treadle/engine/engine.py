@@ -295,7 +295,9 @@ class Engine:
         """What performs a node: its strategy's `bind`, or its `execute`."""
         strategy = self.registry.get_strategy(node.type)
         with looking_once(self._functions.setdefault(diagram, {})):
-            body: Body = strategy.bind(node) if hasattr(strategy, "bind") else partial(_execute, strategy, node)
+            body: Body = (
+                strategy.bind(node) if hasattr(strategy, "bind") else partial(_execute, strategy, node)
+            )
         self.bodies_of(diagram)[id(node)] = body
         return body
 

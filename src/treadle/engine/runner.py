@@ -92,6 +92,7 @@ class WorkflowRunner:
         self._published = kernel.execution
         self._ticket = 0
         self._steps = 0
+        self._parking = False  # about to give a suspended execution back
         self._touched = False  # whether any command was cancelled: only then commands can be out of date
         self._performing: dict[int, Performance] = {}
         self._self_timed: set[int] = set()
@@ -389,17 +390,37 @@ class WorkflowRunner:
 
     def _close(self, status: ExecutionStatus) -> None:
         if status is ExecutionStatus.SUSPENDED:
-            if self.inbox.match() or self.kernel.execution.status is not ExecutionStatus.SUSPENDED:
+            if self.inbox.match() or not self._rests():
                 return
-            wake = self.next_wake
-            if wake is not None and wake - self.now() <= self.config.resume_wait_s:
-                return
-            if self.by_reference:  # nobody else could go on with it: tell who waits, and stay
-                if not self.done.done():
-                    self.done.set_result(status)
-                return
+            if not self.by_reference:
+                if not self._parking:
+                    self._parking = True
+                    self.engine.care(self._park())
+            elif not self.done.done():  # nobody else could go on with it: tell who waits, and stay
+                self.done.set_result(status)
+            return
         self._stop()
         self.engine.care(self._leave(status))
+
+    def _rests(self) -> bool:
+        """Whether nothing but an answer, a signal or a far wake moves the execution on."""
+        if self.kernel.execution.status is not ExecutionStatus.SUSPENDED:
+            return False
+        wake = self.next_wake
+        return wake is None or wake - self.now() > self.config.resume_wait_s
+
+    async def _park(self) -> None:
+        """Give a suspended execution back, unless a word for it has come that we have not read."""
+        manager = self._manager
+        assert manager is not None
+        try:
+            self.deliver(await manager.read(manager.store.signals, [self.execution_id]))
+        except StoreError as error:
+            logger.warning("signals of execution %s can't be read: %s", self.execution_id, error)
+        self._parking = False
+        if not self.ended and self._rests():
+            self._stop()
+            await self._leave(ExecutionStatus.SUSPENDED)
 
     def _stop(self) -> None:
         """Take no more facts; stop timers and bodies."""

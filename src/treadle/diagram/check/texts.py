@@ -13,9 +13,20 @@ import msgspec
 
 @functools.lru_cache(maxsize=256)
 def _fields(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
-    """The types of a struct's fields by the name that they have in a file, with what is said about them."""
+    """The types of the fields that can hold texts, by the name that they have in a file."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)}
+    return {field.encode_name: hints[field.name] for field in msgspec.structs.fields(kind)
+            if _may_hold(hints[field.name])}
+
+
+def _may_hold(kind: Any) -> bool:
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Annotated:
+        said = any(isinstance(one, msgspec.Meta) and one.extra and "treadle" in one.extra for one in args[1:])
+        return said or _may_hold(args[0])
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        return bool(_fields(kind))
+    return any(_may_hold(one) for one in args)
 
 
 def texts_of(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str, str]]:
