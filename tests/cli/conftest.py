@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import treadle
+from treadle.cli.main import main
 
 TASKS = '''
 import asyncio
@@ -79,9 +83,23 @@ class Command:
             [sys.executable, "-m", "treadle", *words], cwd=self.folder, env={**self.environment, **environment},
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
 
+    def here(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """The same in this process, which saves its start: for commands that only read, or refuse."""
+        out, err = io.StringIO(), io.StringIO()
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)}
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+            patch.chdir(self.folder)
+            patch.setenv("TREADLE_STORE", str(self.store))
+            try:
+                code = main(words)
+            finally:
+                for number, handler in handlers.items():
+                    signal.signal(number, handler)
+        return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
+
     def json(self, *words: str) -> Any:
-        """Run a command with --json; its document."""
-        return json.loads(self(*words, "--json").stdout)
+        """Run a command with --json in this process; its document."""
+        return json.loads(self.here(*words, "--json").stdout)
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Start a command and go on."""
@@ -99,6 +117,9 @@ class Command:
         """Wait for something that another process does."""
         end = time.monotonic() + 30
         while not there():
+            for child in self.children:
+                if child.poll() is not None:
+                    raise AssertionError(f"{what}: the command ended before that\n{child.communicate()}")
             assert time.monotonic() < end, f"never happened: {what}"
             time.sleep(0.02)
 

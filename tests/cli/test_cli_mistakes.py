@@ -48,7 +48,7 @@ def test_all_faults_of_a_file_come_at_once(treadle: Any) -> None:
     treadle.write("treadle: 1\nnodes:\n  a: {type: strat}\n  b: {type: sleep}\n  c: {type: endpoint, neesd: b}\n")
     done = treadle("check", "diagram.yaml")
     assert [line.split(": ")[0] for line in done.stdout.splitlines()] == [f"diagram.yaml:{n}" for n in (3, 4, 5)]
-    assert treadle("run", "diagram.yaml").stderr.count("diagram.yaml:") == 3
+    assert treadle.here("run", "diagram.yaml").stderr.count("diagram.yaml:") == 3
 
 
 def test_check_as_json_and_warnings_alone_are_no_failure(treadle: Any) -> None:
@@ -56,7 +56,7 @@ def test_check_as_json_and_warnings_alone_are_no_failure(treadle: Any) -> None:
                   "arrows: [a -> c, b -> c]\n", "warned.yaml")
     treadle.write(FAULTY["type.yaml"][0], "type.yaml")
     [warned] = treadle.json("check", "warned.yaml")
-    assert treadle("check", "warned.yaml").returncode == 0
+    assert treadle.here("check", "warned.yaml").returncode == 0
     assert warned["valid"] is True
     assert [(one["line"], one["node"], one["warning"]) for one in warned["faults"]] == [(6, "c", True)]
     [wrong] = treadle.json("check", "type.yaml")
@@ -83,7 +83,7 @@ def test_an_invalid_diagram_as_json(treadle: Any) -> None:
     (("run", "diagram.yaml", "-i", "nn=1"), "has no input 'nn': did you mean 'n'?"),
     (("run", "diagram.yaml", "-i", "n=many"), "input 'n' of diagram 'd': can't make integer of 'many'"),
     (("run", "diagram.yaml", "--durability", "certain"), "'certain'"),
-    (("run", "diagram.yaml", "--concurrency", "0"), "0"),
+    (("run", "diagram.yaml", "--concurrency", "0"), "--concurrency"),
     (("rum", "diagram.yaml"), "rum"),
     (("run",), "FILE"),
     (("list", "--store", "runs.bd"), "there is no store runs.bd"),
@@ -96,8 +96,8 @@ def test_wrong_usage_ends_with_2_and_a_few_lines(treadle: Any, words: tuple[str,
     treadle.write("treadle: 1\nname: d\ninputs: {n: integer}\nnodes: {a: {type: start}}\n")
     treadle.write("These are notes, and no store.\n" * 100, "notes.txt")
     if words[0] == "list" and "--store" not in words:
-        treadle("run", "diagram.yaml", "-i", "n=1")
-    done = treadle(*words)
+        treadle.here("run", "diagram.yaml", "-i", "n=1")
+    done = treadle.here(*words)
     said = done.stderr + done.stdout
     assert done.returncode == 2, said
     assert says in said
@@ -110,14 +110,14 @@ def test_an_execution_that_is_not_there(treadle: Any) -> None:
     treadle("run", "diagram.yaml", "--execution-id", "mine")
     for words in (("show", "nime"), ("resume", "nime"), ("cancel", "nime"), ("answer", "nime", "b", "1"),
                   ("signal", "nime", "go")):
-        done = treadle(*words)
+        done = treadle.here(*words)
         assert done.returncode == 2, words
         assert "'nime'" in done.stderr and "Traceback" not in done.stderr
     for words, says in (
             (("answer", "mine", "bb", "1"), "has no node 'bb': did you mean 'b'?. Who waits: b"),
             (("answer", "mine", "a", "1"), "node 'a' does not wait for an answer: it is completed. Who waits: b"),
             (("show", "mine", "--node", "bb"), "has no cell of node 'bb': did you mean 'b'?")):
-        done = treadle(*words)
+        done = treadle.here(*words)
         assert (done.returncode, says in done.stderr) == (2, True), done.stderr
 
 

@@ -105,7 +105,7 @@ def test_answers_and_signals_reach_a_running_process(treadle: Any) -> None:
     treadle.write("treadle: 1\nnodes:\n  b: {type: code_job, call: 'tasks:hold'}\n"
                   "  ask: {type: user_response, schema: {type: string}}\n"
                   "  wait: {type: wait_for, signal: paid, needs: ask}\n"
-                  "  free: {type: code_job, code: 'open(\"go\", \"w\")\\nresult = [ask, wait]'}\n"
+                  "  free: {type: code_job, code: 'open(\"go\", \"w\"); result = [ask, wait]'}\n"
                   "  done: {type: endpoint, needs: free}\narrows: [ask -> free.ask, wait -> free.wait]\n")
     child = treadle.begin("run", "diagram.yaml", "--execution-id", "x", "--json")
     treadle.until_held()

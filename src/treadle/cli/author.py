@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from treadle.cli.common import COMPLETED, WRONG, JsonOption
+from treadle.cli.common import COMPLETED, WRONG, JsonOption, readers_may_leave
 from treadle.cli.render import print_json, say, table
 from treadle.errors import Fault, InvalidInput, Where, did_you_mean
 
@@ -43,10 +43,11 @@ async def greet(item: str) -> str:
 
 
 def check(
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Diagram files.", show_default=False)],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Diagram files.", show_default=False)],
     as_json: JsonOption = False,
 ) -> None:
     """Find everything that is wrong with diagrams, without running them. Warnings alone are no failure."""
+    readers_may_leave()
     from treadle.diagram.check import check_file
     from treadle.nodes.registry import default_registry
 
@@ -85,11 +86,12 @@ def nearby(path: Path) -> str | None:
 
 
 def nodes(
-    name: Annotated[str | None, typer.Argument(metavar="[TYPE]", help="Show this type's properties.",
+    name: Annotated[str | None, typer.Argument(metavar="TYPE", help="Show this type's properties.",
                                                show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
     """List the types of nodes, or the properties of one."""
+    readers_may_leave()
     from treadle.nodes.registry import default_registry
 
     registry = default_registry()
@@ -145,7 +147,7 @@ def _type_text(kind: Any) -> str:
 
 
 def init(
-    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="The folder to write to; it is made.")] = ".",
+    folder: Annotated[str, typer.Argument(metavar="DIR", help="The folder to write to; it is made.")] = ".",
 ) -> None:
     """Write a small diagram that works, with its tasks, to begin with."""
     home = Path(folder)

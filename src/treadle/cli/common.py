@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import signal
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,6 +40,12 @@ def options(version: VersionOption = False) -> None:
 
         typer.echo(f"treadle {main.version()}")
         raise typer.Exit(COMPLETED)
+
+
+def readers_may_leave() -> None:
+    """Let `treadle list | head` end like any other filter, by SIGPIPE. For commands that only print."""
+    if hasattr(signal, "SIGPIPE") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def existing_store(url: str | None) -> Store:

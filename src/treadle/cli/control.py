@@ -93,7 +93,7 @@ def signal(
     execution_id: ExecutionArgument,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The signal's name.", show_default=False)],
     value: Annotated[str, typer.Argument(
-        metavar="[VALUE]", show_default=False,
+        metavar="VALUE", show_default=False,
         help="What goes with it: JSON, or else a text; @FILE is a file's content.")] = "null",
     store: StoreOption = None,
     as_json: JsonOption = False,

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from treadle.cli.common import ExecutionArgument, JsonOption, StoreOption, existing_store, say_command
+from treadle.cli.common import (
+    ExecutionArgument,
+    JsonOption,
+    StoreOption,
+    existing_store,
+    readers_may_leave,
+    say_command,
+)
 from treadle.cli.render import (
     ago,
     colored,
@@ -49,6 +56,7 @@ def list_(
     as_json: JsonOption = False,
 ) -> None:
     """List executions, the newest first."""
+    readers_may_leave()
     known = [*(one.value for one in ExecutionStatus), STALE]
     if status is not None and status not in known:
         hint = did_you_mean(status, known) or f"there is {', '.join(known)}"
@@ -108,6 +116,7 @@ def show(
     as_json: JsonOption = False,
 ) -> None:
     """Show an execution: its nodes with times, attempts and errors; or one node's inputs and output."""
+    readers_may_leave()
     found = existing_store(store)
     try:
         summary = found.summary(execution_id)

@@ -39,9 +39,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Interrupted:
         print("treadle: interrupted; nothing was under way", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `treadle list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:  # what the commands did not foresee, and every error that teaches
         from treadle.cli.render import report
 

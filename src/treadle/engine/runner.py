@@ -24,6 +24,7 @@ from treadle.engine.context import NodeContext
 from treadle.engine.executor import error_info
 from treadle.engine.inbox import Inbox
 from treadle.engine.scope import Scope
+from treadle.engine.timers import Timers
 from treadle.engine.tracker import ExecutionTracker
 from treadle.engine.values import SHARED_BYTES_MIN, Absent, Reference, decode
 from treadle.errors import (
@@ -96,7 +97,7 @@ class WorkflowRunner:
         self._touched = False  # whether any command was cancelled: only then commands can be out of date
         self._performing: dict[int, Performance] = {}
         self._self_timed: set[int] = set()
-        self._timers: dict[int, tuple[float, asyncio.TimerHandle]] = {}
+        self._timers = Timers(engine.loop, self.now, self._woken)
         self._blobs: list[tuple[str, bytes]] = []
         self._open = 0  # bodies that are suspended
         self._quiet = asyncio.Event()  # there is none
@@ -185,7 +186,7 @@ class WorkflowRunner:
             case Perform() | Expand() | Gather():
                 self._put(self, command)
             case Wake(slot, at):
-                self._wake_at(slot, at)
+                self._timers.set(slot, at)
             case Cancel(slot):
                 self._cancel(slot)
             case Close(status):
@@ -359,34 +360,18 @@ class WorkflowRunner:
 
     # Timers, cancellation, the end
 
-    def _wake_at(self, slot: int, at: float) -> None:
-        self._unwake(slot)
-        delay = max(0.0, at - self.now())
-        self._timers[slot] = (at, self.engine.loop.call_later(delay, self._woken, slot))
-
     def _woken(self, slot: int) -> None:
-        self._timers.pop(slot, None)
         if slot < 0:
             self.take(facts.Expired(self.now()))
         else:
             self.take(facts.Woken(slot, self.now(), self.engine.clock.luck()))
 
-    def _unwake(self, slot: int) -> None:
-        timer = self._timers.pop(slot, None)
-        if timer is not None:
-            timer[1].cancel()
-
     def _cancel(self, slot: int) -> None:
         self._touched = True
-        self._unwake(slot)
+        self._timers.cancel(slot)
         performance = self._performing.get(slot)
         if performance is not None:
             performance.cancel()
-
-    @property
-    def next_wake(self) -> float | None:
-        """The nearest instant at which a suspended node goes on by itself, deadlines not counted."""
-        return min((at for slot, (at, _) in self._timers.items() if slot >= 0), default=None)
 
     def _close(self, status: ExecutionStatus) -> None:
         if status is ExecutionStatus.SUSPENDED:
@@ -406,7 +391,7 @@ class WorkflowRunner:
         """Whether nothing but an answer, a signal or a far wake moves the execution on."""
         if self.kernel.execution.status is not ExecutionStatus.SUSPENDED:
             return False
-        wake = self.next_wake
+        wake = self._timers.nearest
         return wake is None or wake - self.now() > self.config.resume_wait_s
 
     async def _park(self) -> None:
@@ -425,8 +410,6 @@ class WorkflowRunner:
     def _stop(self) -> None:
         """Take no more facts; stop timers and bodies."""
         self.ended = True
-        for _, timer in self._timers.values():
-            timer.cancel()
         self._timers.clear()
         for performance in list(self._performing.values()):
             performance.cancel()

@@ -349,7 +349,8 @@ class Frames:
             into = [a for a in into if a not in dropped]
         return [(block.arrows[a], cell) for a in into if type(cell := arrows[a]) is NodeState]
 
-    def work(self, slot: int) -> tuple[ExecutableNode, int | None, list[tuple[ExecutableArrow, NodeState]] | None]:
+    def work(self, slot: int) -> tuple[
+            ExecutableNode, int | None, list[tuple[ExecutableArrow, NodeState]] | None]:
         """Node, item and inputs of a slot in one look-up: what each body needs. More than `WIDE` arrows give
         None for the inputs: they are to be asked for in chunks."""
         root = self._root
@@ -358,7 +359,8 @@ class Frames:
             into = block.into[slot]
             if len(into) == 1:
                 cell = arrows[into[0]]
-                return block.nodes[slot], None, [(block.arrows[into[0]], cell)] if type(cell) is NodeState else []
+                carried = [(block.arrows[into[0]], cell)] if type(cell) is NodeState else []
+                return block.nodes[slot], None, carried
             if len(into) <= WIDE:
                 return block.nodes[slot], None, [
                     (block.arrows[a], cell) for a in into if type(cell := arrows[a]) is NodeState]

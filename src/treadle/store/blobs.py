@@ -22,8 +22,17 @@ class BlobFiles:
     def put(self, digest: str, content: bytes) -> None:
         """Write a file and its folder's entry to the disk itself; nothing to do if it is there."""
         path = self._path(digest)
-        if path.exists():
-            return
+        if not path.exists():
+            self._write(path, content)
+        # Also for a file that is there: whoever wrote it may have been killed before it came this far.
+        for folder in (path.parent, self.folder, self.folder.parent):
+            entry = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(entry)
+            finally:
+                os.close(entry)
+
+    def _write(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent)
         try:
@@ -35,12 +44,6 @@ class BlobFiles:
         except BaseException:
             os.unlink(name)
             raise
-        for folder in (path.parent, self.folder, self.folder.parent):
-            entry = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(entry)
-            finally:
-                os.close(entry)
 
     def get(self, digest: str) -> bytes:
         """The content; KeyError if there is none, StoreCorrupt if it isn't what its name says."""

@@ -90,7 +90,9 @@ class MemoryStore:
                 if row is not None:
                     row.cell = join_cells(row.cell, execution)
             for number in batch.consumed:
-                self._signals.pop(number, None)
+                signal = self._signals.get(number)
+                if signal is not None and signal.execution_id not in written.refused:
+                    del self._signals[number]
             for lease in batch.released:
                 found = self._rows.get(lease.execution_id)
                 if found is not None and found.epoch == lease.epoch:

@@ -1,11 +1,14 @@
 """The one thread that writes a store: sealed batches and calls come in by a queue, what became of them goes back.
 
 Only the event loop seals a batch, so the thread never sees anything that the loop can still change. A store that is
-busy or full is tried again until it works; nothing is dropped.
+busy or full is tried again until it works; nothing is dropped. After a batch that can't be written at all no later
+one is tried: a store never holds what came after a gap.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import queue
 import threading
 import time
@@ -19,6 +22,8 @@ from treadle.store.base import Batch, Store
 
 RETRYABLE = (apsw.BusyError, apsw.LockedError, apsw.IOError, StoreFull)
 _PAUSE_MIN_S = 0.02
+_WAIT_S_MAX = 3600.0
+logger = logging.getLogger("treadle.store")
 
 
 class Job:
@@ -33,13 +38,16 @@ class Job:
 
 
 class Writer:
-    """The thread. `tell` brings a finished job back to the loop; `idle` is run every `idle_s` while nothing waits."""
+    """The thread. `tell` brings a finished job back to the loop; `idle` is run now and then and says, in seconds,
+    when next; `retried` counts the tries that a busy or full store cost."""
 
-    def __init__(self, store: Store, tell: Callable[[Job], None], *, idle: Callable[[], None], idle_s: float,
-                 pause_s_max: float) -> None:
-        self._store, self._tell, self._idle, self._idle_s, self._pause_s_max = store, tell, idle, idle_s, pause_s_max
+    def __init__(self, store: Store, tell: Callable[[Job], None], *, idle: Callable[[], float], idle_s: float,
+                 pause_s_max: float, retried: Callable[[], None]) -> None:
+        self._store, self._tell, self._idle, self._idle_s = store, tell, idle, idle_s
+        self._pause_s_max, self._retried = pause_s_max, retried
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._stopping = threading.Event()
+        self._broken: BaseException | None = None  # what ended the writing of batches
+        self._complaint = ""
         self.trouble: str | None = None  # why the store can't be written at the moment
         self._thread = threading.Thread(target=self._run, name="treadle writer", daemon=True)
 
@@ -49,56 +57,65 @@ class Writer:
     def put(self, job: Job) -> None:
         self._queue.put(job)
 
+    def wake(self) -> None:
+        """Have `idle` run soon."""
+        self._idle_s = 0.0
+        self.put(Job(None, lambda: None, lambda job: None))
+
     def stop(self) -> None:
-        """End the thread after what waits; see `join`."""
+        """End the thread after what waits, and wait for its end."""
+        self._idle_s = math.inf
         self._queue.put(None)
-
-    def give_up(self) -> None:
-        """Stop trying what can't be written at the moment: its job ends with the error."""
-        self._stopping.set()
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
+        self._thread.join()
 
     def _run(self) -> None:
-        next_idle = time.monotonic() + self._idle_s
+        last = time.monotonic()
         while True:
             try:
-                job = self._queue.get(timeout=max(0.0, next_idle - time.monotonic()))
+                wait = last + self._idle_s - time.monotonic()
+                job = self._queue.get(timeout=min(max(0.0, wait), _WAIT_S_MAX))
             except queue.Empty:
-                self._idle()
-                next_idle = time.monotonic() + self._idle_s
-                continue
-            if job is None:
-                return
-            self._perform(job)
-            self._tell(job)
-            if time.monotonic() >= next_idle:
-                self._idle()
-                next_idle = time.monotonic() + self._idle_s
+                pass
+            else:
+                if job is None:
+                    return
+                self._perform(job)
+                self._tell(job)
+            if time.monotonic() >= last + self._idle_s:
+                last = self._breathe()
+
+    def _breathe(self) -> float:
+        try:
+            self._idle_s = self._idle()
+            self._complaint = ""
+        except Exception as error:  # a store that is busy or gone: the next turn tries again
+            self._idle_s = 0.2
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                logger.warning("the store could not be asked, trying again: %s", error)
+        return time.monotonic()
 
     def _perform(self, job: Job) -> None:
         pause = _PAUSE_MIN_S
         while True:
             try:
-                if job.batch is not None:
-                    job.result = self._store.apply(job.batch)
-                else:
+                if job.batch is None:
                     assert job.call is not None
                     job.result = job.call()
-                job.error = None
-                break
+                elif self._broken is not None:
+                    job.error = self._broken
+                    return
+                else:
+                    job.result = self._store.apply(job.batch)
+                self.trouble = None
+                return
             except RETRYABLE as error:
-                job.error = error
                 self.trouble = str(error)
-                if self._stopping.wait(pause):
-                    break
+                self._retried()
+                time.sleep(pause)
                 pause = min(pause * 2, self._pause_s_max)
             except BaseException as error:  # handed to the loop, which raises it where the job came from
                 job.error = error
-                break
-        if job.error is None:
-            self.trouble = None
-
-
+                if job.batch is not None:
+                    self._broken = error
+                return

@@ -116,11 +116,11 @@ def _prepare(connection: apsw.Connection, path: str) -> None:
 
 def _migrate(connection: apsw.Connection, path: str) -> None:
     known = migrations()
+    if _version(connection) == len(known):
+        return  # no lock: another program may hold it
     connection.execute("BEGIN IMMEDIATE")
     try:
-        version = 0
-        if connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'schema_version'").get:
-            version = connection.execute("SELECT max(version) FROM schema_version").get or 0
+        version = _version(connection)
         if version > len(known):
             raise StoreTooNew(f"{path} was written by a newer Treadle (schema {version}, this one knows {len(known)}): "
                               "upgrade Treadle")
@@ -134,3 +134,9 @@ def _migrate(connection: apsw.Connection, path: str) -> None:
         if not connection.get_autocommit():
             connection.execute("ROLLBACK")
         raise
+
+
+def _version(connection: apsw.Connection) -> int:
+    if not connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'schema_version'").get:
+        return 0
+    return int(connection.execute("SELECT max(version) FROM schema_version").get or 0)

@@ -32,7 +32,11 @@ SELECT execution_id, lease_epoch FROM executions
 WHERE execution_id IN (SELECT value FROM json_each(?))
 
 -- name: consume_signals
-DELETE FROM signals WHERE id IN (SELECT value FROM json_each(?))
+DELETE FROM signals WHERE id IN (SELECT value FROM json_each(?1))
+  AND execution_id NOT IN (SELECT value FROM json_each(?2))
+
+-- name: touch
+UPDATE schema_version SET version = version
 
 -- name: put_diagram
 INSERT INTO diagrams (hash, source) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING

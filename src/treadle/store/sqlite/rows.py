@@ -26,13 +26,21 @@ def _raw(value: str | None) -> bytes | None:
     return None if value is None else value.encode()
 
 
+def _error_text(error: ErrorInfo) -> str:
+    try:
+        return _dump(error).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair, from a name of a file: an error is never left unsaid for it
+        plain = [text.encode(errors="backslashreplace").decode() for text in (error.message, error.traceback)]
+        return _dump(msgspec.structs.replace(error, message=plain[0], traceback=plain[1])).decode()
+
+
 def cell_row(cell: NodeState) -> tuple[Any, ...]:
     """A cell in the order of the table's columns, which is that of its fields."""
     row = _astuple(cell)
     output = row[11]
     if row[14] is row[15] is row[22] is row[23] is None:  # meta, error, request, items: most cells have none
         return row if output is None else (*row[:11], output.decode(), *row[12:])
-    error = None if cell.error is None else _dump(cell.error).decode()
+    error = None if cell.error is None else _error_text(cell.error)
     return (*row[:11], text(output), *row[12:14], text(cell.meta), error, *row[16:22], text(cell.request),
             text(cell.items), row[24])
 
@@ -51,14 +59,14 @@ def cell_of(row: tuple[Any, ...]) -> NodeState:
 def execution_row(c: ExecutionCell) -> tuple[Any, ...]:
     """What `update_executions` sets of an execution."""
     return (c.execution_id, c.epoch, c.seq, c.status, c.started_at, c.ended_at, c.deadline_at, text(c.output), c.blob,
-            None if c.error is None else _dump(c.error).decode(), c.round)
+            None if c.error is None else _error_text(c.error), c.round)
 
 
 def new_execution_row(c: ExecutionCell) -> tuple[Any, ...]:
     """What `insert_execution` takes before the owner and the end of its lease."""
     return (c.execution_id, c.epoch, c.seq, c.status.value, c.name, c.diagram, c.inputs.decode(), c.options.decode(),
             c.created_at, c.started_at, c.ended_at, c.deadline_at, text(c.output), c.blob,
-            None if c.error is None else _dump(c.error).decode(), c.parent, c.round)
+            None if c.error is None else _error_text(c.error), c.parent, c.round)
 
 
 def execution_of(row: tuple[Any, ...]) -> tuple[ExecutionCell, Owner | None, float | None]:

@@ -142,23 +142,25 @@ class SqliteStore:
         self.apply(Batch([], released=list(leases)))
 
     def apply(self, batch: Batch) -> Written:
-        rows = list(map(cell_row, batch.cells))
-        payload = _json(rows).decode()
+        written = Written()
+        rows, payload = _encoded(batch.cells, written)
         owned = {(row[0], row[4]) for row in rows} | {(cell.execution_id, cell.epoch) for cell in batch.executions}
         for digest, content in batch.blobs:
             if len(content) > DEFAULT_CONFIG.blob_file_bytes_max:
                 self._blobs.put(digest, content)
-        written = Written()
         with self._transaction(sync=batch.sync) as connection:
             if batch.created:
                 self._create(connection, batch, written)
-            held: dict[str, int] = dict(connection.execute(
-                self._sql["lease_epochs"], (_json([one for one, _ in owned]).decode(),)).fetchall())
+            rows_held: Any = connection.execute(
+                self._sql["lease_epochs"], (_json([one for one, _ in owned]).decode(),))
+            held: dict[str, int] = dict(rows_held)
             refused = {pair for pair in owned if held.get(pair[0]) != pair[1]}
             if refused:
                 written.refused = {one: held.get(one, 0) for one, _ in refused}
                 rows = [row for row in rows if (row[0], row[4]) not in refused]
                 payload = _json(rows).decode()
+            if batch.sync:
+                connection.execute(self._sql["touch"])  # a commit without a change would not be fsynced
             self._put_blobs(connection, batch)
             if failpoints.armed:
                 failpoints.hit("statement.before")
@@ -169,7 +171,8 @@ class SqliteStore:
             if executions:
                 connection.execute(self._sql["update_executions"], (_json(executions).decode(),))
             if batch.consumed:
-                connection.execute(self._sql["consume_signals"], (_json(batch.consumed).decode(),))
+                connection.execute(self._sql["consume_signals"], (
+                    _json(batch.consumed).decode(), _json(list(written.refused)).decode()))
             for lease in batch.released:
                 connection.execute(self._sql["release_lease"], (lease.execution_id, lease.epoch))
             if failpoints.armed:
@@ -234,18 +237,18 @@ class SqliteStore:
                     self._readers.append(connection)
 
     def load(self, execution_id: str) -> tuple[ExecutionCell, list[NodeState]]:
-        def use(connection: apsw.Connection) -> tuple[ExecutionCell, list[NodeState]]:
+        def use(connection: apsw.Connection) -> tuple[Any, list[Any]]:
             connection.execute("BEGIN")
             try:
                 row = connection.execute(self._sql["get_execution"], (execution_id,)).fetchone()
                 if row is None:
                     raise self._unknown(connection, execution_id)
-                cells = [cell_of(one) for one in connection.execute(self._sql["get_cells"], (execution_id,))]
+                return row, connection.execute(self._sql["get_cells"], (execution_id,)).fetchall()
             finally:
                 connection.execute("COMMIT")
-            return execution_of(row)[0], cells
 
-        return self._read(use)
+        row, cells = self._read(use)  # the transaction ends before the rows become cells
+        return execution_of(row)[0], list(map(cell_of, cells))
 
     def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
                    before: str | None = None) -> list[Summary]:
@@ -258,7 +261,7 @@ class SqliteStore:
         def use(connection: apsw.Connection) -> Summary:
             row = connection.execute(self._sql["get_execution"], (execution_id,)).fetchone()
             if row is None:
-                found = connection.execute(self._sql["matching_ids"], (execution_id,)).fetchall() if execution_id else []
+                found = connection.execute(self._sql["matching_ids"], (execution_id or None,)).fetchall()
                 if len(found) > 1:
                     raise NoSuchExecution(f"several executions begin with {execution_id!r}: give more of the id")
                 if not found:
@@ -270,7 +273,8 @@ class SqliteStore:
 
     def _summary(self, connection: apsw.Connection, row: Any) -> Summary:
         cell, owner, expires = execution_of(row)
-        nodes, completed, failed = connection.execute(self._sql["count_nodes"], (cell.execution_id,)).fetchone()
+        counts: Any = connection.execute(self._sql["count_nodes"], (cell.execution_id,)).fetchone()
+        nodes, completed, failed = counts
         lost = owner is None or (expires or 0.0) <= time.time() or is_dead(owner)
         stale = cell.status in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING) and lost
         return Summary(cell, nodes, completed or 0, failed or 0, None if lost else owner, stale)
@@ -320,3 +324,17 @@ class SqliteStore:
     def _unknown(self, connection: apsw.Connection, execution_id: str) -> NoSuchExecution:
         hint = did_you_mean(execution_id, [row[0] for row in connection.execute(self._sql["some_ids"])])
         return NoSuchExecution(f"{self.path} has no execution {execution_id!r}" + (f": {hint}" if hint else ""))
+
+
+def _encoded(cells: Sequence[NodeState], written: Written) -> tuple[list[tuple[Any, ...]], str]:
+    """Rows and their JSON. A cell that can't be encoded (half of a surrogate pair …) is left out and reported."""
+    try:
+        rows = list(map(cell_row, cells))
+        return rows, _json(rows).decode()
+    except (ValueError, TypeError, OverflowError):
+        if len(cells) == 1:
+            reason = "a text or number in it can't be written as JSON"
+            written.failed.append((cells[0].key, reason))
+            return [], "[]"
+    rows = [row for cell in cells for row in _encoded([cell], written)[0]]
+    return rows, _json(rows).decode()

@@ -1,0 +1,458 @@
+"""The single way to the disk: cells go in from the event loop, one writer thread makes transactions of them.
+
+`record` keeps cells by key, the newest of each (the join), until a batch is due: when `batch_size` updates wait, the
+oldest has waited `batch_interval`, on flush and on stop. The loop seals a batch, one writer thread writes it as one
+transaction. While the thread is busy the backlog joins into the next batch, so batches grow with the load and
+those who wait for an fsync together are committed together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from treadle import failpoints
+from treadle.config import TreadleConfig
+from treadle.errors import StoreClosed, StoreError
+from treadle.state.cell import CellKey, ExecutionCell, NodeState
+from treadle.store.base import Batch, Lease, Store, Written
+from treadle.store.owner import this_owner
+from treadle.store.writer import Job, Writer
+
+_T = TypeVar("_T")
+logger = logging.getLogger("treadle.store")
+
+CELL_BYTES = 200
+"""What a cell counts beside its payloads."""
+UNWATCHED_S = 1.0
+"""How often the writer thread wakes while nobody watches: to renew leases."""
+
+
+class Sealed:
+    """A batch on its way, with what must be told when it has arrived."""
+
+    __slots__ = ("batch", "counts", "size", "ticket", "updates")
+
+    def __init__(self, batch: Batch, counts: dict[CellKey, int], updates: int, ticket: int, size: int) -> None:
+        self.batch, self.counts, self.updates, self.ticket, self.size = batch, counts, updates, ticket, size
+
+
+class Journal:
+    """The engine's face of `StateManager`. All methods belong to the event loop that called `start`."""
+
+    def __init__(self, store: Store, *, batch_size: int | None, batch_interval: float | None,
+                 config: TreadleConfig) -> None:
+        self.store = store
+        self.config = config
+        self.batch_size = batch_size or config.batch_size
+        self.batch_interval = config.batch_interval_s if batch_interval is None else batch_interval
+        self.owner = this_owner()
+        self.leases: dict[str, Lease] = {}
+        self.stats: dict[str, int] = {"updates_queued": 0, "updates_processed": 0, "batches_written": 0,
+                                      "errors": 0, "rows_written": 0, "retries": 0}
+        self.congested = False
+        self._dirty: dict[CellKey, NodeState] = {}
+        self._originals: dict[CellKey, int] = {}  # updates behind a dirty cell, where more than one
+        self._executions: dict[str, ExecutionCell] = {}
+        self._consumed: list[int] = []
+        self._blobs: list[tuple[str, bytes]] = []
+        self._created: list[tuple[ExecutionCell, str]] = []
+        self._released: list[Lease] = []
+        self._taken: set[str] = set()  # ids that somebody had already
+        self._bytes = 0
+        self._strict = False
+        self._urgent = False  # somebody waits: seal as soon as the writer is free
+        self._exact = batch_size is not None
+        self._queued = 0  # updates in the dirty cells
+        self._ticket = 0
+        self._flushed = 0  # the last ticket that is on disk
+        self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
+        self._awaited: set[asyncio.Future[None]] = set()
+        self._flight: deque[Sealed] = deque()
+        self._flight_cells = 0
+        self._flight_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._room: asyncio.Event = asyncio.Event()
+        self._lost: dict[str, int] = {}
+        self._on_lost: Callable[[str, int], None] | None = None
+        self._on_dead: Callable[[BaseException], None] | None = None
+        self._on_written: Callable[[], None] | None = None
+        self._seen_version = 0
+        self._renewed = 0.0
+        self._dead: BaseException | None = None
+        self._closing = False
+        self._stopping: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._writer: Writer | None = None
+        self._readers: ThreadPoolExecutor | None = None
+        self._thread = 0
+
+    # Life
+
+    async def start(self) -> None:
+        """Start the writer thread."""
+        if self._loop is not None:
+            raise StoreClosed("a StateManager is started once: make a new one")
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._writer = Writer(self.store, self._tell, idle=self._idle, idle_s=UNWATCHED_S,
+                              pause_s_max=self.config.write_retry_s_max, retried=self._count_retry)
+        self._readers = ThreadPoolExecutor(2, thread_name_prefix="treadle reader")
+        self._renewed = time.monotonic()
+        self._writer.start()
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Write what waits, end the thread, give the leases back. Never raises for a slow disk: what could not be
+        written within `timeout` seconds stays queued (see `queue_depth`), and a second `stop` waits for it again."""
+        if self._loop is None or self._writer is None:
+            return
+        if self._stopping is None:
+            self._closing = True
+            self._stopping = self._loop.create_task(self._stop(), name="treadle stop")
+        patience = self.config.stop_s_max if timeout is None else timeout
+        # The flush goes on whatever happens to whoever waits for it: a stop cancelled half-way loses nothing.
+        interrupted: asyncio.CancelledError | None = None
+        until = self._loop.time() + patience
+        while not self._stopping.done() and (left := until - self._loop.time()) > 0:
+            try:
+                await asyncio.wait({self._stopping}, timeout=left)
+            except asyncio.CancelledError as error:
+                interrupted = error
+        if not self._stopping.done():
+            logger.warning("%d updates are not written after %g s (%s): they stay queued, stop again to write "
+                           "them", self.queue_depth, patience, self._writer.trouble or "the disk is slow")
+        if interrupted is not None:
+            raise interrupted
+
+    async def _stop(self) -> None:
+        writer = self._writer
+        assert writer is not None
+        try:
+            self._released.extend(self.leases.values())
+            self.leases.clear()
+            await self._soon()
+        except StoreError as error:
+            logger.error("stopped with %d updates unwritten: %s", self.queue_depth, error)
+        await self.call(lambda: None)  # what was put before is done
+        writer.stop()
+        if self._readers is not None:
+            self._readers.shutdown(wait=False)
+
+    @property
+    def queue_depth(self) -> int:
+        """Updates that are not on disk yet."""
+        return self._queued + sum(one.updates for one in self._flight)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the store can't be written at the moment, or None."""
+        return None if self._writer is None else self._writer.trouble
+
+    # Executions
+
+    async def create(self, cell: ExecutionCell, source: str) -> Lease:
+        """Write a new execution, claimed for us; committed on return. ValueError if the id is taken."""
+        self._created.append((cell, source))
+        await self._soon()
+        if cell.execution_id in self._taken:
+            self._taken.discard(cell.execution_id)
+            raise ValueError(f"there is an execution {cell.execution_id!r} already: choose another id")
+        lease = self.leases[cell.execution_id] = Lease(cell.execution_id, 1)
+        return lease
+
+    async def claim(self, execution_id: str) -> Lease:
+        """Take an execution over: `LeaseHeld` that names a live owner, `NoSuchExecution`."""
+        def take() -> Lease:
+            # Noted on the thread: a claim that is cancelled while it waits is renewed and given back all the same.
+            lease = self.leases[execution_id] = self.store.claim(execution_id, self.owner, self.config.lease_s)
+            self._lost.pop(execution_id, None)
+            return lease
+
+        return await self.call(take)
+
+    async def release(self, execution_id: str) -> None:
+        """Write what waits of an execution and give its lease back."""
+        lease = self.leases.pop(execution_id, None)
+        if lease is not None:
+            self._released.append(lease)
+            await self._soon()
+
+    async def _soon(self) -> None:
+        """Have what waits written with the next batch, shared with whoever else waits, and wait for it."""
+        self._ticket += 1
+        self._urgent = True
+        await self.durable(self._ticket)
+
+    def on_lost(self, callback: Callable[[str, int], None]) -> None:
+        """Call back with (execution id, epoch that holds it now, 0 if unknown) when an execution was taken over."""
+        self._on_lost = callback
+
+    def on_dead(self, callback: Callable[[BaseException], None]) -> None:
+        """Call back when the writer has died: nothing is written any more."""
+        self._on_dead = callback
+
+    def watch(self, callback: Callable[[], None] | None) -> None:
+        """Call back on the loop after somebody has written; None ends it."""
+        self._on_written = callback
+        if callback is not None and self._writer is not None:
+            self._writer.wake()
+
+    # Recording: the hot path
+
+    def record(self, cells: Sequence[NodeState], execution: ExecutionCell | None = None, *,
+               consumed: Sequence[int] = (), blobs: Sequence[tuple[str, bytes]] = (), strict: bool = False) -> int:
+        """Queue a step. Its cells are written in one transaction; the ticket is for `when_durable`.
+
+        The caller is the one owner of the cells' executions, so a later cell of a key is the larger version: the
+        join is to keep it. StoreError if the writer is dead.
+        """
+        if self._dead is not None:
+            raise StoreError(f"the state writer has died: {self._dead}") from self._dead
+        dirty = self._dirty
+        size = 0
+        for c in cells:
+            key = (c.execution_id, c.node_id, c.iteration, c.attempt)
+            if key in dirty:
+                self._originals[key] = self._originals.get(key, 1) + 1
+            dirty[key] = c  # type: ignore[index]
+            if c.output is not None:
+                size += len(c.output)
+            if c.items is not None or c.request is not None:
+                size += len(c.items or b"") + len(c.request or b"")
+        count = len(cells)
+        if execution is not None:
+            self._executions[execution.execution_id] = execution
+        if consumed:
+            self._consumed.extend(consumed)
+        if blobs:
+            self._blobs.extend(blobs)
+            size += sum(len(content) for _, content in blobs)
+        self._queued += count
+        self.stats["updates_queued"] += count
+        self._bytes += size + CELL_BYTES * count
+        self._ticket += 1
+        if strict:
+            self._strict = self._urgent = True
+            if not self._flight:
+                self._seal()
+        elif len(dirty) >= self.batch_size or self._bytes >= self.config.batch_bytes_max or (
+                self._exact and self._queued >= self.batch_size):
+            self._seal()
+        if self._timer is None and (dirty or self._executions or self._consumed):
+            assert self._loop is not None
+            self._timer = self._loop.call_later(self.batch_interval, self._due)
+        return self._ticket
+
+    def _due(self) -> None:
+        self._timer = None
+        if len(self._flight) < 2:
+            self._seal()
+        else:
+            self._urgent = True  # what waits meanwhile joins into the same batch
+
+    def _seal(self) -> None:
+        self._urgent = False
+        if self._dead is not None:
+            return
+        if not (self._dirty or self._executions or self._consumed or self._blobs or self._created
+                or self._released or self._strict):
+            if not self._flight:
+                self._arrived(self._ticket)
+            return
+        if failpoints.armed:
+            failpoints.hit("seal.before")
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        batch = Batch(list(self._dirty.values()), list(self._executions.values()), self._consumed, self._blobs,
+                      self._strict, self._created, self._released, self.owner, self.config.lease_s)
+        self._flight.append(Sealed(batch, self._originals, self._queued, self._ticket, self._bytes))
+        self._flight_cells += len(batch.cells)
+        self._flight_bytes += self._bytes
+        self._dirty, self._originals, self._executions, self._consumed, self._blobs = {}, {}, {}, [], []
+        self._created, self._released, self._strict = [], [], False
+        self._bytes = self._queued = 0
+        assert self._writer is not None
+        self._writer.put(Job(batch, None, self._written))
+        if self._flight_cells > self.config.backlog_cells_max or self._flight_bytes > self.config.backlog_bytes_max:
+            self.congested = True
+            self._room.clear()
+        if failpoints.armed:
+            failpoints.hit("seal.after")
+
+    # What came back from the writer
+
+    def _tell(self, job: Job) -> None:
+        self._post(job.done, job)
+
+    def _post(self, function: Callable[..., None], *args: Any) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:  # the loop is closed: nobody is left to tell
+            pass
+
+    def _written(self, job: Job) -> None:
+        """A batch came back from the writer."""
+        sealed = self._flight.popleft()
+        self._flight_cells -= len(sealed.batch.cells)
+        self._flight_bytes -= sealed.size
+        if job.error is not None:
+            self._queued += sealed.updates
+            self._die(job.error)
+            return
+        written: Written = job.result
+        bad = sum(sealed.counts.get(key, 1) for key, _ in written.failed)
+        for key, reason in written.failed:
+            logger.error("the cell %s can't be written and is left out: %s", tuple(key), reason)
+        if written.refused:
+            gone = {cell.key for cell in sealed.batch.cells
+                    if written.refused.get(cell.execution_id, cell.epoch) != cell.epoch}
+            bad += sum(sealed.counts.get(key, 1) for key in gone)
+            for execution_id, epoch in written.refused.items():
+                self._lose(execution_id, epoch)
+        self._taken.update(written.taken)
+        self.stats["updates_processed"] += sealed.updates - bad
+        self.stats["errors"] += bad
+        self.stats["batches_written"] += 1
+        self.stats["rows_written"] += len(sealed.batch.cells) - len(written.failed)
+        if self.congested and self._flight_cells <= self.config.backlog_cells_max // 2 and \
+                self._flight_bytes <= self.config.backlog_bytes_max // 2:
+            self.congested = False
+            self._room.set()
+        if self._urgent:
+            self._seal()
+        self._arrived(sealed.ticket)
+
+    def _arrived(self, ticket: int) -> None:
+        self._flushed = max(self._flushed, ticket)
+        while self._waiting and self._waiting[0][0] <= ticket:
+            self._waiting.popleft()[1]()
+
+    def _die(self, error: BaseException) -> None:
+        """Nothing is written any more: who waits is told, and what waits for a commit never comes about."""
+        if self._dead is not None:
+            return
+        self._dead = error
+        self._waiting.clear()
+        logger.critical("the state writer has died, %d updates are not written: %s", self.queue_depth, error)
+        if self._on_dead is not None:
+            self._on_dead(error)
+        for future in self._awaited:
+            if not future.done():
+                future.set_result(None)
+        self._room.set()
+
+    def _lose(self, execution_id: str, epoch: int) -> None:
+        lease = self.leases.get(execution_id)
+        if lease is not None and lease.epoch == epoch:
+            return  # late cells of an earlier claim of ours
+        self.leases.pop(execution_id, None)
+        if execution_id not in self._lost:
+            self._lost[execution_id] = epoch
+            if self._on_lost is not None:
+                self._on_lost(execution_id, epoch)
+
+    def _lose_lease(self, lease: Lease) -> None:
+        if self.leases.get(lease.execution_id) is lease:
+            self._lose(lease.execution_id, 0)
+
+    # Waiting
+
+    def when_durable(self, ticket: int, callback: Callable[[], None]) -> None:
+        """Call back on the loop once the batch with this ticket is committed (fsynced, if it was strict); never,
+        if the writer dies."""
+        if ticket <= self._flushed:
+            callback()
+        else:
+            self._waiting.append((ticket, callback))
+
+    async def durable(self, ticket: int) -> None:
+        """Wait until the batch with this ticket is committed. StoreError if the writer has died."""
+        if ticket > self._flushed and self._dead is None:
+            assert self._loop is not None
+            done: asyncio.Future[None] = self._loop.create_future()
+            self._awaited.add(done)
+            try:
+                self._urgent = True
+                if not self._flight:
+                    self._seal()
+                self.when_durable(ticket, lambda: None if done.done() else done.set_result(None))
+                await done
+            finally:
+                self._awaited.discard(done)
+        if self._dead is not None and ticket > self._flushed:
+            raise StoreError(f"the state writer has died: {self._dead}") from self._dead
+
+    async def flush(self, sync: bool = False) -> None:
+        """Write what waits; return when it and all before it is committed (with `sync`: fsynced)."""
+        if sync:
+            self._strict = True
+        self._seal()
+        if self._flight:
+            await self.durable(self._flight[-1].ticket)
+        elif self._dead is not None:
+            raise StoreError(f"the state writer has died: {self._dead}") from self._dead
+
+    async def room(self) -> None:
+        """Wait while the backlog is over its limits."""
+        while self.congested and self._dead is None:
+            self._room.clear()
+            await self._room.wait()
+
+    async def call(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Run a writing method of the store on the writer thread."""
+        if self._loop is None or self._writer is None:
+            raise StoreClosed("the state manager is not started")
+        done: asyncio.Future[_T] = self._loop.create_future()
+
+        def finish(job: Job) -> None:
+            if done.done():
+                return
+            if job.error is not None:
+                done.set_exception(job.error)
+            else:
+                done.set_result(job.result)
+
+        self._writer.put(Job(None, lambda: function(*args), finish))
+        return await done
+
+    async def read(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Run a reading method of the store on a reader thread."""
+        if self._loop is None or self._readers is None:
+            raise StoreClosed("the state manager is not started")
+        return await self._loop.run_in_executor(self._readers, function, *args)
+
+    # On the writer thread
+
+    def _count_retry(self) -> None:
+        self.stats["retries"] += 1  # no other thread touches this one
+
+    def _idle(self) -> float:
+        """Renew leases that are due, see whether others wrote. Returns the seconds until the next turn."""
+        now = time.monotonic()
+        if now - self._renewed >= self.config.lease_s / 3:
+            leases = list(self.leases.values())
+            if leases:
+                lost = self.store.renew(leases, self.owner, self.config.lease_s)
+                for lease in leases:
+                    if lease.execution_id in lost:
+                        self._post(self._lose_lease, lease)
+            self._renewed = now
+        if self._on_written is None:
+            return min(UNWATCHED_S, self.config.lease_s / 3)
+        version = self.store.version()
+        if version != self._seen_version:
+            self._seen_version = version
+            self._post(self._announce)
+        return self.config.watch_interval_s
+
+    def _announce(self) -> None:
+        if self._on_written is not None:
+            self._on_written()

@@ -1,0 +1,151 @@
+"""The semantics that the light dialect promises, as Treadle diagrams: what the store holds in the end.
+
+The numbers are those of the cases that people bring from their old tool.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import treadle
+from treadle.state import codec
+from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.status import ExecutionStatus, NodeStatus
+from treadle.store import open_store
+
+DIAGRAMS = Path(__file__).parent / "diagrams"
+COMPLETED, SKIPPED, FAILED = NodeStatus.COMPLETED, NodeStatus.SKIPPED, NodeStatus.FAILED
+
+
+class Case:
+    """A diagram in a folder of its own, run by the command; then the store is asked."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.store = folder / "runs.db"
+        self.diagram = shutil.copy(DIAGRAMS / f"{name}.yaml", folder)
+        self.environment = {**os.environ, "PYTHONPATH": str(Path(treadle.__file__).parents[1])}
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "treadle", *words, "--store", str(self.store)]
+
+    def treadle(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(self.command(*words), env=self.environment, capture_output=True, text=True,
+                              timeout=90, check=False)
+
+    def run(self, *options: str) -> int:
+        return self.treadle("run", self.diagram, "--execution-id", "x", *options).returncode
+
+    def load(self) -> tuple[ExecutionCell, list[NodeState]]:
+        store = open_store(self.store)
+        try:
+            return store.load("x")
+        finally:
+            store.close()
+
+    @property
+    def execution(self) -> ExecutionCell:
+        return self.load()[0]
+
+    def states(self) -> dict[str, NodeStatus]:
+        return {cell.node_id: cell.status for cell in self.load()[1]}
+
+    def outputs(self, node: str) -> list[Any]:
+        """What a node gave, iteration by iteration."""
+        cells = sorted((cell for cell in self.load()[1] if cell.node_id == node), key=lambda c: int(c.iteration))
+        return [codec.decode(cell.output) if cell.output is not None else None for cell in cells]
+
+
+def test_01_an_endpoint_whose_branch_is_not_taken_is_skipped(tmp_path: Path) -> None:
+    case = Case(tmp_path, "01_untaken_endpoint")
+    assert case.run() == 0
+    assert case.execution.status is ExecutionStatus.COMPLETED
+    assert case.states() == {"s": COMPLETED, "mk": COMPLETED, "c": COMPLETED, "Yes1": COMPLETED, "No1": SKIPPED}
+    assert case.outputs("Yes1") == [{"x": 5}]
+
+
+def test_02_a_diamond_merges_with_what_ran(tmp_path: Path) -> None:
+    case = Case(tmp_path, "02_diamond_merge")
+    assert case.run() == 0
+    assert case.execution.status is ExecutionStatus.COMPLETED
+    assert case.states()["b"] is SKIPPED
+    assert case.outputs("m") == [{"merged": {"fromA": {"branch": "T", "in": {"default": {"x": 5}}}}}]
+
+
+def test_03_a_dead_bypass_is_absent(tmp_path: Path) -> None:
+    case = Case(tmp_path, "03_bypass_merge")
+    assert case.run() == 0
+    assert case.outputs("m") == [{"merged": {"fromA": "A"}}]
+
+
+def test_04_a_failure_is_no_data(tmp_path: Path) -> None:
+    case = Case(tmp_path, "04_error")
+    assert case.run() == 1
+    execution = case.execution
+    assert execution.status is ExecutionStatus.FAILED
+    assert execution.error is not None
+    assert (execution.error.node, str(execution.error)) == ("bad", "ValueError: boom")
+    assert case.states() == {"s": COMPLETED, "bad": FAILED, "n": SKIPPED, "e": SKIPPED}
+
+
+def test_06_there_are_no_barriers(tmp_path: Path) -> None:
+    case = Case(tmp_path, "06_barrier")
+    assert case.run("-i", f"folder={tmp_path}") == 0
+    cells = {cell.node_id: cell for cell in case.load()[1]}
+    assert cells["fast2"].started_at < cells["slow"].ended_at
+    assert case.outputs("e")[0]["slow_minus_fast2"] > 0
+
+
+def test_09_a_loop_takes_its_seed_once(tmp_path: Path) -> None:
+    case = Case(tmp_path, "09_seeded_loop")
+    assert case.run() == 0
+    assert case.outputs("init") == [{"n": 0}]
+    assert case.outputs("step") == [{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}]
+    assert [cell.port for cell in case.load()[1] if cell.node_id == "c"].count("false") == 3
+    assert codec.decode(case.execution.output or b"null") == {"n": 4}
+
+
+def test_18_a_loop_without_end_fails_at_its_limit(tmp_path: Path) -> None:
+    case = Case(tmp_path, "18_infinite_loop")
+    assert case.run() == 1
+    execution = case.execution
+    assert execution.status is ExecutionStatus.FAILED
+    assert execution.error is not None and execution.error.type == "LoopLimit"
+    assert "the loop at step" in execution.error.message and "max_iterations: N" in execution.error.message
+    assert len(case.outputs("step")) == 100
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+def test_19_after_kill_9_only_what_was_under_way_runs_again(tmp_path: Path) -> None:
+    case = Case(tmp_path, "19_kill9_resume")
+    child = subprocess.Popen(case.command("run", case.diagram, "--execution-id", "x"), env=case.environment,
+                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    end = time.monotonic() + 60
+    while not (case.store.exists() and _held(case)):
+        assert child.poll() is None and time.monotonic() < end
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    assert [case.outputs(node) for node in "abc"] == [["A"], ["B"], ["C"]]
+    (tmp_path / "go").touch()
+    resumed = case.treadle("resume", "x")
+    assert (resumed.returncode, resumed.stdout) == (0, "D\n")
+    assert (tmp_path / "log").read_text().split() == ["a", "b", "c", "d", "d"]
+    cells = {cell.node_id: cell for cell in case.load()[1]}
+    assert {node: cells[node].epoch for node in "abcde"} == {"a": 1, "b": 1, "c": 1, "d": 2, "e": 2}
+    assert (cells["d"].attempt, cells["d"].claims) == (1, 2)
+
+
+def _held(case: Case) -> bool:
+    """Whether the store knows that d is under way: all that was before it is recorded then."""
+    try:
+        return case.states().get("d") is NodeStatus.RUNNING and "d" in (case.store.parent / "log").read_text()
+    except (LookupError, FileNotFoundError):
+        return False
