@@ -28,7 +28,7 @@ $(STAMP): pyproject.toml
 
 demo: setup
 	@mkdir -p $(DEMO)
-	$(BIN)/treadle run examples/stdlib_report/diagram.yaml --store $(DEMO)/treadle.db
+	$(BIN)/treadle run examples/stdlib_report/diagram.yaml -i out=$(DEMO) --store $(DEMO)/treadle.db
 
 test: check
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

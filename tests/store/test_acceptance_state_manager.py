@@ -384,13 +384,13 @@ async def main(path):
     n = max([cell.claims for cell in manager._cache.values()], default=0)
     try:
         while True:
-            for _ in range(40):
+            for turn in range(200):
                 n += 1
                 await manager.update_node_state(f"n{n % 5}", claims=n)
-            if n % 200 == 0:
-                await manager.flush()
-                print(n, flush=True)
-            await asyncio.sleep(0)
+                if turn % 40 == 0:
+                    await asyncio.sleep(0)
+            await manager.flush()
+            print(n, flush=True)
     finally:
         await manager.stop()
         print(n, flush=True)
