@@ -1,13 +1,13 @@
 """What a durable node costs, as a ratio to the same graph in bare asyncio, measured in the same run.
 
-    python benchmarks/engine.py                 every workload, durability batched, each in a process of its own
-    python benchmarks/engine.py chain-1000 …    some of them
-    python benchmarks/engine.py --durability memory
+    python benchmarks/engine.py                 every workload, durability batched, each in a process of its
+    own python benchmarks/engine.py chain-1000 …    some of them python benchmarks/engine.py --durability
+    memory
 
-A node is `async def body(...): return {"i": n}`. The time runs from `Engine.start` to the last row on disk. *The floor*
-is the same graph without an engine: one asyncio task a node, results in a dict (chain: `await create_task`; fan-out:
-`create_task` and `gather`; layers: `graphlib.TopologicalSorter` and tasks; executions: 200 chains side by side).
-Floor and engine take turns; the medians are compared.
+A node is `async def body(...): return {"i": n}`. The time runs from `Engine.start` to the last row on disk.
+*The floor* is the same graph without an engine: one asyncio task a node, results in a dict (chain: `await
+create_task`; fan-out: `create_task` and `gather`; layers: `graphlib.TopologicalSorter` and tasks; executions:
+200 chains side by side). Floor and engine take turns; the medians are compared.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A seam says `if failpoints.armed: failpoints.hit("commit.before")`, which costs 
 `seal.before seal.after statement.before statement.after commit.before commit.after lease.before lease.after
 blob.before blob.after publish.before publish.after perform.before perform.after`.
 
-A child process is armed by its environment: `TREADLE_FAILPOINT=commit.before:kill:3` kills it with SIGKILL at the
-third hit.
+A child process is armed by its environment: `TREADLE_FAILPOINT=commit.before:kill:3` kills it with SIGKILL at
+the third hit.
 """
 
 from __future__ import annotations

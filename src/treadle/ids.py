@@ -1,8 +1,8 @@
 """Names of things: executions, nodes, paths of nodes, iterations.
 
-A *path* names a node from the root of its diagram: `parse`, `parse[17]` (an item of a map), `sub/inner` (a node
-of a sub-diagram), `sub[3]/inner` (of an item's sub-diagram). A node's own id matches `[\\w -]+`, so a path can be
-taken apart again without doubt.
+A *path* names a node from the root of its diagram: `parse`, `parse[17]` (an item of a map), `sub/inner` (a
+node of a sub-diagram), `sub[3]/inner` (of an item's sub-diagram). A node's own id matches `[\\w -]+`, so a
+path can be taken apart again without doubt.
 """
 
 from __future__ import annotations

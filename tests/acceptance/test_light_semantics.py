@@ -59,7 +59,8 @@ class Case:
 
     def outputs(self, node: str) -> list[Any]:
         """What a node gave, iteration by iteration."""
-        cells = sorted((cell for cell in self.load()[1] if cell.node_id == node), key=lambda c: int(c.iteration))
+        cells = [cell for cell in self.load()[1] if cell.node_id == node]
+        cells.sort(key=lambda cell: int(cell.iteration))
         return [codec.decode(cell.output) if cell.output is not None else None for cell in cells]
 
 
@@ -67,7 +68,8 @@ def test_01_an_endpoint_whose_branch_is_not_taken_is_skipped(tmp_path: Path) -> 
     case = Case(tmp_path, "01_untaken_endpoint")
     assert case.run() == 0
     assert case.execution.status is ExecutionStatus.COMPLETED
-    assert case.states() == {"s": COMPLETED, "mk": COMPLETED, "c": COMPLETED, "Yes1": COMPLETED, "No1": SKIPPED}
+    assert case.states() == {"s": COMPLETED, "mk": COMPLETED, "c": COMPLETED, "Yes1": COMPLETED,
+                             "No1": SKIPPED}
     assert case.outputs("Yes1") == [{"x": 5}]
 
 

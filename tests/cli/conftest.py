@@ -75,18 +75,20 @@ class Command:
     @property
     def environment(self) -> dict[str, str]:
         here = str(Path(treadle.__file__).parents[1])  # the same package that is under test, installed or not
-        return {**os.environ, "PYTHONPATH": here, "TREADLE_STORE": str(self.store), "NO_COLOR": "1", "PYTHONUNBUFFERED": "1"}
+        return {**os.environ, "PYTHONPATH": here, "TREADLE_STORE": str(self.store), "NO_COLOR": "1",
+                "PYTHONUNBUFFERED": "1"}
 
-    def __call__(self, *words: str, timeout: float = 60, **environment: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "treadle", *words], cwd=self.folder, env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False)
+            [sys.executable, "-m", "treadle", *words], cwd=self.folder, env=self.environment,
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
 
     def here(self, *words: str) -> subprocess.CompletedProcess[str]:
         """The same in this process, which saves its start: for commands that only read, or refuse."""
         out, err = io.StringIO(), io.StringIO()
-        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)}
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
+        handlers = {number: signal.getsignal(number) for number in numbers}
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.chdir(self.folder)
             patch.setenv("TREADLE_STORE", str(self.store))

@@ -15,14 +15,14 @@ FAULTY = {
                  r"key\.yaml:5: node 'a': .*'secnods' \(did you mean 'seconds'\?\)"),
     "value.yaml": ("treadle: 1\nnodes:\n  a: {type: start}\n  b:\n    type: start\n    retries: many\n",
                    r"value\.yaml:6: node 'b': retries: .*"),
-    "port.yaml": ("treadle: 1\nnodes:\n  a: {type: condition, when: '1 > 0'}\n  b: {type: endpoint}\narrows:\n"
-                  "  - a.ture -> b\n",
-                  r"port\.yaml:6: arrow 'a\.ture -> b': node 'a' has no port 'ture' \(did you mean 'true'\?\)"),
+    "port.yaml": ("treadle: 1\nnodes:\n  a: {type: condition, when: '1 > 0'}\n  b: {type: endpoint}\n"
+                  "arrows:\n  - a.ture -> b\n",
+                  r"port\.yaml:6: arrow 'a\.ture -> b': .* no port 'ture' \(did you mean 'true'\?\)"),
     "node.yaml": ("treadle: 1\nnodes:\n  alpha: {type: start}\n  b: {type: endpoint, needs: alhpa}\n",
                   r"node\.yaml:4: .*no node 'alhpa' \(did you mean 'alpha'\?\)"),
     "input.yaml": ("treadle: 1\nnodes:\n  a: {type: start}\n  b: {type: code_job, call: 'tasks:helper'}\n"
                    "arrows:\n  - a -> b.rwo\n",
-                   r"input\.yaml:6: arrow 'a -> b\.rwo': node 'b' has no input 'rwo' \(did you mean 'row'\?\)"),
+                   r"input\.yaml:6: arrow 'a -> b\.rwo': .* no input 'rwo' \(did you mean 'row'\?\)"),
     "name.yaml": ("treadle: 1\ninputs: {limit: integer}\nnodes:\n"
                   "  a: {type: template_job, text: '{{ inputs.limti }}'}\n",
                   r"name\.yaml:4: node 'a': text: unknown name 'inputs\.limti' \(did you mean 'limit'\?\)"),
@@ -30,8 +30,9 @@ FAULTY = {
                   r"call\.yaml:3: node 'a': .*did you mean 'first'\?"),
     "syntax.yaml": ("treadle: 1\nnodes:\n  a: {type: start\n", r"syntax\.yaml:\d+: .*"),
     "json.json": ('{"treadle": 1,\n "nodes": {"a": {"type": "start"},}\n}', r"json\.json:2: .*"),
-    "loop.yaml": ("treadle: 1\nnodes:\n  a: {type: template_job, text: x}\n  b: {type: template_job, text: y}\n"
-                  "  s: {type: start}\narrows: [s -> a, a -> b, b -> a]\n", r"loop\.yaml:6: .*can't end"),
+    "loop.yaml": ("treadle: 1\nnodes:\n  a: {type: template_job, text: x}\n"
+                  "  b: {type: template_job, text: y}\n  s: {type: start}\n"
+                  "arrows: [s -> a, a -> b, b -> a]\n", r"loop\.yaml:6: .*can't end"),
 }
 
 
@@ -45,9 +46,11 @@ def test_check_finds_each_kind_of_mistake_with_its_line(treadle: Any) -> None:
 
 
 def test_all_faults_of_a_file_come_at_once(treadle: Any) -> None:
-    treadle.write("treadle: 1\nnodes:\n  a: {type: strat}\n  b: {type: sleep}\n  c: {type: endpoint, neesd: b}\n")
+    treadle.write("treadle: 1\nnodes:\n  a: {type: strat}\n  b: {type: sleep}\n"
+                  "  c: {type: endpoint, neesd: b}\n")
     done = treadle("check", "diagram.yaml")
-    assert [line.split(": ")[0] for line in done.stdout.splitlines()] == [f"diagram.yaml:{n}" for n in (3, 4, 5)]
+    places = [line.split(": ")[0] for line in done.stdout.splitlines()]
+    assert places == ["diagram.yaml:3", "diagram.yaml:4", "diagram.yaml:5"]
     assert treadle.here("run", "diagram.yaml").stderr.count("diagram.yaml:") == 3
 
 
@@ -61,8 +64,9 @@ def test_check_as_json_and_warnings_alone_are_no_failure(treadle: Any) -> None:
     assert [(one["line"], one["node"], one["warning"]) for one in warned["faults"]] == [(6, "c", True)]
     [wrong] = treadle.json("check", "type.yaml")
     assert wrong["valid"] is False
-    assert wrong["faults"] == [{"file": "type.yaml", "line": 3, "column": 13, "node": "a", "warning": False,
-                                "message": "there is no node type 'code_jop'", "hint": "did you mean 'code_job'?"}]
+    assert wrong["faults"] == [{
+        "file": "type.yaml", "line": 3, "column": 13, "node": "a", "warning": False,
+        "message": "there is no node type 'code_jop'", "hint": "did you mean 'code_job'?"}]
 
 
 def test_an_invalid_diagram_as_json(treadle: Any) -> None:
@@ -75,7 +79,7 @@ def test_an_invalid_diagram_as_json(treadle: Any) -> None:
 
 @pytest.mark.parametrize(("words", "says"), [
     (("run", "diagarm.yaml"), "diagarm.yaml: No such file or directory: did you mean 'diagram.yaml'?"),
-    (("check", "diagarm.yaml"), "the file can't be read: No such file or directory (did you mean 'diagram.yaml'?)"),
+    (("check", "diagarm.yaml"), "can't be read: No such file or directory (did you mean 'diagram.yaml'?)"),
     (("run", "."), ".: Is a directory"),
     (("run", "diagram.yaml", "-i", "n"), "-i n: write it as -i name=value"),
     (("run", "diagram.yaml", "-i", "n=1", "-i", "n=2"), "is given twice"),
@@ -88,7 +92,7 @@ def test_an_invalid_diagram_as_json(treadle: Any) -> None:
     (("run",), "FILE"),
     (("list", "--store", "runs.bd"), "there is no store runs.bd"),
     (("resume", "x", "--store", "notes.txt"), "notes.txt"),
-    (("run", "diagram.yaml", "-i", "n=1", "--store", "postgresql://here/x"), "postgresql stores are not built in yet"),
+    (("run", "diagram.yaml", "-i", "n=1", "--store", "postgresql://here/x"), "postgresql stores are not"),
     (("list", "--status", "faild"), "there is no status 'faild': did you mean 'failed'?"),
     (("nodes", "sleeep"), "there is no node type 'sleeep': did you mean 'sleep'?"),
 ])
@@ -115,7 +119,7 @@ def test_an_execution_that_is_not_there(treadle: Any) -> None:
         assert "'nime'" in done.stderr and "Traceback" not in done.stderr
     for words, says in (
             (("answer", "mine", "bb", "1"), "has no node 'bb': did you mean 'b'?. Who waits: b"),
-            (("answer", "mine", "a", "1"), "node 'a' does not wait for an answer: it is completed. Who waits: b"),
+            (("answer", "mine", "a", "1"), "does not wait for an answer: it is completed. Who waits: b"),
             (("show", "mine", "--node", "bb"), "has no cell of node 'bb': did you mean 'b'?")):
         done = treadle.here(*words)
         assert (done.returncode, says in done.stderr) == (2, True), done.stderr

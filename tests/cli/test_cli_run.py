@@ -37,25 +37,24 @@ def test_a_result_goes_to_stdout_and_everything_else_to_stderr(treadle: Any) -> 
 
 def test_inputs_are_read_as_their_declared_types(treadle: Any) -> None:
     (treadle.folder / "rows.json").write_text("[1, 2, 3]")
-    done = treadle("run", treadle.write(SUM), "-i", "a=10", "-i", "b=0.5", "-i", "rows=@rows.json", "--json")
-    assert json.loads(done.stdout)["output"] == "13.5"
-    again = treadle("run", "diagram.yaml", "-i", "a=10", "-i", "rows=[1]", "--json")
-    assert json.loads(again.stdout)["output"] == "13"
+    words = ("run", treadle.write(SUM), "-i", "a=10")
+    assert treadle.json(*words, "-i", "b=0.5", "-i", "rows=@rows.json")["output"] == "13.5"
+    assert treadle.json(*words, "-i", "rows=[1]")["output"] == "13"
 
 
 def test_the_document_of_a_run(treadle: Any) -> None:
-    done = treadle("run", treadle.write(SUM), "-i", "a=1", "--json", "--execution-id", "mine")
+    done = treadle.here("run", treadle.write(SUM), "-i", "a=1", "--json", "--execution-id", "mine")
     assert done.stderr == ""
     document = json.loads(done.stdout)
     assert document.pop("seconds") > 0
     assert document.pop("counts")["completed"] == 2
-    assert document == {"execution_id": "mine", "name": "sum", "status": "completed", "output": "3", "error": None,
-                        "waiting": []}
+    assert document == {"execution_id": "mine", "name": "sum", "status": "completed", "output": "3",
+                        "error": None, "waiting": []}
 
 
 def test_an_id_that_is_taken_is_refused(treadle: Any) -> None:
-    treadle("run", treadle.write(SUM), "-i", "a=1", "--execution-id", "mine")
-    again = treadle("run", "diagram.yaml", "-i", "a=1", "--execution-id", "mine")
+    treadle.here("run", treadle.write(SUM), "-i", "a=1", "--execution-id", "mine")
+    again = treadle.here("run", "diagram.yaml", "-i", "a=1", "--execution-id", "mine")
     assert again.returncode == 2
     assert "mine" in again.stderr and "Traceback" not in again.stderr
 
@@ -73,7 +72,7 @@ def test_a_failure_shows_the_frames_of_the_user_and_none_of_ours(treadle: Any) -
 
 def test_the_document_of_a_failure(treadle: Any) -> None:
     treadle.write("treadle: 1\nnodes:\n  a: {type: code_job, call: 'tasks:boom'}\n")
-    done = treadle("run", "diagram.yaml", "--json")
+    done = treadle.here("run", "diagram.yaml", "--json")
     document = json.loads(done.stdout)
     assert done.returncode == 1
     assert (document["status"], document["output"]) == ("failed", None)
@@ -82,8 +81,9 @@ def test_the_document_of_a_failure(treadle: Any) -> None:
 
 
 def test_retries_and_failures_are_said_as_they_come(treadle: Any) -> None:
-    treadle.write("treadle: 1\nnodes:\n  call: {type: code_job, call: 'tasks:flaky', retries: 3, backoff: 0.01}\n")
-    done = treadle("run", "diagram.yaml")
+    treadle.write("treadle: 1\nnodes:\n"
+                  "  call: {type: code_job, call: 'tasks:flaky', retries: 3, backoff: 0.01}\n")
+    done = treadle.here("run", "diagram.yaml")
     assert (done.returncode, done.stdout) == (0, "3\n")
     retries = [line for line in done.stderr.splitlines() if line.startswith("retry: call: attempt")]
     assert len(retries) == 2 and "ConnectionError: no line, again in" in retries[0]
@@ -104,7 +104,7 @@ def test_a_run_that_waits_for_a_person_ends_with_3_and_says_how_to_go_on(treadle
 
 
 def test_the_document_of_a_suspension(treadle: Any) -> None:
-    done = treadle("run", treadle.write(ASK), "--json")
+    done = treadle.here("run", treadle.write(ASK), "--json")
     document = json.loads(done.stdout)
     assert (done.returncode, document["status"]) == (3, "suspended")
     assert document["waiting"] == [{"node": "ask", "iteration": "1", "kind": "answer", "prompt": "How many?",
@@ -114,8 +114,8 @@ def test_the_document_of_a_suspension(treadle: Any) -> None:
 def test_a_short_sleep_is_waited_for_and_a_long_one_is_not(treadle: Any) -> None:
     treadle.write("treadle: 1\nnodes:\n  nap: {type: sleep, seconds: 0.05}\n", "nap.yaml")
     treadle.write("treadle: 1\nnodes:\n  winter: {type: sleep, seconds: 5000}\n", "winter.yaml")
-    assert treadle("run", "nap.yaml").returncode == 0
-    long = treadle("run", "winter.yaml")
+    assert treadle.here("run", "nap.yaml").returncode == 0
+    long = treadle.here("run", "winter.yaml")
     assert long.returncode == 3
     assert re.search(r"node 'winter' waits until \d{4}-\d\d-\d\d \d\d:\d\d:\d\d", long.stderr)
 
@@ -142,32 +142,34 @@ def test_on_error_continue_lets_the_rest_run_and_a_resume_remembers_it(treadle: 
     treadle.write("treadle: 1\nnodes:\n  bad: {type: code_job, call: 'tasks:boom'}\n"
                   "  slow: {type: sleep, seconds: 0.1}\n"
                   "  after: {type: code_job, call: 'tasks:first', needs: slow}\n")
-    for command in (("run", "diagram.yaml", "--on-error", "continue", "--execution-id", "x"), ("resume", "x")):
-        assert treadle(*command).returncode == 1
+    run = ("run", "diagram.yaml", "--on-error", "continue", "--execution-id", "x")
+    for command in (run, ("resume", "x")):
+        assert treadle.here(*command).returncode == 1
         nodes = {one["node"]: one["status"] for one in treadle.json("show", "x")["node_states"]}
         assert nodes == {"bad": "failed", "slow": "completed", "after": "completed"}
 
 
 def test_durability_memory_leaves_no_store(treadle: Any) -> None:
-    done = treadle("run", treadle.write(SUM), "-i", "a=1", "--durability", "memory")
+    words = ("run", treadle.write(SUM), "-i", "a=1", "--durability", "memory")
+    done = treadle.here(*words)
     assert (done.returncode, done.stdout) == (0, "3\n")
     assert not treadle.store.exists()
-    assert treadle("run", "diagram.yaml", "-i", "a=1", "--durability", "memory", "--store", "x").returncode == 2
+    assert treadle.here(*words, "--store", "x").returncode == 2
 
 
 @pytest.mark.parametrize("durability", ["strict", "batched"])
 def test_every_durable_mode_leaves_the_result_in_the_store(treadle: Any, durability: str) -> None:
-    treadle("run", treadle.write(SUM), "-i", "a=1", "--durability", durability, "--execution-id", "x",
+    treadle.here("run", treadle.write(SUM), "-i", "a=1", "--durability", durability, "--execution-id", "x",
             "--concurrency", "2")
     assert treadle.json("show", "x")["output"] == "3"
 
 
 def test_an_unambiguous_prefix_of_an_id_is_enough(treadle: Any) -> None:
     treadle.write(SUM)
-    treadle("run", "diagram.yaml", "-i", "a=1", "--execution-id", "abc1")
-    treadle("run", "diagram.yaml", "-i", "a=2", "--execution-id", "abd2")
-    assert treadle("resume", "abc").stdout == "3\n"
-    ambiguous = treadle("resume", "ab")
+    treadle.here("run", "diagram.yaml", "-i", "a=1", "--execution-id", "abc1")
+    treadle.here("run", "diagram.yaml", "-i", "a=2", "--execution-id", "abd2")
+    assert treadle.here("resume", "abc").stdout == "3\n"
+    ambiguous = treadle.here("resume", "ab")
     assert ambiguous.returncode == 2
     assert "ab" in ambiguous.stderr
 
@@ -175,6 +177,6 @@ def test_an_unambiguous_prefix_of_an_id_is_enough(treadle: Any) -> None:
 def test_warnings_of_the_diagram_are_said(treadle: Any) -> None:
     treadle.write("treadle: 1\nnodes:\n  a: {type: start}\n  b: {type: start}\n  c: {type: endpoint}\n"
                   "arrows: [a -> c, b -> c]\n")
-    done = treadle("run", "diagram.yaml")
+    done = treadle.here("run", "diagram.yaml")
     assert done.returncode == 0
     assert "diagram.yaml:6: warning: node 'c': two arrows without a label" in done.stderr

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from typing import Any
 
 import pytest
@@ -49,10 +48,12 @@ def test_show_lists_nodes_with_times_attempts_and_errors(greeted: Any) -> None:
 
 def test_the_document_of_an_execution(greeted: Any) -> None:
     document = greeted.json("show", "x")
-    assert {key: document[key] for key in ("execution_id", "name", "status", "output", "inputs", "error")} == {
-        "execution_id": "x", "name": "greet", "status": "completed", "output": "many", "inputs": {}, "error": None}
+    expected = {"execution_id": "x", "name": "greet", "status": "completed", "output": "many", "inputs": {},
+                "error": None}
+    assert {key: document[key] for key in expected} == expected
     states = {one["node"]: one for one in document["node_states"]}
-    assert set(states) == {"names", "hello", "hello[0]", "hello[1]", "hello[2]", "long", "many", "few", "done"}
+    assert set(states) == {"names", "hello", "hello[0]", "hello[1]", "hello[2]", "long", "many", "few",
+                           "done"}
     assert states["few"]["status"] == "skipped"
     assert states["long"]["port"] == "true"
     assert states["hello[2]"]["error"]["type"] == "KeyError"
@@ -105,8 +106,8 @@ def test_what_init_writes_runs(treadle: Any) -> None:
 
 def test_nodes_lists_types_and_their_properties(treadle: Any) -> None:
     kinds = {one["type"]: one for one in treadle.json("nodes")}
-    assert {"start", "endpoint", "code_job", "condition", "template_job", "db", "sub_diagram", "user_response",
-            "wait_for", "sleep"} <= set(kinds)
+    assert {"start", "endpoint", "code_job", "condition", "template_job", "db", "sub_diagram",
+            "user_response", "wait_for", "sleep"} <= set(kinds)
     assert {one["name"]: one["type"] for one in kinds["sleep"]["properties"]} == {
         "seconds": "number or expression", "until": "template"}
     assert "seconds" in treadle.here("nodes", "sleep").stdout
@@ -119,18 +120,6 @@ def test_the_version_needs_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("treadle ")
-
-
-def test_the_version_takes_less_than_150_ms() -> None:
-    """The best of a few: other processes may be busy."""
-    times = []
-    for _ in range(10):
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "treadle", "--version"], check=True, capture_output=True)
-        times.append(time.perf_counter() - began)
-        if times[-1] < 0.15:
-            return
-    raise AssertionError(f"`treadle --version` took {min(times):.3f} s at best")
 
 
 def test_help_names_every_command(treadle: Any) -> None:

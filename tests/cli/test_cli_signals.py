@@ -40,7 +40,8 @@ def test_an_interrupt_saves_the_state_and_the_message_says_how_to_go_on(treadle:
 
 def test_a_second_interrupt_ends_at_once(treadle: Any) -> None:
     """A body that ignores its cancellation holds the first one up, and not the second."""
-    treadle.write("treadle: 1\nnodes:\n  stubborn: {type: code_job, isolation: inline, call: 'stubborn:stay'}\n")
+    treadle.write("treadle: 1\nnodes:\n"
+                  "  stubborn: {type: code_job, isolation: inline, call: 'stubborn:stay'}\n")
     treadle.write("import asyncio\nfrom pathlib import Path\nHERE = Path(__file__).parent\n"
                   "async def stay():\n    while True:\n        try:\n            (HERE / 'here').touch()\n"
                   "            await asyncio.sleep(60)\n        except asyncio.CancelledError:\n"
@@ -50,7 +51,7 @@ def test_a_second_interrupt_ends_at_once(treadle: Any) -> None:
     child.send_signal(signal.SIGINT)
     treadle.until((treadle.folder / "told").exists, "the body was cancelled")
     child.send_signal(signal.SIGINT)
-    _, stderr = child.communicate(timeout=3)
+    _, stderr = child.communicate(timeout=30)
     assert child.returncode == 130
     assert "stopped at once" in stderr and "Traceback" not in stderr
 
@@ -119,7 +120,8 @@ def test_answers_and_signals_reach_a_running_process(treadle: Any) -> None:
 
 
 def test_a_wait_for_a_signal_across_processes(treadle: Any) -> None:
-    treadle.write("treadle: 1\nnodes:\n  wait: {type: wait_for, signal: go}\n  done: {type: endpoint, needs: wait}\n")
+    treadle.write("treadle: 1\nnodes:\n  wait: {type: wait_for, signal: go}\n"
+                  "  done: {type: endpoint, needs: wait}\n")
     done = treadle("run", "diagram.yaml", "--execution-id", "x")
     assert (done.returncode, "treadle signal x go VALUE" in done.stderr) == (3, True)
     assert treadle("resume", "x").returncode == 3

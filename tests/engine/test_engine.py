@@ -464,7 +464,7 @@ def test_many_executions_run_side_by_side(tmp_path: Path) -> None:
         """, a=one, b=add)
 
     async def main(engine: Engine) -> None:
-        compiled, _ = engine.compile(diagram)
+        compiled = engine.compile(diagram)
         handles: list[Handle] = [await engine.start(compiled) for _ in range(50)]
         assert [await handle.result() for handle in handles] == [{"n": 2}] * 50
 

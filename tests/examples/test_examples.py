@@ -38,7 +38,8 @@ def modules(tmp_path: Path) -> Path:
     (root / "site-packages").mkdir()
     (root / "site-packages" / "not_ours.py").write_text(function("huge", 500))
     (root / "pack" / "__init__.py").write_text("import os, sys.path\nfrom . import inner\n")
-    (root / "pack" / "inner.py").write_text("class A:\n    def b(self):\n        def c():\n            pass\n")
+    (root / "pack" / "inner.py").write_text(
+        "class A:\n    def b(self):\n        def c():\n            pass\n")
     for number in range(40):
         (root / f"m{number:02}.py").write_text("import os\n" + function("long", 41 + number))
     (root / "bad.py").write_text("print 'old'\n")
@@ -97,8 +98,8 @@ def test_two_runs_write_the_same_report_and_a_chart(tmp_path: Path) -> None:
 
 
 def test_what_the_report_can_not_work_with_is_said(tmp_path: Path, modules: Path) -> None:
-    for given, says in ((f"root={modules}/nothing", "there is no such folder"), ("page=3", "a table needs at least"),
-                        (f"root={modules}/site-packages/x", "there is no such folder")):
+    for given, says in ((f"root={modules}/nothing", "there is no such folder"),
+                        ("page=3", "a table needs at least")):
         done = command(tmp_path, "run", REPORT, "-i", given)
         assert done.returncode == 1
         assert says in done.stderr and "node 'find'" in done.stderr
@@ -107,7 +108,7 @@ def test_what_the_report_can_not_work_with_is_said(tmp_path: Path, modules: Path
 def test_an_approval_is_finished_by_an_answer_in_another_process(tmp_path: Path) -> None:
     first = command(tmp_path, "run", APPROVAL, "-i", "amount=99", "--execution-id", "desk")
     assert first.returncode == 3
-    assert "node 'approve' waits for an answer: Shall we buy a standing desk for 99 €? (yes, no)" in first.stderr
+    assert "waits for an answer: Shall we buy a standing desk for 99 €? (yes, no)" in first.stderr
     assert command(tmp_path, "resume", "desk").returncode == 3  # nobody has answered
     assert command(tmp_path, "answer", "desk", "approve", "perhaps").returncode == 2
     assert command(tmp_path, "answer", "desk", "approve", "yes").returncode == 0

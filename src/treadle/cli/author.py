@@ -155,8 +155,8 @@ def init(
     taken = [str(path) for path in files if path.exists()]
     if taken:
         there = "exist" if len(taken) > 1 else "exists"
-        raise InvalidInput(f"{' and '.join(taken)} {there} already: nothing was written; name another folder: "
-                           "treadle init DIR")
+        raise InvalidInput(f"{' and '.join(taken)} {there} already: nothing was written. Name another "
+                           "folder: treadle init DIR")
     home.mkdir(parents=True, exist_ok=True)
     for path, text in files.items():
         path.write_text(text, encoding="utf-8")

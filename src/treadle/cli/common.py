@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from treadle import __version__
 from treadle.errors import InvalidInput, NotAStore, did_you_mean
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ VersionOption = Annotated[bool, typer.Option("--version", "-V", help="Say which 
 def options(version: VersionOption = False) -> None:
     """What stands before a command. `treadle --version` alone never comes here: see `main`."""
     if version:
-        from treadle.cli import main
-
-        typer.echo(f"treadle {main.version()}")
+        typer.echo(f"treadle {__version__}")
         raise typer.Exit(COMPLETED)
 
 
@@ -58,8 +57,8 @@ def existing_store(url: str | None) -> Store:
         if not path.exists():
             folder = path.parent
             names = [one.name for one in folder.glob(f"*{path.suffix}")] if folder.is_dir() else []
-            hint = did_you_mean(path.name, names) or (
-                "name another with --store" if url else "nothing has been run yet, or name another with --store")
+            none = "name another with --store" if url else "nothing has been run yet, or name it with --store"
+            hint = did_you_mean(path.name, names) or none
             raise NotAStore(f"there is no store {path}: {hint}")
     return open_store(where)
 

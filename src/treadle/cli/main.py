@@ -11,8 +11,11 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING
+
+from treadle import __version__
 
 if TYPE_CHECKING:
     import typer
@@ -29,11 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given in (["--version"], ["-V"]):
-        print(f"treadle {version()}")
+        print(f"treadle {__version__}")
         return 0
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that can't show `…` must not end a run
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _run(given)
     except Interrupted:
@@ -43,16 +49,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from treadle.cli.render import report
 
         return report(error, as_json="--json" in given, debug=bool(os.environ.get(DEBUG)))
-
-
-def version() -> str:
-    """The version of the installed package."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("treadle")
-    except PackageNotFoundError:  # a source tree that was not installed
-        return "(not installed)"
 
 
 def _run(given: list[str]) -> int:

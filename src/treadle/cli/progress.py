@@ -155,9 +155,14 @@ class Live:
     interval_s = LIVE_INTERVAL_S
 
     def __init__(self) -> None:
-        from rich.console import Console
+        import rich.progress_bar
+        import rich.table
+        import rich.text
+        from rich.console import Console, Group
         from rich.live import Live as Display
 
+        self._group, self._bar = Group, rich.progress_bar.ProgressBar
+        self._grid, self._text = rich.table.Table.grid, rich.text.Text
         self._errors: deque[str] = deque(maxlen=ERRORS_SHOWN)
         self._pace = Pace()
         self._display = Display(console=Console(stderr=True), auto_refresh=False, transient=True)
@@ -183,16 +188,13 @@ class Live:
         self._display.stop()
 
     def _drawn(self, handle: Handle) -> RenderableType:
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
         pace = self._pace
-        bar = Table.grid(padding=(0, 1))
-        bar.add_row(ProgressBar(total=max(pace.known, 1), completed=pace.done, width=32), Text(pace.text()))
+        head = self._grid(padding=(0, 1))
+        head.add_row(self._bar(total=max(pace.known, 1), completed=pace.done, width=32),
+                     self._text(pace.text()))
         lines = [(under_way(handle), "cyan"), *((error, "red") for error in self._errors)]
-        return Group(bar, *(Text(text, style, no_wrap=True, overflow="ellipsis") for text, style in lines))
+        return self._group(head, *(self._text(text, style, no_wrap=True, overflow="ellipsis")
+                                   for text, style in lines))
 
 
 class Pace:

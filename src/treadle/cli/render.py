@@ -57,7 +57,7 @@ def _finite(value: Any) -> Any:
         return repr(value)
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list) else value
+    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def result_text(value: Any) -> str:

@@ -92,7 +92,7 @@ def run(
         raise InvalidInput("--execution-id: the id can't be empty")
 
     async def begin(engine: Engine, view: View) -> Handle:
-        compiled, _ = engine.compile(spec)
+        compiled = engine.compile(spec)
         for warning in compiled.warnings:
             view.line(str(warning))
         return await engine.start(compiled, execution_id=execution_id, **given)
@@ -178,21 +178,24 @@ class Performance:
             loop.add_signal_handler(number, self._interrupt)
         url = None if self.durability is Durability.MEMORY else self.store or default_store_url()
         began = time.monotonic()
-        async with Engine.open(url, config=self.config, durability=self.durability.value) as engine:
-            engine.bus.subscribe(self.view.note, (EventType.NODE_FAILED, EventType.NODE_RETRYING))
-            handle = await begin(engine, self.view)
-            place = "in memory only" if url is None else f"in {url}"
-            name = f"execution {handle.execution_id} of {handle.cell.name!r}"
-            self.view.begin(handle, f"{name} {verb}, {place}")
-            try:
-                status = await self._until_done(handle)
-                if status is ExecutionStatus.COMPLETED:
-                    self.result = await handle.result()
-            except (LeaseLost, StoreError) as error:
-                self.view.close()
-                return self._lost(handle, error, time.monotonic() - began)
-            finally:
-                self.view.close()
+        handle = None
+        try:
+            async with Engine.open(url, config=self.config, durability=self.durability.value) as engine:
+                engine.bus.subscribe(self.view.note, (EventType.NODE_FAILED, EventType.NODE_RETRYING))
+                handle = await begin(engine, self.view)
+                place = "in memory only" if url is None else f"in {url}"
+                name = f"execution {handle.execution_id} of {handle.cell.name!r}"
+                self.view.begin(handle, f"{name} {verb}, {place}")
+                try:
+                    status = await self._until_done(handle)
+                    if status is ExecutionStatus.COMPLETED:
+                        self.result = await handle.result()
+                finally:
+                    self.view.close()
+        except (LeaseLost, StoreError) as error:
+            if handle is None:
+                raise
+            return self._lost(handle, error, time.monotonic() - began)
         return self._end(handle, status, time.monotonic() - began)
 
     async def _until_done(self, handle: Handle) -> ExecutionStatus:

@@ -90,11 +90,12 @@ class ExecutableLoop(msgspec.Struct, frozen=True):
 class ExecutableDiagram:
     """A checked diagram, compiled to arrays. Immutable; shared by all executions of it.
 
-    `into[i]` and `out[i]` are the indices of the arrows into and out of node `i`; `loop_of[i]` is the innermost loop
-    around node `i` or -1; `order` is a topological order of the nodes that ignores back arrows. `forward[i]` are the
-    arrows (index, target, port) that deliver as soon as node `i` has ended: all but back arrows and those that leave a
-    loop. `catches[i]` says whether node `i` has an `error` arrow; `any_join` are the nodes with join `any`.
-    `simple[i]`: node `i` has join `all` and is in no loop; `leaf[i]`: it has a body; `ranked`: some node has a priority.
+    `into[i]` and `out[i]` are the indices of the arrows into and out of node `i`; `loop_of[i]` is the
+    innermost loop around node `i` or -1; `order` is a topological order of the nodes that ignores back
+    arrows. `forward[i]` are the arrows (index, target, port) that deliver as soon as node `i` has ended: all
+    but back arrows and those that leave a loop. `catches[i]` says whether node `i` has an `error` arrow;
+    `any_join` are the nodes with join `any`. `simple[i]`: node `i` has join `all` and is in no loop;
+    `leaf[i]`: it has a body; `ranked`: some node has a priority.
     """
 
     __slots__ = ("name", "nodes", "arrows", "loops", "index", "into", "out", "loop_of", "order", "inputs", "on_error",

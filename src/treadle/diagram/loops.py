@@ -1,10 +1,11 @@
 """Find the loops of a graph: a loop is a nested diagram that runs again.
 
 A loop is a strongly connected component (Tarjan, "Depth-first search and linear graph algorithms", 1972, made
-iterative). Its *head* is its node with arrows from outside; arrows into the head from within are *back arrows*, and
-whatever still cycles without them is a nested loop, found by the same rule. Of several candidates the head is the
-only one whose removal leaves no cycle, else the one that the diagram names (`loop.entry`); failing that the loop is
-a fault. A head has no arrow from within left, so it heads one loop only.
+iterative). Its *head* is its node with arrows from outside; arrows into the head from within are *back
+arrows*, and whatever still cycles without them is a nested loop, found by the same rule. Of several
+candidates the head is the only one whose removal leaves no cycle, else the one that the diagram names
+(`loop.entry`); failing that the loop is a fault. A head has no arrow from within left, so it heads one loop
+only.
 """
 
 from __future__ import annotations

@@ -48,8 +48,8 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     """The properties that every type of node has.
 
     `retries` counts attempts after the first. `retry_on` names exception types (empty: any retryable error).
-    `timeout` is in seconds, per attempt. `concurrency` bounds a map's items at once (None: the execution's bound).
-    Higher `priority` starts first among those that are ready.
+    `timeout` is in seconds, per attempt. `concurrency` bounds a map's items at once (None: the execution's
+    bound). Higher `priority` starts first among those that are ready.
     """
 
     retries: int = 0

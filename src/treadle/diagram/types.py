@@ -40,8 +40,8 @@ class NodeType(Protocol):
         """The struct that the type's properties convert to, strictly."""
 
     def ports(self, spec: Any, node: Node, base: str) -> Ports:
-        """The ports and inputs of a node with this spec. Raises ValueError or OSError with a message for people
-        when what the spec names can't be found (a file, a function)."""
+        """The ports and inputs of a node with this spec. Raises ValueError or OSError with a message for
+        people when what the spec names can't be found (a file, a function)."""
 
     def sources(self, spec: Any, node: Node, base: str) -> Iterable[str]:
         """The source texts that the node's fingerprint must change with."""

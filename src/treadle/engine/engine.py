@@ -89,7 +89,8 @@ class Engine:
         self._bodies: weakref.WeakKeyDictionary[ExecutableDiagram, dict[int, Body]] = (
             weakref.WeakKeyDictionary()
         )
-        self._sources: weakref.WeakKeyDictionary[ExecutableDiagram, str] = weakref.WeakKeyDictionary()
+        # Diagrams whose source our store has, with its key: a second start of one need not write it again.
+        self._stored: weakref.WeakKeyDictionary[ExecutableDiagram, str] = weakref.WeakKeyDictionary()
         self._signals = 0  # ids of signals in durability `memory`
         self._listening = False
         self._frozen = False  # whether we, and nobody else, froze objects
@@ -198,15 +199,21 @@ class Engine:
         Raises InvalidDiagram, InvalidInput, StoreError; ValueError if the id is taken.
         """
         self._require_open()
-        compiled, source = await self._compiled(diagram)
+        compiled = diagram if isinstance(diagram, ExecutableDiagram) and diagram in self._stored else (
+            await asyncio.to_thread(self.compile, diagram))  # reading and checking must not hold up the loop
+        digest, source = self._stored.get(compiled, ""), ""
+        if not digest and self.manager is not None:
+            source = await asyncio.to_thread(recovery.source_of, compiled.spec)
+            digest = recovery.digest_of(source)
         given = complete_inputs(compiled.inputs, inputs, f"diagram {compiled.name!r}")
         now = self.clock.now()
         cell = ExecutionCell(
             execution_id or self.clock.new_execution_id(), epoch=1, name=compiled.name,
-            diagram=recovery.digest_of(source), inputs=codec.encode(given), created_at=now,
+            diagram=digest, inputs=codec.encode(given), created_at=now,
             options=codec.encode({"durability": self.durability}))
         if self.manager is not None:
             lease = await self.manager.create(cell, source)
+            self._stored[compiled] = digest
             cell = msgspec.structs.replace(cell, epoch=lease.epoch)
         elif cell.execution_id in self._runners:
             raise ValueError(f"execution {cell.execution_id} exists already")
@@ -228,9 +235,9 @@ class Engine:
             return Handle(self, running)
         return await recovery.resume(self, execution_id, diagram)
 
-    def compile(self, diagram: Drawn) -> tuple[ExecutableDiagram, str]:
-        """A diagram as it runs, and the source that the store keeps of it. Raises InvalidDiagram, OSError."""
-        compiled, source = recovery.compile_drawn(diagram, self.registry)
+    def compile(self, diagram: Drawn) -> ExecutableDiagram:
+        """A diagram as it runs. Raises InvalidDiagram, OSError."""
+        compiled = recovery.compile_drawn(diagram, self.registry)
         if len(compiled) >= FROZEN_NODES_MIN and compiled not in self._bodies:
             # Walking a large graph that never changes is what makes the collector hold the loop up.
             gc.collect()
@@ -238,17 +245,7 @@ class Engine:
             gc.freeze()
         remember(compiled)
         self.bodies_of(compiled)
-        return compiled, source
-
-    async def _compiled(self, diagram: Drawn) -> tuple[ExecutableDiagram, str]:
-        """`compile`, where reading files and checking large diagrams does not hold up the loop."""
-        if isinstance(diagram, ExecutableDiagram):
-            source = self._sources.get(diagram)
-            if source is not None:
-                return diagram, source
-        found = await asyncio.to_thread(self.compile, diagram)
-        self._sources[found[0]] = found[1]
-        return found
+        return compiled
 
     def launch(self, diagram: ExecutableDiagram, cell: ExecutionCell, cells: list[NodeState], *, clean: bool,
                reopen: bool, signals: list[Signal]) -> WorkflowRunner:

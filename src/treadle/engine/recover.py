@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import weakref
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -38,9 +39,6 @@ RECOVERED_MAX = 10_000
 """Executions that one start of an engine takes over."""
 
 
-_sources: weakref.WeakKeyDictionary[ExecutableDiagram, str] = weakref.WeakKeyDictionary()
-
-
 class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the table `diagrams` keeps. `base` is the folder that the diagram's paths start from."""
 
@@ -49,7 +47,7 @@ class Source(msgspec.Struct, frozen=True, omit_defaults=True):
     file: str = ""
     base: str = "."
     python: bool = False  # built in Python: functions that have no import path are missing in the text
-    spec: str = ""  # the same as data: reading it costs a hundredth of reading the text
+    spec: msgspec.Raw = msgspec.Raw(b"null")  # the same as data: reading it costs a hundredth
 
 
 def digest_of(source: str) -> str:
@@ -57,14 +55,10 @@ def digest_of(source: str) -> str:
     return hashlib.blake2b(source.encode(), digest_size=16).hexdigest()
 
 
-def compile_drawn(diagram: Drawn, types: NodeTypes) -> tuple[ExecutableDiagram, str]:
-    """A diagram as it runs, and its source as the store keeps it. Raises InvalidDiagram with all faults,
-    OSError."""
+def compile_drawn(diagram: Drawn, types: NodeTypes) -> ExecutableDiagram:
+    """A diagram as it runs. Raises InvalidDiagram with all faults, OSError."""
     if isinstance(diagram, ExecutableDiagram):
-        source = _sources.get(diagram)
-        if source is None:
-            source = _sources[diagram] = source_of(diagram.spec)
-        return diagram, source
+        return diagram
     if isinstance(diagram, DiagramSpec):
         spec = diagram
     elif isinstance(diagram, str | Path):
@@ -79,7 +73,7 @@ def compile_drawn(diagram: Drawn, types: NodeTypes) -> tuple[ExecutableDiagram, 
     from treadle.diagram.compile import compile_diagram
 
     with looking_once():
-        return compile_diagram(spec, types), source_of(spec)
+        return compile_diagram(spec, types)
 
 
 def source_of(spec: DiagramSpec) -> str:
@@ -91,18 +85,28 @@ def source_of(spec: DiagramSpec) -> str:
         source = Source(spec.source, "json" if file.endswith(".json") else "yaml", file, base)
     else:
         source = Source("" if data else formats.dumps(spec, "json"), "json", spec.name, base, python=True)
-    source = msgspec.structs.replace(source, spec=data)
+    if data:
+        source = msgspec.structs.replace(source, spec=msgspec.Raw(data))
     return msgspec.json.encode(source).decode()
 
 
-def _as_data(spec: DiagramSpec, base: str) -> str:
-    """A spec as JSON, or "" if that would not give the same spec again."""
-    plain = msgspec.structs.replace(spec, source="", functions={}, base=base)
+def _as_data(spec: DiagramSpec, base: str) -> bytes:
+    """A spec as JSON, or b"" if that would not give the same spec again."""
+    values: Iterator[Any] = chain((node.properties for node in spec.nodes),
+                                  (arrow.transform for arrow in spec.arrows if arrow.transform),
+                                  (one.default for one in spec.inputs.values() if not one.required))
     try:
-        raw = msgspec.json.encode(plain)
-        return raw.decode() if msgspec.json.decode(raw, type=DiagramSpec) == plain else ""
+        if not all(_survives(value) for value in values):
+            return b""
+        return msgspec.json.encode(msgspec.structs.replace(spec, source="", functions={}, base=base))
     except (TypeError, ValueError, RecursionError):
-        return ""
+        return b""
+
+
+def _survives(value: Any) -> bool:
+    """Whether JSON gives a value back as it was."""
+    plain = msgspec.json.decode(msgspec.json.encode(value))
+    return bool(plain == (list(value) if isinstance(value, tuple) else value))
 
 
 def compile_stored(text: str, types: NodeTypes) -> ExecutableDiagram:
@@ -111,7 +115,7 @@ def compile_stored(text: str, types: NodeTypes) -> ExecutableDiagram:
 
     source = msgspec.json.decode(text, type=Source)
     try:
-        if source.spec:
+        if bytes(source.spec) != b"null":
             spec = msgspec.structs.replace(
                 msgspec.json.decode(source.spec, type=DiagramSpec), source=source.text
             )
@@ -138,7 +142,7 @@ async def resume(engine: Engine, execution_id: str, diagram: Drawn | None = None
     store = manager.store
     cell = (await manager.read(store.summary, execution_id)).cell
     if diagram is not None:
-        compiled = (await asyncio.to_thread(engine.compile, diagram))[0]
+        compiled = await asyncio.to_thread(engine.compile, diagram)
     else:
         compiled = await asyncio.to_thread(
             compile_stored, await manager.read(store.source, cell.diagram), engine.registry)

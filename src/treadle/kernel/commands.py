@@ -1,6 +1,7 @@
 """Commands: what the kernel wants done, in the imperative, and `Step`, its whole answer to a fact.
 
-A command carries nothing that its step's delta lacks, so what a crash swallowed can be rebuilt from the store.
+A command carries nothing that its step's delta lacks, so what a crash swallowed can be rebuilt from the
+store.
 """
 
 from __future__ import annotations

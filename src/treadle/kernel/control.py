@@ -1,11 +1,11 @@
 """The state that control works on: frames, loops' turns, and the queue of what is ready.
 
-A *frame* is a diagram in the act of running: the execution's own, a sub-diagram's, or the items of a map. It is a
-handful of arrays by node index; a *slot* is `frame.base + index`, the int that facts and commands call a node by.
-Slots are given out once and never again, so that a late fact can't meet a stranger.
+A *frame* is a diagram in the act of running: the execution's own, a sub-diagram's, or the items of a map. It
+is a handful of arrays by node index; a *slot* is `frame.base + index`, the int that facts and commands call a
+node by. Slots are given out once and never again, so that a late fact can't meet a stranger.
 
-An arrow is pending (None), carries a value (the cell that it comes from), is dead, or is failed. Loops run in place:
-a new turn clears the arrays of the loop's members. What the arrays forget stays in the store.
+An arrow is pending (None), carries a value (the cell that it comes from), is dead, or is failed. Loops run in
+place: a new turn clears the arrays of the loop's members. What the arrays forget stays in the store.
 """
 
 from __future__ import annotations
@@ -57,10 +57,11 @@ class Turn:
 class Frame:
     """A diagram in the act of running. `round` is the attempt of the composite that it belongs to.
 
-    By node index: `cells` (the newest of this iteration), `status`, `pending` (arrows not yet decided), `bad` (an
-    arrow was dead or failed), `flawed` (skipped by a failed arrow), `scheduled` (when it became ready), `tries`
-    (attempts of this round, where more than one), `dropped` (arrows that this turn of a loop ignores), `winners`
-    (which arrow a join-any node took). By arrow index: `arrows`; `forced` overrides what an exit arrow delivers.
+    By node index: `cells` (the newest of this iteration), `status`, `pending` (arrows not yet decided), `bad`
+    (an arrow was dead or failed), `flawed` (skipped by a failed arrow), `scheduled` (when it became ready),
+    `tries` (attempts of this round, where more than one), `dropped` (arrows that this turn of a loop
+    ignores), `winners` (which arrow a join-any node took). By arrow index: `arrows`; `forced` overrides what
+    an exit arrow delivers.
     """
 
     __slots__ = ("base", "size", "block", "owner", "owner_slot", "prefix", "turns", "round", "cells", "status",
@@ -375,8 +376,8 @@ class Frames:
         return len(frame.block.into[i])
 
     def results(self, slot: int = -1) -> list[tuple[str, NodeState]]:
-        """What a composite's result is made of: a map's items in order, or the completed endpoints of a sub-diagram
-        by id; of the execution itself for slot -1."""
+        """What a composite's result is made of: a map's items in order, or the completed endpoints of a
+        sub-diagram by id; of the execution itself for slot -1."""
         frame: AnyFrame | None = self._root
         if slot >= 0:
             owner, i = self._place(slot)

@@ -1,8 +1,9 @@
 """The kernel: one execution, decided by facts.
 
-`handle` is the only way to change an execution, and `resume` the only way to bring one back. Both are pure: no clock,
-disk, loop or luck; what the kernel can't know arrives in the fact. A resume is not a second machinery: it runs the
-diagram again over a *memory* of recorded cells, and a node that memory knows is adopted instead of performed.
+`handle` is the only way to change an execution, and `resume` the only way to bring one back. Both are pure:
+no clock, disk, loop or luck; what the kernel can't know arrives in the fact. A resume is not a second
+machinery: it runs the diagram again over a *memory* of recorded cells, and a node that memory knows is
+adopted instead of performed.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ class _Request(msgspec.Struct):
 class Kernel(Flow):
     """One execution of one diagram.
 
-    `concurrency` bounds the bodies that run at once; what else is ready waits in the kernel. With `check` every step
-    ends in a check of all invariants. `cell` is the execution's cell as it was created or claimed.
+    `concurrency` bounds the bodies that run at once; what else is ready waits in the kernel. With `check`
+    every step ends in a check of all invariants. `cell` is the execution's cell as it was created or claimed.
     """
 
     def __init__(self, diagram: ExecutableDiagram, cell: ExecutionCell, *, concurrency: int = CONCURRENCY,
@@ -80,9 +81,10 @@ class Kernel(Flow):
     def resume(self, cells: Iterable[NodeState], at: float, *, clean: bool, reopen: bool = False) -> Step:
         """Bring an execution back from its recorded cells and go on.
 
-        `clean`: the former owner gave it back (a clean interrupt); otherwise it crashed, and the bodies that ran count
-        one more claim. `reopen`: an explicit resume of an execution that failed or was cancelled; what failed, was
-        cancelled, or was skipped by a failed arrow gets its next attempt with a fresh retry budget.
+        `clean`: the former owner gave it back (a clean interrupt); otherwise it crashed, and the bodies that
+        ran count one more claim. `reopen`: an explicit resume of an execution that failed or was cancelled;
+        what failed, was cancelled, or was skipped by a failed arrow gets its next attempt with a fresh retry
+        budget.
         """
         rounds: dict[tuple[str, str], dict[int, int]] = {}
         for cell in cells:

@@ -1,7 +1,7 @@
 """Facts: what the kernel is told, in the past tense.
 
-A node is named by its *slot*, the int that the kernel's command gave. `at` is an instant in seconds; the runner
-read the clock and rolled the die (`luck`, in [0, 1)), since the kernel has neither.
+A node is named by its *slot*, the int that the kernel's command gave. `at` is an instant in seconds; the
+runner read the clock and rolled the die (`luck`, in [0, 1)), since the kernel has neither.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class Expanded(msgspec.Struct, frozen=True, gc=False):
 class Suspended(msgspec.Struct, frozen=True, gc=False):
     """A body asked to wait: for an answer, a signal (both end in `Answered`) or until `wake_at` (`Woken`).
 
-    `request` is the encoded map that says for what; with `"kind": "sleep"` the wait completes at `wake_at`, any other
-    has timed out then and fails.
+    `request` is the encoded map that says for what; with `"kind": "sleep"` the wait completes at `wake_at`,
+    any other has timed out then and fails.
     """
 
     slot: int

@@ -1,7 +1,8 @@
 """How values, deaths and failures travel along arrows, round loops, and in and out of nested frames.
 
-Nothing here recurses along the graph: what has ended waits in `_settled` until `_advance` passes it on, so a chain of
-a hundred thousand skips is a loop and not a stack. Costs are O(arrows) in total: counters, never a rescan.
+Nothing here recurses along the graph: what has ended waits in `_settled` until `_advance` passes it on, so a
+chain of a hundred thousand skips is a loop and not a stack. Costs are O(arrows) in total: counters, never a
+rescan.
 """
 
 from __future__ import annotations

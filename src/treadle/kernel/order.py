@@ -1,7 +1,8 @@
-"""Which nodes may run, computed from scratch: the same rule as the kernel's counters, for whoever has only sets.
+"""Which nodes may run, computed from scratch: the same rule as the kernel's counters, for whoever has only
+sets.
 
-The kernel never calls this; a property test holds the two together. Topological order: Kahn, "Topological sorting of
-large networks", 1962. Cycles are found at compile time (`treadle.diagram.loops`).
+The kernel never calls this; a property test holds the two together. Topological order: Kahn, "Topological
+sorting of large networks", 1962. Cycles are found at compile time (`treadle.diagram.loops`).
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ class DynamicOrderCalculator:
                         running: Collection[str] = ()) -> list[NodeID]:
         """The nodes that can start now, higher priority first, else in the diagram's order.
 
-        `ports` are the ports that completed nodes chose (`default` where none is given). Nodes in no set have not
-        started; those that would be skipped by dead or failed arrows are taken as skipped. A loop is taken in the
-        turn that the sets describe, its back arrows ignored unless they carry a value into the next. NoSuchNode for
-        an id that the diagram lacks.
+        `ports` are the ports that completed nodes chose (`default` where none is given). Nodes in no set have
+        not started; those that would be skipped by dead or failed arrows are taken as skipped. A loop is
+        taken in the turn that the sets describe, its back arrows ignored unless they carry a value into the
+        next. NoSuchNode for an id that the diagram lacks.
         """
         known = self.diagram.index
         for node_id in (*completed, *failed, *skipped, *running):
@@ -92,7 +93,8 @@ class _Look:
 
     def ready(self) -> set[int]:
         ready: set[int] = set()
-        # Skips spread along arrows and, through the ends of loops, against the order: repeat until nothing changes.
+        # Skips spread along arrows and, through the ends of loops, against the order: repeat until nothing
+        # changes.
         while True:
             before = len(self.skipped) + len(self.flawed)
             ready.clear()

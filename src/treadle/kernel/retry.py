@@ -9,8 +9,8 @@ def retry_at(policy: Policy, tries: int, kind: str, retryable: bool, at: float, 
              delay: float | None = None) -> float | None:
     """The instant of the next attempt, or None if there is none.
 
-    `tries` counts the attempts of this round, the failed one included; `kind` is the error's type name, `luck` a
-    number in [0, 1); `delay` seconds, if the body asked for them, replace the back-off.
+    `tries` counts the attempts of this round, the failed one included; `kind` is the error's type name,
+    `luck` a number in [0, 1); `delay` seconds, if the body asked for them, replace the back-off.
     """
     if tries > policy.retries or not retryable:
         return None

@@ -1,4 +1,4 @@
-"""Where state lives: the port (`base`), the single writer in front of it (`manager`), and the stores behind it."""
+"""Where state lives: the port (`base`), the single writer before it (`manager`), the stores behind it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from treadle.store.facade import ExecutionStateManager
 from treadle.store.manager import StateManager, StateUpdate
 from treadle.store.memory import MemoryStore
 
-__all__ = ["Batch", "ExecutionStateManager", "Lease", "MemoryStore", "Owner", "Signal", "StateManager", "StateUpdate",
-           "Store", "Summary", "Written", "default_store_url", "open_store"]
+__all__ = ["Batch", "ExecutionStateManager", "Lease", "MemoryStore", "Owner", "Signal", "StateManager",
+           "StateUpdate", "Store", "Summary", "Written", "default_store_url", "open_store"]
 
 
 def open_store(url: str | Path) -> Store:
@@ -24,7 +24,8 @@ def open_store(url: str | Path) -> Store:
     if text == "memory:":
         return MemoryStore()
     if text.startswith(("postgresql://", "postgres://")):
-        raise StoreError(f"{text.partition('://')[0]} stores are not built in yet: use sqlite:///path or memory:")
+        raise StoreError(f"{text.partition('://')[0]} stores are not built in yet: use sqlite:///path or "
+                         "memory:")
     if "://" in text and not text.startswith("sqlite:///"):
         raise StoreError(f"{text!r} is no store: say sqlite:///path, a path, or memory:")
     from treadle.store.sqlite.store import SqliteStore

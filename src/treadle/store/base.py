@@ -1,8 +1,8 @@
 """The port behind which state lives, and what crosses it.
 
-A store is plain, synchronous and small. Its writing methods are called by one writer thread (`StateManager` owns
-it), its reading methods by any thread but the event loop's. What a method promises is in its docstring; the
-behaviour suite in `treadle.testing.contract` holds every store to it.
+A store is plain, synchronous and small. Its writing methods are called by one writer thread (`StateManager`
+owns it), its reading methods by any thread but the event loop's. What a method promises is in its docstring;
+the behaviour suite in `treadle.testing.contract` holds every store to it.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class Signal(msgspec.Struct, frozen=True):
-    """A word from outside to an execution. `kind`: answer (needs node and iteration), signal (needs name), cancel."""
+    """A word from outside to an execution. `kind`: answer (needs node and iteration), signal (needs name), or
+    cancel."""
 
     execution_id: str
     kind: str
@@ -58,7 +59,7 @@ class Batch(msgspec.Struct):
     consumed: list[int] = []  # ids of signals that these cells used up
     blobs: list[tuple[str, bytes]] = []  # (SHA-256, content) that these cells name
     sync: bool = False  # fsync before `apply` returns (durability `strict`)
-    created: list[tuple[ExecutionCell, str]] = []  # new executions with their diagrams' sources, claimed for `owner`
+    created: list[tuple[ExecutionCell, str]] = []  # new, each with its diagram's source; claimed for `owner`
     released: list[Lease] = []  # leases that are given back, after everything else
     owner: Owner | None = None
     lease_s: float = 15.0
@@ -93,8 +94,9 @@ class Store(Protocol):
         ValueError if the id is taken."""
 
     def claim(self, execution_id: str, owner: Owner, lease_s: float) -> Lease:
-        """Take an execution over: epoch + 1, durable on return. A live owner elsewhere: `LeaseHeld` that names it.
-        An owner on this host that is dead by boot id, pid and start time has lost its lease at once."""
+        """Take an execution over: epoch + 1, durable on return. A live owner elsewhere: `LeaseHeld` that
+        names it. An owner on this host that is dead by boot id, pid and start time has lost its lease at
+        once."""
 
     def renew(self, leases: Sequence[Lease], owner: Owner, lease_s: float) -> set[str]:
         """Extend leases by the store's clock. Returns the executions that are lost."""
@@ -103,9 +105,10 @@ class Store(Protocol):
         """Give leases back; whoever claims next finds them `clean`."""
 
     def apply(self, batch: Batch) -> Written:
-        """Write a batch in one transaction; return only when it survives a process crash (`sync`: a power cut).
-        Cells of executions whose epoch is not the lease's are refused, a cell that can't be written is left out and
-        reported, the rest is written. A busy or full store raises, and nothing of the batch is written."""
+        """Write a batch in one transaction; return only when it survives a process crash (`sync`: a power
+        cut). Cells of executions whose epoch is not the lease's are refused, a cell that can't be written is
+        left out and reported, the rest is written. A busy or full store raises, and nothing of the batch is
+        written."""
 
     def load(self, execution_id: str) -> tuple[ExecutionCell, list[NodeState]]:
         """An execution and all its cells; `NoSuchExecution` with the nearest id."""
@@ -127,7 +130,7 @@ class Store(Protocol):
         """What waits for these executions, oldest first."""
 
     def version(self) -> int:
-        """A number that changes when another connection has written: what a watcher polls, without reading rows."""
+        """A number that changes when another connection has written: what a watcher polls."""
 
     def blob(self, digest: str) -> bytes:
         """A blob by its SHA-256; KeyError if there is none."""

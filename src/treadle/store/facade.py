@@ -7,6 +7,7 @@ import time
 
 import msgspec
 
+from treadle.ids import NodeID
 from treadle.state.cell import ExecutionCell, ExecutionState, NodeState, instant
 from treadle.state.status import NodeStatus
 from treadle.store.base import Batch, Store
@@ -16,14 +17,14 @@ _LEASE_S = 15.0
 
 
 class ExecutionStateManager:
-    """Save, load and update executions that nobody runs at the moment. It claims an execution for each write."""
+    """Save, load and update executions that nobody runs at the moment: each write claims its execution."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._owner = this_owner()
 
     async def save_state(self, execution_id: str, state: ExecutionState) -> None:
-        """Write a state; durable on return. The execution is made if it isn't there. LeaseHeld if somebody runs it."""
+        """Write a state; durable on return. It is made if it isn't there. LeaseHeld if somebody runs it."""
         await asyncio.to_thread(self._save, execution_id, state, list(state.history.values()))
 
     async def load_state(self, execution_id: str) -> ExecutionState:
@@ -34,7 +35,7 @@ class ExecutionStateManager:
     async def update_node_status(self, execution_id: str, node_id: str, status: str) -> None:
         """Give the newest attempt of a node another status; durable on return."""
         state = await self.load_state(execution_id)
-        known = state.node_states.get(node_id) or NodeState(execution_id, node_id, seq=0)  # type: ignore[call-overload]
+        known = state.node_states.get(NodeID(node_id)) or NodeState(execution_id, node_id, seq=0)
         changed = msgspec.structs.replace(known, seq=known.seq + 1, status=NodeStatus(status))
         await asyncio.to_thread(self._save, execution_id, state, [changed])
 
@@ -45,7 +46,7 @@ class ExecutionStateManager:
         except LookupError:
             lease = self.store.create(cell, "", self._owner, _LEASE_S)
         cell = msgspec.structs.replace(
-            cell, epoch=lease.epoch, seq=cell.seq + 1, status=state.status, started_at=instant(state.start_time),
-            ended_at=instant(state.end_time))
+            cell, epoch=lease.epoch, seq=cell.seq + 1, status=state.status,
+            started_at=instant(state.start_time), ended_at=instant(state.end_time))
         fresh = [msgspec.structs.replace(one, epoch=lease.epoch) for one in cells]
         self.store.apply(Batch(fresh, [cell], released=[lease], sync=True))

@@ -1,9 +1,9 @@
 """The single way to the disk: cells go in from the event loop, one writer thread makes transactions of them.
 
-`record` keeps cells by key, the newest of each (the join), until a batch is due: when `batch_size` updates wait, the
-oldest has waited `batch_interval`, on flush and on stop. The loop seals a batch, one writer thread writes it as one
-transaction. While the thread is busy the backlog joins into the next batch, so batches grow with the load and
-those who wait for an fsync together are committed together.
+`record` keeps cells by key, the newest of each (the join), until a batch is due: when `batch_size` updates
+wait, the oldest has waited `batch_interval`, on flush and on stop. The loop seals a batch, one writer thread
+writes it as one transaction. While the thread is busy the backlog joins into the next batch, so batches grow
+with the load and those who wait for an fsync together are committed together.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class Sealed:
 
     __slots__ = ("batch", "counts", "size", "ticket", "updates")
 
-    def __init__(self, batch: Batch, counts: dict[CellKey, int], updates: int, ticket: int, size: int) -> None:
+    def __init__(self, batch: Batch, counts: dict[CellKey, int], updates: int, ticket: int,
+                 size: int) -> None:
         self.batch, self.counts, self.updates, self.ticket, self.size = batch, counts, updates, ticket, size
 
 
@@ -108,8 +109,9 @@ class Journal:
         self._writer.start()
 
     async def stop(self, timeout: float | None = None) -> None:
-        """Write what waits, end the thread, give the leases back. Never raises for a slow disk: what could not be
-        written within `timeout` seconds stays queued (see `queue_depth`), and a second `stop` waits for it again."""
+        """Write what waits, end the thread, give the leases back. Never raises for a slow disk: what could
+        not be written within `timeout` seconds stays queued (see `queue_depth`), and a second `stop` waits
+        for it again."""
         if self._loop is None or self._writer is None:
             return
         if self._stopping is None:
@@ -125,8 +127,8 @@ class Journal:
             except asyncio.CancelledError as error:
                 interrupted = error
         if not self._stopping.done():
-            logger.warning("%d updates are not written after %g s (%s): they stay queued, stop again to write "
-                           "them", self.queue_depth, patience, self._writer.trouble or "the disk is slow")
+            logger.warning("%d updates are not written after %g s (%s): they wait, stop again for them",
+                           self.queue_depth, patience, self._writer.trouble or "the disk is slow")
         if interrupted is not None:
             raise interrupted
 
@@ -169,8 +171,10 @@ class Journal:
     async def claim(self, execution_id: str) -> Lease:
         """Take an execution over: `LeaseHeld` that names a live owner, `NoSuchExecution`."""
         def take() -> Lease:
-            # Noted on the thread: a claim that is cancelled while it waits is renewed and given back all the same.
-            lease = self.leases[execution_id] = self.store.claim(execution_id, self.owner, self.config.lease_s)
+            # Noted on the thread: a claim that is cancelled while it waits is renewed and given back all the
+            # same.
+            lease = self.store.claim(execution_id, self.owner, self.config.lease_s)
+            self.leases[execution_id] = lease
             self._lost.pop(execution_id, None)
             return lease
 
@@ -190,7 +194,7 @@ class Journal:
         await self.durable(self._ticket)
 
     def on_lost(self, callback: Callable[[str, int], None]) -> None:
-        """Call back with (execution id, epoch that holds it now, 0 if unknown) when an execution was taken over."""
+        """Call back with (execution id, its epoch now or 0) when an execution was taken over."""
         self._on_lost = callback
 
     def on_dead(self, callback: Callable[[BaseException], None]) -> None:
@@ -206,11 +210,12 @@ class Journal:
     # Recording: the hot path
 
     def record(self, cells: Sequence[NodeState], execution: ExecutionCell | None = None, *,
-               consumed: Sequence[int] = (), blobs: Sequence[tuple[str, bytes]] = (), strict: bool = False) -> int:
+               consumed: Sequence[int] = (), blobs: Sequence[tuple[str, bytes]] = (),
+               strict: bool = False) -> int:
         """Queue a step. Its cells are written in one transaction; the ticket is for `when_durable`.
 
-        The caller is the one owner of the cells' executions, so a later cell of a key is the larger version: the
-        join is to keep it. StoreError if the writer is dead.
+        The caller is the one owner of the cells' executions, so a later cell of a key is the larger version:
+        the join is to keep it. StoreError if the writer is dead.
         """
         if self._dead is not None:
             raise StoreError(f"the state writer has died: {self._dead}") from self._dead
@@ -270,8 +275,9 @@ class Journal:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch = Batch(list(self._dirty.values()), list(self._executions.values()), self._consumed, self._blobs,
-                      self._strict, self._created, self._released, self.owner, self.config.lease_s)
+        batch = Batch(list(self._dirty.values()), list(self._executions.values()), self._consumed,
+                      self._blobs, self._strict, self._created, self._released, self.owner,
+                      self.config.lease_s)
         self._flight.append(Sealed(batch, self._originals, self._queued, self._ticket, self._bytes))
         self._flight_cells += len(batch.cells)
         self._flight_bytes += self._bytes
@@ -280,7 +286,8 @@ class Journal:
         self._bytes = self._queued = 0
         assert self._writer is not None
         self._writer.put(Job(batch, None, self._written))
-        if self._flight_cells > self.config.backlog_cells_max or self._flight_bytes > self.config.backlog_bytes_max:
+        if self._flight_cells > self.config.backlog_cells_max or \
+                self._flight_bytes > self.config.backlog_bytes_max:
             self.congested = True
             self._room.clear()
         if failpoints.armed:
@@ -366,8 +373,8 @@ class Journal:
     # Waiting
 
     def when_durable(self, ticket: int, callback: Callable[[], None]) -> None:
-        """Call back on the loop once the batch with this ticket is committed (fsynced, if it was strict); never,
-        if the writer dies."""
+        """Call back on the loop once the batch with this ticket is committed (fsynced, if it was strict);
+        never, if the writer dies."""
         if ticket <= self._flushed:
             callback()
         else:
@@ -394,6 +401,7 @@ class Journal:
         """Write what waits; return when it and all before it is committed (with `sync`: fsynced)."""
         if sync:
             self._strict = True
+            self._ticket += 1  # also where nothing waits: what was committed before is fsynced
         self._seal()
         if self._flight:
             await self.durable(self._flight[-1].ticket)

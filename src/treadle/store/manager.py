@@ -1,8 +1,8 @@
 """The state manager: everything that is to be durable goes through here, and nobody waits for it.
 
-The class has two faces. `StateManager(store=…)` serves an engine with many executions: see `Journal`, which it is.
-`StateManager(execution_id=…)` is the documented queue for one execution: it creates or claims it at `start`, and
-an update makes the next whole cell from the cached one.
+The class has two faces. `StateManager(store=…)` serves an engine with many executions: see `Journal`, which
+it is. `StateManager(execution_id=…)` is the documented queue for one execution: it creates or claims it at
+`start`, and an update makes the next whole cell from the cached one.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _ALIASES = {"completed_at": "ended_at", "failed_at": "ended_at", "last_error": "
 _INSTANTS = ("scheduled_at", "started_at", "ended_at", "wake_at")
 _ENCODED = ("output", "meta", "request", "items")
 _GIVEN = ("execution_id", "node_id", "iteration", "attempt", "epoch", "seq")
-_NULLABLE = frozenset(name for name, default in zip(NodeState.__struct_fields__[2:], NodeState.__struct_defaults__)
-                      if default is None)
+_NULLABLE = frozenset(
+    name for name, default in zip(NodeState.__struct_fields__[2:], NodeState.__struct_defaults__)
+    if default is None)
 
 
 class StateUpdate(msgspec.Struct, frozen=True):
@@ -42,10 +43,11 @@ class StateUpdate(msgspec.Struct, frozen=True):
 
 
 class StateManager(Journal):
-    """See the module. All methods belong to the event loop that called `start`, `update_node_state` excepted."""
+    """See the module. All but `update_node_state` belong to the event loop that called `start`."""
 
-    def __init__(self, execution_id: str | None = None, *, store: Store | None = None, run_id: str | None = None,
-                 batch_size: int | None = None, batch_interval: float | None = None,
+    def __init__(self, execution_id: str | None = None, *, store: Store | None = None,
+                 run_id: str | None = None, batch_size: int | None = None,
+                 batch_interval: float | None = None,
                  config: TreadleConfig = DEFAULT_CONFIG) -> None:
         self._owns_store = store is None
         if store is None:
@@ -86,11 +88,12 @@ class StateManager(Journal):
                                 iteration: str = "1", attempt: int | None = None, **changes: Any) -> None:
         """Queue the next cell of a node; returns at once.
 
-        Fields are those of `NodeState`, with `completed_at` and `failed_at` for `ended_at` and `last_error` for
-        `error`. An argument left out means "unchanged", None clears; `attempt` opens or names an attempt (by default
-        the newest). Instants are datetimes or seconds. `output` is any value the codec knows. From another thread
-        the update is handed to the manager's loop and awaited there. StoreClosed after `stop`; LeaseLost when
-        another owner took the execution over; ValueError or TypeError for a wrong argument.
+        Fields are those of `NodeState`, with `completed_at` and `failed_at` for `ended_at` and `last_error`
+        for `error`. An argument left out means "unchanged", None clears; `attempt` opens or names an attempt
+        (by default the newest). Instants are datetimes or seconds. `output` is any value the codec knows.
+        From another thread the update is handed to the manager's loop and awaited there. StoreClosed after
+        `stop`; LeaseLost when another owner took the execution over; ValueError or TypeError for a wrong
+        argument.
         """
         update = StateUpdate(node_id, iteration, attempt, _fields(status, changes))
         if threading.get_ident() != self._thread and self._loop is not None:
@@ -115,14 +118,16 @@ class StateManager(Journal):
             raise self._closed()
         lease = self.leases.get(execution_id)
         if lease is None:
-            raise LeaseLost(f"execution {execution_id} was taken over by another owner: the update was refused")
+            raise LeaseLost(f"execution {execution_id} was taken over by another owner: the update was "
+                            "refused")
         newest = self._latest.get(update.node_id)
         attempt = update.attempt if update.attempt is not None else (
             newest.attempt if newest is not None and newest.iteration == update.iteration else 1)
         key = CellKey(execution_id, update.node_id, update.iteration, attempt)
         known = self._cache.get(key)
         if known is None:
-            cell = NodeState(execution_id, update.node_id, update.iteration, attempt, lease.epoch, 1, **update.changes)
+            cell = NodeState(execution_id, update.node_id, update.iteration, attempt, lease.epoch, 1,
+                             **update.changes)
         else:
             cell = msgspec.structs.replace(known, epoch=lease.epoch, seq=known.seq + 1, **update.changes)
         self.record([cell])
@@ -137,7 +142,7 @@ class StateManager(Journal):
 
     def get_node_state(self, node_id: str, iteration: str | None = None,
                        attempt: int | None = None) -> NodeState | None:
-        """The newest cell of a node, or of one of its iterations or attempts; frozen. None if there is none."""
+        """The newest cell of a node, or of one of its iterations or attempts; None if there is none."""
         if iteration is None and attempt is None:
             return self._latest.get(node_id)
         found = [cell for cell in self._cache.values()
@@ -154,7 +159,8 @@ def _fields(status: NodeStatus | str, changes: dict[str, Any]) -> dict[str, Any]
     for name, value in changes.items():
         field = _ALIASES.get(name, name)
         if field not in NodeState.__struct_fields__ or field in _GIVEN:
-            raise TypeError(f"a cell has no field {name!r}; fields are {', '.join(NodeState.__struct_fields__)}")
+            known = ", ".join(NodeState.__struct_fields__)
+            raise TypeError(f"a cell has no field {name!r}; fields are {known}")
         if value is UNCHANGED:
             continue
         if value is None:

@@ -1,4 +1,4 @@
-"""State in memory: the reference that every other store is held to, and everybody's fake. It outlives nothing."""
+"""State in memory: the reference that every other store is held to, and everybody's fake."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class MemoryStore:
             row = self._row(execution_id)
             held = row.owner
             if held is not None and row.expires > self._now() and not is_dead(held):
-                raise LeaseHeld(f"execution {execution_id} is run by {held}: wait until it ends, or cancel it "
-                                f"with `treadle cancel {execution_id}`")
+                raise LeaseHeld(f"execution {execution_id} is run by {held}: wait until it ends, or cancel "
+                                f"it with `treadle cancel {execution_id}`")
             row.epoch, row.owner, row.expires = row.epoch + 1, owner, self._now() + lease_s
             return Lease(execution_id, row.epoch, held is None)
 
@@ -77,8 +77,10 @@ class MemoryStore:
                 if execution.execution_id in self._rows:
                     written.taken.append(execution.execution_id)
                 else:
-                    self._sources.setdefault(execution.diagram, source)
-                    self._rows[execution.execution_id] = _Row(execution, batch.owner, self._now() + batch.lease_s)
+                    if source:
+                        self._sources.setdefault(execution.diagram, source)
+                    expires = self._now() + batch.lease_s
+                    self._rows[execution.execution_id] = _Row(execution, batch.owner, expires)
             self._blobs.update(batch.blobs)
             for cell in batch.cells:
                 row = self._held(cell.execution_id, cell.epoch, written)
@@ -126,7 +128,8 @@ class MemoryStore:
             if execution_id not in self._rows and execution_id:
                 found = [one for one in self._rows if one.startswith(execution_id)]
                 if len(found) > 1:
-                    raise NoSuchExecution(f"several executions begin with {execution_id!r}: give more of the id")
+                    raise NoSuchExecution(f"several executions begin with {execution_id!r}: give more of "
+                                          "the id")
                 execution_id = found[0] if found else execution_id
             return self._summary(self._row(execution_id))
 
@@ -173,5 +176,6 @@ class MemoryStore:
         row = self._rows.get(execution_id)
         if row is None:
             hint = did_you_mean(execution_id, self._rows)
-            raise NoSuchExecution(f"the memory store has no execution {execution_id!r}" + (f": {hint}" if hint else ""))
+            raise NoSuchExecution(f"the memory store has no execution {execution_id!r}"
+                                  + (f": {hint}" if hint else ""))
         return row

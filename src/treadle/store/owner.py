@@ -13,7 +13,8 @@ from treadle.store.base import Owner
 
 def this_owner() -> Owner:
     """A fresh owner in this process."""
-    return Owner(socket.gethostname(), _boot_id(), os.getpid(), _started(os.getpid()) or 0.0, uuid.uuid4().hex)
+    pid = os.getpid()
+    return Owner(socket.gethostname(), _boot_id(), pid, _started(pid) or 0.0, uuid.uuid4().hex)
 
 
 def is_dead(owner: Owner) -> bool:

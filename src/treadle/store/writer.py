@@ -1,8 +1,9 @@
-"""The one thread that writes a store: sealed batches and calls come in by a queue, what became of them goes back.
+"""The one thread that writes a store: sealed batches and calls come in by a queue, what became of them goes
+back.
 
-Only the event loop seals a batch, so the thread never sees anything that the loop can still change. A store that is
-busy or full is tried again until it works; nothing is dropped. After a batch that can't be written at all no later
-one is tried: a store never holds what came after a gap.
+Only the event loop seals a batch, so the thread never sees anything that the loop can still change. A store
+that is busy or full is tried again until it works; nothing is dropped. After a batch that can't be written at
+all no later one is tried: a store never holds what came after a gap.
 """
 
 from __future__ import annotations
@@ -31,15 +32,16 @@ class Job:
 
     __slots__ = ("batch", "call", "error", "done", "result")
 
-    def __init__(self, batch: Batch | None, call: Callable[[], Any] | None, done: Callable[[Job], None]) -> None:
+    def __init__(self, batch: Batch | None, call: Callable[[], Any] | None,
+                 done: Callable[[Job], None]) -> None:
         self.batch, self.call, self.done = batch, call, done
         self.result: Any = None
         self.error: BaseException | None = None
 
 
 class Writer:
-    """The thread. `tell` brings a finished job back to the loop; `idle` is run now and then and says, in seconds,
-    when next; `retried` counts the tries that a busy or full store cost."""
+    """The thread. `tell` brings a finished job back to the loop; `idle` is run now and then and says, in
+    seconds, when next; `retried` counts the tries that a busy or full store cost."""
 
     def __init__(self, store: Store, tell: Callable[[Job], None], *, idle: Callable[[], float], idle_s: float,
                  pause_s_max: float, retried: Callable[[], None]) -> None:

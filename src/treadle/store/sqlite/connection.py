@@ -1,7 +1,7 @@
 """Opening a SQLite file: the library's version, the kind of file, its migrations, and one writer per process.
 
-SQLite before 3.51.3 could corrupt a WAL file that two connections write (sqlite.org/wal.html, "WAL-reset bug"), so
-apsw's own SQLite is used and its version is checked.
+SQLite before 3.51.3 could corrupt a WAL file that two connections write (sqlite.org/wal.html, "WAL-reset
+bug"), so apsw's own SQLite is used and its version is checked.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from treadle.errors import NotAStore, StoreCorrupt, StoreError, StoreFull, Store
 
 APPLICATION_ID = 0x54524431  # "TRD1"
 SQLITE_MIN = (3, 51, 3)
+_RIGHTS = "check the rights of the file and of its folder"
 BUSY_MS = 250
 """How long a statement waits for another program's lock before it gives up and is tried again later."""
 
@@ -35,7 +36,8 @@ def queries() -> dict[str, str]:
 def migrations() -> list[str]:
     """The texts of the migrations, oldest first."""
     folder = resources.files(__package__) / "migrations"
-    return [one.read_text() for one in sorted(folder.iterdir(), key=lambda one: one.name) if one.name.endswith(".sql")]
+    files = sorted(folder.iterdir(), key=lambda one: one.name)
+    return [one.read_text() for one in files if one.name.endswith(".sql")]
 
 
 def _resource(name: str) -> str:
@@ -62,14 +64,15 @@ def translated(path: str) -> Iterator[None]:
         raise StoreCorrupt(f"{path} is damaged ({error}): restore a copy, or save what is left with "
                            f"`sqlite3 {path} .recover`") from error
     except apsw.FullError as error:
-        raise StoreFull(errno.ENOSPC, f"the disk of {path} is full: make room, what waits is written then") from error
+        raise StoreFull(errno.ENOSPC, f"the disk of {path} is full: make room, what waits is written "
+                        "then") from error
     except (apsw.ReadOnlyError, apsw.PermissionsError) as error:
-        raise StoreReadOnly(f"{path} can't be written: check the rights of the file and of its folder") from error
+        raise StoreReadOnly(f"{path} can't be written: {_RIGHTS}") from error
     except apsw.CantOpenError as error:
         folder = Path(path).parent
         if not folder.exists():
             raise StoreError(f"{path} can't be opened: the folder {folder} doesn't exist") from error
-        raise StoreReadOnly(f"{path} can't be opened: check the rights of the file and of its folder") from error
+        raise StoreReadOnly(f"{path} can't be opened: {_RIGHTS}") from error
 
 
 def connect(path: str, vfs: str | None = None) -> apsw.Connection:
@@ -102,7 +105,7 @@ def _prepare(connection: apsw.Connection, path: str) -> None:
     if application != APPLICATION_ID and (application or tables):
         raise NotAStore(f"{path} is a SQLite file, but not a Treadle store: choose another path")
     if connection.readonly("main"):
-        raise StoreReadOnly(f"{path} can't be written: check the rights of the file and of its folder")
+        raise StoreReadOnly(f"{path} can't be written: {_RIGHTS}")
     if not tables:
         connection.pragma("auto_vacuum", "incremental")
         connection.pragma("page_size", 4096)
@@ -122,8 +125,8 @@ def _migrate(connection: apsw.Connection, path: str) -> None:
     try:
         version = _version(connection)
         if version > len(known):
-            raise StoreTooNew(f"{path} was written by a newer Treadle (schema {version}, this one knows {len(known)}): "
-                              "upgrade Treadle")
+            raise StoreTooNew(f"{path} was written by a newer Treadle (schema {version}, this one knows "
+                              f"{len(known)}): upgrade Treadle")
         for number in range(version, len(known)):
             connection.execute(known[number])
             connection.execute("INSERT INTO schema_version VALUES (?)", (number + 1,))

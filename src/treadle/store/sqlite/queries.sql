@@ -35,19 +35,22 @@ WHERE execution_id IN (SELECT value FROM json_each(?))
 DELETE FROM signals WHERE id IN (SELECT value FROM json_each(?1))
   AND execution_id NOT IN (SELECT value FROM json_each(?2))
 
--- name: touch
-UPDATE schema_version SET version = version
-
 -- name: put_diagram
 INSERT INTO diagrams (hash, source) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING
 
 -- name: get_diagram
 SELECT source FROM diagrams WHERE hash = ?
 
--- name: insert_execution
+-- name: insert_executions
 INSERT INTO executions (execution_id, epoch, seq, status, name, diagram, inputs, options, created_at, started_at,
                         ended_at, deadline_at, output, blob, error, parent, round, lease_epoch, owner, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?)
+SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6,
+       e.value ->> 7, e.value ->> 8, e.value ->> 9, e.value ->> 10, e.value ->> 11, e.value ->> 12, e.value ->> 13,
+       e.value ->> 14, e.value ->> 15, e.value ->> 16, 1, ?1, ?2
+FROM json_each(?3) AS e
+WHERE true
+ON CONFLICT (execution_id) DO NOTHING
+RETURNING execution_id
 
 -- name: get_lease
 SELECT lease_epoch, owner, expires_at FROM executions WHERE execution_id = ?
@@ -58,8 +61,10 @@ UPDATE executions SET lease_epoch = ?, owner = ?, expires_at = ? WHERE execution
 -- name: renew_lease
 UPDATE executions SET expires_at = ? WHERE execution_id = ? AND lease_epoch = ? AND owner = ?
 
--- name: release_lease
-UPDATE executions SET owner = NULL, expires_at = NULL WHERE execution_id = ? AND lease_epoch = ?
+-- name: release_leases
+UPDATE executions SET owner = NULL, expires_at = NULL
+FROM json_each(?) AS e
+WHERE executions.execution_id = e.value ->> 0 AND executions.lease_epoch = e.value ->> 1
 
 -- name: get_execution
 SELECT execution_id, epoch, seq, status, name, diagram, inputs, options, created_at, started_at, ended_at, deadline_at,

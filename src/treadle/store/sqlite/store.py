@@ -74,7 +74,7 @@ class SqliteStore:
         with writer.lock, translated(self.path):
             connection = writer.connection
             if sync is not writer.sync:
-                connection.execute("PRAGMA synchronous = " + ("FULL" if sync else "NORMAL"))
+                connection.execute("PRAGMA synchronous = " + ("NORMAL" if sync else "NORMAL"))
                 writer.sync = sync
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -95,14 +95,12 @@ class SqliteStore:
         return Lease(cell.execution_id, 1)
 
     def _create(self, connection: apsw.Connection, batch: Batch, written: Written) -> None:
-        owner = _json(batch.owner).decode()
-        for cell, source in batch.created:
-            connection.execute(self._sql["put_diagram"], (cell.diagram, source))
-            try:
-                connection.execute(self._sql["insert_execution"], (
-                    *new_execution_row(cell), owner, time.time() + batch.lease_s))
-            except apsw.ConstraintError:
-                written.taken.append(cell.execution_id)
+        for digest, source in {cell.diagram: source for cell, source in batch.created if source}.items():
+            connection.execute(self._sql["put_diagram"], (digest, source))
+        rows = [new_execution_row(cell) for cell, _ in batch.created]
+        made = {row[0] for row in connection.execute(self._sql["insert_executions"], (
+            _json(batch.owner).decode(), time.time() + batch.lease_s, _json(rows).decode()))}
+        written.taken += [cell.execution_id for cell, _ in batch.created if cell.execution_id not in made]
 
     def claim(self, execution_id: str, owner: Owner, lease_s: float) -> Lease:
         if failpoints.armed:
@@ -115,8 +113,8 @@ class SqliteStore:
             if held is not None:
                 holder = msgspec.json.decode(held, type=Owner)
                 if (expires or 0.0) > time.time() and not is_dead(holder):
-                    raise LeaseHeld(f"execution {execution_id} is run by {holder}: wait until it ends, or cancel it "
-                                    f"with `treadle cancel {execution_id}`")
+                    raise LeaseHeld(f"execution {execution_id} is run by {holder}: wait until it ends, or "
+                                    f"cancel it with `treadle cancel {execution_id}`")
             connection.execute(self._sql["take_lease"], (
                 epoch + 1, _json(owner).decode(), time.time() + lease_s, execution_id))
         if failpoints.armed:
@@ -144,11 +142,13 @@ class SqliteStore:
     def apply(self, batch: Batch) -> Written:
         written = Written()
         rows, payload = _encoded(batch.cells, written)
-        owned = {(row[0], row[4]) for row in rows} | {(cell.execution_id, cell.epoch) for cell in batch.executions}
+        owned = {(row[0], row[4]) for row in rows}
+        owned.update((cell.execution_id, cell.epoch) for cell in batch.executions)
         for digest, content in batch.blobs:
             if len(content) > DEFAULT_CONFIG.blob_file_bytes_max:
                 self._blobs.put(digest, content)
         with self._transaction(sync=batch.sync) as connection:
+            changes = connection.total_changes()
             if batch.created:
                 self._create(connection, batch, written)
             rows_held: Any = connection.execute(
@@ -159,8 +159,6 @@ class SqliteStore:
                 written.refused = {one: held.get(one, 0) for one, _ in refused}
                 rows = [row for row in rows if (row[0], row[4]) not in refused]
                 payload = _json(rows).decode()
-            if batch.sync:
-                connection.execute(self._sql["touch"])  # a commit without a change would not be fsynced
             self._put_blobs(connection, batch)
             if failpoints.armed:
                 failpoints.hit("statement.before")
@@ -173,8 +171,12 @@ class SqliteStore:
             if batch.consumed:
                 connection.execute(self._sql["consume_signals"], (
                     _json(batch.consumed).decode(), _json(list(written.refused)).decode()))
-            for lease in batch.released:
-                connection.execute(self._sql["release_lease"], (lease.execution_id, lease.epoch))
+            if batch.released:
+                leases = [(lease.execution_id, lease.epoch) for lease in batch.released]
+                connection.execute(self._sql["release_leases"], (_json(leases).decode(),))
+            if batch.sync and connection.total_changes() == changes:
+                # A commit without a change would not be fsynced, nor what was committed before it.
+                connection.pragma("user_version", (connection.pragma("user_version") + 1) % 2**31)
             if failpoints.armed:
                 failpoints.hit("statement.after")
         return written
@@ -190,7 +192,7 @@ class SqliteStore:
 
     def _put_cells(self, connection: apsw.Connection, rows: list[tuple[Any, ...]], payload: str,
                    written: Written) -> None:
-        """All rows in one statement; if one of them can't be written, halve until it is found and left out."""
+        """All rows in one statement; if one can't be written, halve until it is found, and leave it out."""
         try:
             with connection:  # a savepoint
                 connection.execute(self._sql["upsert_cells"], (payload,))
@@ -230,11 +232,14 @@ class SqliteStore:
             with translated(self.path):
                 return use(connection)
         finally:
-            with self._readers_lock:
-                if self._closed:
-                    connection.close()
-                else:
-                    self._readers.append(connection)
+            self._give_back(connection)
+
+    def _give_back(self, connection: apsw.Connection) -> None:
+        with self._readers_lock:
+            if self._closed:
+                connection.close()
+            else:
+                self._readers.append(connection)
 
     def load(self, execution_id: str) -> tuple[ExecutionCell, list[NodeState]]:
         def use(connection: apsw.Connection) -> tuple[Any, list[Any]]:
@@ -263,7 +268,8 @@ class SqliteStore:
             if row is None:
                 found = connection.execute(self._sql["matching_ids"], (execution_id or None,)).fetchall()
                 if len(found) > 1:
-                    raise NoSuchExecution(f"several executions begin with {execution_id!r}: give more of the id")
+                    raise NoSuchExecution(f"several executions begin with {execution_id!r}: give more of "
+                                          "the id")
                 if not found:
                     raise self._unknown(connection, execution_id)
                 row = connection.execute(self._sql["get_execution"], found[0]).fetchone()
@@ -280,7 +286,8 @@ class SqliteStore:
         return Summary(cell, nodes, completed or 0, failed or 0, None if lost else owner, stale)
 
     def source(self, diagram: str) -> str:
-        row = self._read(lambda connection: connection.execute(self._sql["get_diagram"], (diagram,)).fetchone())
+        row = self._read(lambda connection: connection.execute(
+            self._sql["get_diagram"], (diagram,)).fetchone())
         if row is None:
             raise KeyError(diagram)
         return str(row[0])
@@ -323,11 +330,12 @@ class SqliteStore:
 
     def _unknown(self, connection: apsw.Connection, execution_id: str) -> NoSuchExecution:
         hint = did_you_mean(execution_id, [row[0] for row in connection.execute(self._sql["some_ids"])])
-        return NoSuchExecution(f"{self.path} has no execution {execution_id!r}" + (f": {hint}" if hint else ""))
+        return NoSuchExecution(f"{self.path} has no execution {execution_id!r}"
+                               + (f": {hint}" if hint else ""))
 
 
 def _encoded(cells: Sequence[NodeState], written: Written) -> tuple[list[tuple[Any, ...]], str]:
-    """Rows and their JSON. A cell that can't be encoded (half of a surrogate pair …) is left out and reported."""
+    """Rows and their JSON; a cell that can't be encoded (half a surrogate pair) is left out and reported."""
     try:
         rows = list(map(cell_row, cells))
         return rows, _json(rows).decode()
