@@ -31,7 +31,6 @@ BROAD_EXCEPTS = {  # around code that is not ours: how many, and whose it is
     "aio/manager.py": (1, "executors"),
     "aio/resources.py": (1, "executors"),
     "cli/main.py": (1, "the last resort: says that it is a fault of ours"),
-    "diagram/builder/signature.py": (1, "annotations that only a type checker can see"),
     "diagram/expression.py": (2, "filters, and methods of values"),
     "engine/actor.py": (4, "bodies; and what breaks one execution must not break the others"),
     "engine/bus.py": (2, "consumers"),

@@ -16,7 +16,7 @@ from treadle.diagram.formats import loads
 from treadle.engine.bus import EventType
 from treadle.engine.engine import Durability, Engine
 from treadle.engine.handle import Handle
-from treadle.errors import ExecutionFailed, InvalidDiagram, InvalidInput, TreadleError
+from treadle.errors import ExecutionFailed, InvalidInput
 from treadle.state.cell import ItemError
 from treadle.state.status import ExecutionStatus
 
@@ -478,40 +478,6 @@ def test_a_deadline_ends_an_execution(tmp_path: Path) -> None:
     diagram = draw("treadle: 1\ndeadline: 0.02\nnodes: {slow: {type: code_job}}", slow=slow)
     with pytest.raises(ExecutionFailed, match="DeadlineExceeded"):
         results(tmp_path, "batched", diagram)
-
-
-def test_what_cant_be_started_says_why(tmp_path: Path) -> None:
-    async def main(engine: Engine) -> None:
-        with pytest.raises(InvalidDiagram, match="'nope'"):
-            await engine.start(draw("treadle: 1\nnodes: {a: {type: nope}}"))
-        with pytest.raises(TypeError, match="a diagram is a file's path"):
-            await engine.start(7)  # type: ignore[arg-type]
-        with pytest.raises(FileNotFoundError):
-            await engine.start(tmp_path / "none.yaml")
-
-    run(tmp_path, "memory", main)
-
-    async def outside() -> None:
-        with pytest.raises(TreadleError, match="is not open"):
-            await Engine.open("memory:").start("x.yaml")
-
-    asyncio.run(outside())
-
-
-def test_a_file_is_started_by_its_path(tmp_path: Path) -> None:
-    path = tmp_path / "hello.yaml"
-    path.write_text(
-        'treadle: 1\ninputs: {who: {}}\nnodes: {t: {type: template_job, text: "hello {{ inputs.who }}"}}\n'
-    )
-
-    async def main(engine: Engine) -> str:
-        handle = await engine.start(str(path), who="Ann", execution_id="mine")
-        assert await handle.result() == "hello Ann" and handle.execution_id == "mine"
-        with pytest.raises(ValueError, match="mine"):
-            await engine.start(path, who="Ann", execution_id="mine")
-        return handle.execution_id
-
-    run(tmp_path, "batched", main)
 
 
 def test_a_wide_join_gets_all_values_in_order(tmp_path: Path) -> None:

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -372,80 +368,6 @@ def test_11b_a_second_manager_of_one_execution_is_refused_then_takes_over(path: 
     cell = cells(path)["n", 1]
     assert (cell.status, cell.worker) == (NodeStatus.RUNNING, None)
     assert cell.error is not None and cell.error.message == "found it so"
-
-
-CHILD = """
-import asyncio, sys
-from treadle.store import StateManager, open_store
-
-async def main(path):
-    manager = StateManager(execution_id="job-123", store=open_store(path), batch_size=20)
-    await manager.start()
-    n = max([cell.claims for cell in manager._cache.values()], default=0)
-    try:
-        while True:
-            for turn in range(200):
-                n += 1
-                await manager.update_node_state(f"n{n % 5}", claims=n)
-                if turn % 40 == 0:
-                    await asyncio.sleep(0)
-            await manager.flush()
-            print(n, flush=True)
-    finally:
-        await manager.stop()
-        print(n, flush=True)
-
-asyncio.run(main(sys.argv[1]))
-"""
-
-
-def streaming(path: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL, text=True)
-
-
-def watermark(child: subprocess.Popen[str]) -> int:
-    assert child.stdout is not None
-    lines = [line for line in child.stdout.read().splitlines() if line.strip()]
-    return int(lines[-1]) if lines else 0
-
-
-def is_a_prefix(path: Path, announced: int) -> int:
-    """The state is that after some update, no earlier than the announced one; returns that update."""
-    connection = apsw.Connection(str(path))
-    assert connection.pragma("integrity_check") == "ok"
-    connection.close()
-    claims = sorted(cell.claims for cell in cells(path).values())
-    last = claims[-1] if claims else 0
-    assert last >= announced
-    expected = sorted(n for n in range(last, max(0, last - 5), -1))
-    assert claims == expected, "a batch came half"
-    return last
-
-
-def test_12_a_kill_at_any_instant_leaves_a_prefix(path: Path) -> None:
-    rng = random.Random(12)
-    reached = 0
-    for _ in range(50):
-        child = streaming(path)
-        assert child.stdout is not None
-        first = child.stdout.readline()  # it is at work
-        time.sleep(rng.uniform(0, 0.02))
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        announced = max(int(first), watermark(child), reached)
-        child.stdout.close()
-        reached = is_a_prefix(path, announced)
-
-
-def test_12b_an_interrupt_loses_nothing(path: Path) -> None:
-    child = streaming(path)
-    assert child.stdout is not None
-    child.stdout.readline()
-    child.send_signal(signal.SIGINT)
-    out, _ = child.communicate(timeout=20)
-    said = int(out.splitlines()[-1])
-    assert is_a_prefix(path, said) == said
 
 
 def test_13_originals_are_written_and_the_loop_never_waits(path: Path, store: Store) -> None:

@@ -1,4 +1,4 @@
-"""What survives a power cut: with `strict` all that was said to be durable, with `batched` a state that was."""
+"""What survives a power cut: with `strict` all that was called durable, with `batched` a state that was."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from treadle.errors import NoSuchExecution
 from treadle.state.cell import NodeState
 from treadle.store import StateManager
 from treadle.store.sqlite.store import SqliteStore
@@ -34,6 +35,8 @@ class Machine:
         survivor = SqliteStore(self.disk.power_loss(self.path, next(self._copies)))
         try:
             return survivor.load("run")[1]
+        except NoSuchExecution:
+            return []
         finally:
             survivor.close()
 
@@ -134,4 +137,4 @@ def test_a_claim_is_synced(machine: Machine) -> None:
 
     asyncio.run(main())
     path = machine.disk.power_loss(machine.path, machine.path.parent / "claimed")
-    assert apsw.Connection(str(path)).execute("SELECT lease_epoch FROM executions").get == 2
+    assert apsw.Connection(str(path)).execute("SELECT max(lease_epoch) FROM executions").get == 2

@@ -84,13 +84,14 @@ class Engine:
         self._executors: Executors | None = None
         self._runners: dict[str, WorkflowRunner] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        # By compiled diagram: the key of its source, the functions that its nodes call, the bodies of its nodes.
+        self._keys: weakref.WeakKeyDictionary[ExecutableDiagram, str] = weakref.WeakKeyDictionary()
+        self._unwritten: dict[str, str] = {}  # sources that our store may not have yet, by their keys
         self._functions: weakref.WeakKeyDictionary[ExecutableDiagram, dict[tuple[str, str], Any]] = (
             weakref.WeakKeyDictionary())  # what a diagram's nodes call, so that each is looked for once
         self._bodies: weakref.WeakKeyDictionary[ExecutableDiagram, dict[int, Body]] = (
             weakref.WeakKeyDictionary()
         )
-        # Diagrams whose source our store has, with its key: a second start of one need not write it again.
-        self._stored: weakref.WeakKeyDictionary[ExecutableDiagram, str] = weakref.WeakKeyDictionary()
         self._signals = 0  # ids of signals in durability `memory`
         self._listening = False
         self._frozen = False  # whether we, and nobody else, froze objects
@@ -199,12 +200,10 @@ class Engine:
         Raises InvalidDiagram, InvalidInput, StoreError; ValueError if the id is taken.
         """
         self._require_open()
-        compiled = diagram if isinstance(diagram, ExecutableDiagram) and diagram in self._stored else (
-            await asyncio.to_thread(self.compile, diagram))  # reading and checking must not hold up the loop
-        digest, source = self._stored.get(compiled, ""), ""
-        if not digest and self.manager is not None:
-            source = await asyncio.to_thread(recovery.source_of, compiled.spec)
-            digest = recovery.digest_of(source)
+        if isinstance(diagram, ExecutableDiagram) and diagram in self._keys:
+            compiled, digest = diagram, self._keys[diagram]
+        else:
+            compiled, digest = await self._prepare(diagram)
         given = complete_inputs(compiled.inputs, inputs, f"diagram {compiled.name!r}")
         now = self.clock.now()
         cell = ExecutionCell(
@@ -212,8 +211,8 @@ class Engine:
             diagram=digest, inputs=codec.encode(given), created_at=now,
             options=codec.encode({"durability": self.durability}))
         if self.manager is not None:
-            lease = await self.manager.create(cell, source)
-            self._stored[compiled] = digest
+            lease = await self.manager.create(cell, self._unwritten.get(digest, ""))
+            self._unwritten.pop(digest, None)
             cell = msgspec.structs.replace(cell, epoch=lease.epoch)
         elif cell.execution_id in self._runners:
             raise ValueError(f"execution {cell.execution_id} exists already")
@@ -246,6 +245,20 @@ class Engine:
         remember(compiled)
         self.bodies_of(compiled)
         return compiled
+
+    async def _prepare(self, diagram: Drawn) -> tuple[ExecutableDiagram, str]:
+        """Compile a diagram, and find the key of its source; what is large is not done on the loop."""
+
+        def prepare() -> tuple[ExecutableDiagram, str, str]:
+            compiled = self.compile(diagram)
+            source = "" if self.manager is None else recovery.source_of(compiled.spec)
+            return compiled, source, recovery.digest_of(source)
+
+        small = isinstance(diagram, ExecutableDiagram) and len(diagram) < FROZEN_NODES_MIN
+        compiled, source, digest = prepare() if small else await asyncio.to_thread(prepare)
+        self._keys[compiled] = digest
+        self._unwritten[digest] = source
+        return compiled, digest
 
     def launch(self, diagram: ExecutableDiagram, cell: ExecutionCell, cells: list[NodeState], *, clean: bool,
                reopen: bool, signals: list[Signal]) -> WorkflowRunner:

@@ -7,6 +7,7 @@ import time
 
 import msgspec
 
+from treadle.errors import LeaseLost, NoSuchExecution, StoreError
 from treadle.ids import NodeID
 from treadle.state.cell import ExecutionCell, ExecutionState, NodeState, instant
 from treadle.state.status import NodeStatus
@@ -17,7 +18,7 @@ _LEASE_S = 15.0
 
 
 class ExecutionStateManager:
-    """Save, load and update executions that nobody runs at the moment: each write claims its execution."""
+    """Save, load and update executions that nobody runs: each write claims its execution."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -25,7 +26,8 @@ class ExecutionStateManager:
 
     async def save_state(self, execution_id: str, state: ExecutionState) -> None:
         """Write a state; durable on return. It is made if it isn't there. LeaseHeld if somebody runs it."""
-        await asyncio.to_thread(self._save, execution_id, state, list(state.history.values()))
+        cells = {**state.history, **{one.key: one for one in state.node_states.values()}}
+        await asyncio.to_thread(self._save, execution_id, state, list(cells.values()))
 
     async def load_state(self, execution_id: str) -> ExecutionState:
         """Read a state back; `NoSuchExecution` if there is none."""
@@ -43,10 +45,16 @@ class ExecutionStateManager:
         cell = state.cell or ExecutionCell(execution_id, created_at=time.time())
         try:
             lease = self.store.claim(execution_id, self._owner, _LEASE_S)
-        except LookupError:
+        except NoSuchExecution:
             lease = self.store.create(cell, "", self._owner, _LEASE_S)
         cell = msgspec.structs.replace(
             cell, epoch=lease.epoch, seq=cell.seq + 1, status=state.status,
             started_at=instant(state.start_time), ended_at=instant(state.end_time))
         fresh = [msgspec.structs.replace(one, epoch=lease.epoch) for one in cells]
-        self.store.apply(Batch(fresh, [cell], released=[lease], sync=True))
+        written = self.store.apply(Batch(fresh, [cell], released=[lease], sync=True))
+        if written.refused:
+            raise LeaseLost(f"execution {execution_id} was taken over while it was saved: load it again")
+        if written.failed:
+            key, reason = written.failed[0]
+            raise StoreError(f"{len(written.failed)} cells of {execution_id} can't be written; "
+                             f"{key.node_id}: {reason}")

@@ -86,6 +86,7 @@ class Journal:
         self._on_written: Callable[[], None] | None = None
         self._seen_version = 0
         self._renewed = 0.0
+        self._unwatched_s = min(UNWATCHED_S, config.lease_s / 3)
         self._dead: BaseException | None = None
         self._closing = False
         self._stopping: asyncio.Task[None] | None = None
@@ -102,7 +103,7 @@ class Journal:
             raise StoreClosed("a StateManager is started once: make a new one")
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._writer = Writer(self.store, self._tell, idle=self._idle, idle_s=UNWATCHED_S,
+        self._writer = Writer(self.store, self._tell, idle=self._idle, idle_s=self._unwatched_s,
                               pause_s_max=self.config.write_retry_s_max, retried=self._count_retry)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="treadle reader")
         self._renewed = time.monotonic()
@@ -136,12 +137,13 @@ class Journal:
         writer = self._writer
         assert writer is not None
         try:
+            await self.call(lambda: None)  # what was put before, a claim perhaps, is done
             self._released.extend(self.leases.values())
             self.leases.clear()
             await self._soon()
         except StoreError as error:
             logger.error("stopped with %d updates unwritten: %s", self.queue_depth, error)
-        await self.call(lambda: None)  # what was put before is done
+        await self.call(lambda: None)
         writer.stop()
         if self._readers is not None:
             self._readers.shutdown(wait=False)
@@ -454,7 +456,7 @@ class Journal:
                         self._post(self._lose_lease, lease)
             self._renewed = now
         if self._on_written is None:
-            return min(UNWATCHED_S, self.config.lease_s / 3)
+            return self._unwatched_s
         version = self.store.version()
         if version != self._seen_version:
             self._seen_version = version

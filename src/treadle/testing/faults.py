@@ -22,7 +22,7 @@ class LossyVFS(apsw.VFS):
         ...
         disk.power_loss(path, into=other_folder)  # the files as a power cut at this instant would leave them
 
-    A file that exists when it is first opened counts as synced. The store may go on: nothing is taken from it.
+    A file that exists when it is first opened counts as synced. The store itself goes on.
     """
 
     def __init__(self, name: str) -> None:

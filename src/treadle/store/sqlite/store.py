@@ -74,7 +74,7 @@ class SqliteStore:
         with writer.lock, translated(self.path):
             connection = writer.connection
             if sync is not writer.sync:
-                connection.execute("PRAGMA synchronous = " + ("NORMAL" if sync else "NORMAL"))
+                connection.execute("PRAGMA synchronous = " + ("FULL" if sync else "NORMAL"))
                 writer.sync = sync
             connection.execute("BEGIN IMMEDIATE")
             try:
@@ -218,7 +218,7 @@ class SqliteStore:
     def vacuum(self, pages: int = 1000) -> None:
         """Give freed pages back to the disk, at most so many."""
         with self._writer.lock, translated(self.path):
-            self._writer.connection.execute(f"PRAGMA incremental_vacuum({pages:d})")
+            self._writer.connection.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()
 
     # Reading: any thread
 

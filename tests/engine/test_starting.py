@@ -1,0 +1,56 @@
+"""What can be started, and what is said of the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from treadle.diagram.formats import loads
+from treadle.engine.engine import Engine
+from treadle.errors import InvalidDiagram, TreadleError
+
+
+def run(tmp_path: Path, main: Callable[[Engine], Awaitable[Any]]) -> None:
+    async def inside() -> None:
+        async with Engine.open(tmp_path / "runs.db", check=True) as engine:
+            await main(engine)
+
+    asyncio.run(inside())
+
+
+def test_what_cant_be_started_says_why(tmp_path: Path) -> None:
+    async def main(engine: Engine) -> None:
+        with pytest.raises(InvalidDiagram, match="'nope'"):
+            await engine.start(loads("treadle: 1\nnodes: {a: {type: nope}}"))
+        with pytest.raises(TypeError, match="a diagram is a file's path"):
+            await engine.start(7)  # type: ignore[arg-type]
+        with pytest.raises(FileNotFoundError):
+            await engine.start(tmp_path / "none.yaml")
+
+    run(tmp_path, main)
+
+    async def outside() -> None:
+        with pytest.raises(TreadleError, match="is not open"):
+            await Engine.open("memory:").start("x.yaml")
+
+    asyncio.run(outside())
+
+
+def test_a_file_is_started_by_its_path(tmp_path: Path) -> None:
+    path = tmp_path / "hello.yaml"
+    path.write_text(
+        'treadle: 1\ninputs: {who: {}}\nnodes: {t: {type: template_job, text: "hello {{ inputs.who }}"}}\n'
+    )
+
+    async def main(engine: Engine) -> str:
+        handle = await engine.start(str(path), who="Ann", execution_id="mine")
+        assert await handle.result() == "hello Ann" and handle.execution_id == "mine"
+        with pytest.raises(ValueError, match="mine"):
+            await engine.start(path, who="Ann", execution_id="mine")
+        return handle.execution_id
+
+    run(tmp_path, main)
