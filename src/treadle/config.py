@@ -27,7 +27,7 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     # running
     concurrency: Annotated[int, "node bodies of one execution at once"] = 256
-    turn_ms_max: Annotated[float, "what all actors together may take before the event loop breathes"] = 4.0
+    turn_ms_max: Annotated[float, "what all actors together may take before the event loop breathes"] = 8.0
     map_chunk: Annotated[int, "items of a map, or of a wide fan-out or join, handled in one go"] = 1000
     items_max: Annotated[int, "items of one map"] = 1_000_000
     depth_max: Annotated[int, "sub-diagrams inside one another while running"] = 32
@@ -51,7 +51,7 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     signal_bytes_max: Annotated[int, "encoded payload of one signal or answer"] = 1 * MB
 
     # writing
-    batch_size: Annotated[int, "cells in one batch"] = 5000
+    batch_size: Annotated[int, "cells in one batch"] = 2000
     batch_interval_s: Annotated[float, "the oldest cell of a batch waits at most this long"] = 0.1
     batch_bytes_max: Annotated[int, "encoded cells of one batch; encoding holds the GIL"] = 8 * MB
     backlog_cells_max: Annotated[int, "unwritten cells at which the engine is slowed down"] = 100_000

@@ -30,6 +30,10 @@ logger = logging.getLogger("treadle.store")
 
 CELL_BYTES = 200
 """What a cell counts beside its payloads."""
+GIVE_WAY_S = 0.0001
+"""How long the loop sleeps at a time for the writer thread: longer than it takes to wake a thread."""
+GIVE_WAY_EVERY_S = 0.005
+"""How often it does so while a batch is on its way."""
 UNWATCHED_S = 1.0
 """How often the writer thread wakes while nobody watches: to renew leases."""
 
@@ -79,6 +83,7 @@ class Journal:
         self._flight_cells = 0
         self._flight_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self._giving_way: asyncio.TimerHandle | None = None
         self._room: asyncio.Event = asyncio.Event()
         self._lost: dict[str, int] = {}
         self._on_lost: Callable[[str, int], None] | None = None
@@ -288,12 +293,27 @@ class Journal:
         self._bytes = self._queued = 0
         assert self._writer is not None
         self._writer.put(Job(batch, None, self._written))
+        if self._giving_way is None and self._loop is not None:
+            self._giving_way = self._loop.call_later(GIVE_WAY_EVERY_S, self._give_way)
         if self._flight_cells > self.config.backlog_cells_max or \
                 self._flight_bytes > self.config.backlog_bytes_max:
             self.congested = True
             self._room.clear()
         if failpoints.armed:
             failpoints.hit("seal.after")
+
+    def _give_way(self) -> None:
+        """Let the writer thread have the GIL while it has something to do.
+
+        A loop that is busy but turns more often than CPython's switch interval (5 ms) lets the GIL go at each
+        turn, for an instant, and takes it back before the writer is awake; and since it let go, the writer
+        never gets to demand it. Without this a busy engine would write nothing until it is done.
+        """
+        self._giving_way = None
+        if self._flight:
+            time.sleep(GIVE_WAY_S)
+            if self._loop is not None:
+                self._giving_way = self._loop.call_later(GIVE_WAY_EVERY_S, self._give_way)
 
     # What came back from the writer
 

@@ -15,13 +15,13 @@ import msgspec
 from treadle import failpoints
 from treadle.config import DEFAULT_CONFIG
 from treadle.errors import LeaseHeld, NoSuchExecution, StoreClosed, did_you_mean
-from treadle.state.cell import CellKey, ExecutionCell, NodeState
+from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import Batch, Lease, Owner, Signal, Summary, Written
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
 from treadle.store.sqlite.connection import connect, connect_reader, queries, translated
-from treadle.store.sqlite.rows import cell_of, cell_row, execution_of, execution_row, new_execution_row
+from treadle.store.sqlite.rows import cell_of, cells_json, execution_of, execution_row, new_execution_row
 
 _T = TypeVar("_T")
 _json = msgspec.json.Encoder().encode
@@ -141,8 +141,8 @@ class SqliteStore:
 
     def apply(self, batch: Batch) -> Written:
         written = Written()
-        rows, payload = _encoded(batch.cells, written)
-        owned = {(row[0], row[4]) for row in rows}
+        cells, payload = _encoded(batch.cells, written)
+        owned = {(cell.execution_id, cell.epoch) for cell in cells}
         owned.update((cell.execution_id, cell.epoch) for cell in batch.executions)
         for digest, content in batch.blobs:
             if len(content) > DEFAULT_CONFIG.blob_file_bytes_max:
@@ -157,13 +157,13 @@ class SqliteStore:
             refused = {pair for pair in owned if held.get(pair[0]) != pair[1]}
             if refused:
                 written.refused = {one: held.get(one, 0) for one, _ in refused}
-                rows = [row for row in rows if (row[0], row[4]) not in refused]
-                payload = _json(rows).decode()
+                cells = [cell for cell in cells if (cell.execution_id, cell.epoch) not in refused]
+                payload = cells_json(cells)
             self._put_blobs(connection, batch)
             if failpoints.armed:
                 failpoints.hit("statement.before")
-            if rows:
-                self._put_cells(connection, rows, payload, written)
+            if cells:
+                self._put_cells(connection, cells, payload, written)
             executions = [execution_row(cell) for cell in batch.executions
                           if (cell.execution_id, cell.epoch) not in refused]
             if executions:
@@ -190,21 +190,21 @@ class SqliteStore:
             if failpoints.armed:
                 failpoints.hit("blob.after")
 
-    def _put_cells(self, connection: apsw.Connection, rows: list[tuple[Any, ...]], payload: str,
+    def _put_cells(self, connection: apsw.Connection, cells: Sequence[NodeState], payload: str,
                    written: Written) -> None:
-        """All rows in one statement; if one can't be written, halve until it is found, and leave it out."""
+        """All cells in one statement; if one can't be written, halve until it is found, and leave it out."""
         try:
             with connection:  # a savepoint
                 connection.execute(self._sql["upsert_cells"], (payload,))
         except (apsw.FullError, apsw.BusyError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError):
             raise  # not the row's fault
         except apsw.Error as error:
-            if len(rows) == 1:
-                written.failed.append((CellKey(*rows[0][:4]), str(error)))
+            if len(cells) == 1:
+                written.failed.append((cells[0].key, str(error)))
                 return
-            middle = len(rows) // 2
-            for half in (rows[:middle], rows[middle:]):
-                self._put_cells(connection, half, _json(half).decode(), written)
+            middle = len(cells) // 2
+            for half in (cells[:middle], cells[middle:]):
+                self._put_cells(connection, half, cells_json(half), written)
 
     def send(self, signal: Signal) -> int:
         with self._transaction() as connection:
@@ -334,15 +334,13 @@ class SqliteStore:
                                + (f": {hint}" if hint else ""))
 
 
-def _encoded(cells: Sequence[NodeState], written: Written) -> tuple[list[tuple[Any, ...]], str]:
-    """Rows and their JSON; a cell that can't be encoded (half a surrogate pair) is left out and reported."""
+def _encoded(cells: Sequence[NodeState], written: Written) -> tuple[Sequence[NodeState], str]:
+    """Cells and their JSON; one that can't be encoded (half a surrogate pair) is left out and reported."""
     try:
-        rows = list(map(cell_row, cells))
-        return rows, _json(rows).decode()
-    except (ValueError, TypeError, OverflowError):
+        return cells, cells_json(cells)
+    except (ValueError, TypeError, OverflowError) as error:
         if len(cells) == 1:
-            reason = "a text or number in it can't be written as JSON"
-            written.failed.append((cells[0].key, reason))
+            written.failed.append((cells[0].key, str(error)))
             return [], "[]"
-    rows = [row for cell in cells for row in _encoded([cell], written)[0]]
-    return rows, _json(rows).decode()
+    good = [cell for one in cells for cell in _encoded([one], written)[0]]
+    return good, cells_json(good)
