@@ -2,11 +2,11 @@
 
     python benchmarks/durability.py
 
-- strict chain: a chain of 1,000 no-op nodes, against as many single-row commits with `synchronous=FULL` on one bare
-  SQLite connection (one fsync each). Judged only where such a commit costs at least 100 µs.
+- strict chain: a chain of 1,000 no-op nodes, against as many single-row commits with `synchronous=FULL` on
+  one bare SQLite connection (one fsync each). Judged only where such a commit costs at least 100 µs.
 - strict fan-out of 10,000 and 200 concurrent chains: against the same in `batched`.
-- resume: a chain of 10,000 nodes is killed half-way; the time from the start of work in a new process (after imports) to
-  the first body, and of `treadle --version`.
+- resume: a chain of 10,000 nodes is killed half-way; the time from the start of work in a new process (after
+  imports) to the first body, and of `treadle --version`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,9 @@ def strict() -> None:
             ours.append(asyncio.run(once(folder, diagram, 1, "strict")))
         a, b = statistics.median(ours), statistics.median(bare)
         judged = "" if b * 1000 >= 100 else "  (a commit costs under 100 µs here: not judged)"
-        print(f"{'chain-1000':24} {a * 1000:15.1f} {f'bare commit {b * 1000:.0f} µs':>22} {a / b:6.2f}{judged}", flush=True)
+        print(
+            f"{'chain-1000':24} {a * 1000:15.1f} {f'bare commit {b * 1000:.0f} µs':>22} {a / b:6.2f}{judged}",
+            flush=True)
         for name in ("fan-10000", "executions-200x10"):
             make, _, executions = WORKLOADS[name]
             graph = make()
@@ -123,8 +125,9 @@ def resume() -> None:
             time.sleep(0.3)  # what is recorded by then is on disk: batches are at most 0.1 s late
             running.send_signal(signal.SIGKILL)
             running.wait()
-            done = subprocess.run([*command, "resume", path], env=environment, stdout=subprocess.PIPE, text=True,
-                                  check=True)
+            done = subprocess.run(
+                [*command, "resume", path], env=environment, stdout=subprocess.PIPE, text=True, check=True
+            )
             times.append(float(done.stdout.splitlines()[0]))
     print(f"\nresume of 10,000 nodes, half finished: first node after {statistics.median(times):.0f} ms")
 

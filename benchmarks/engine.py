@@ -30,9 +30,9 @@ from typing import Any
 
 from noop import body
 
-from treadle.engine.engine import Engine
 from treadle.diagram.diagram import DiagramSpec, ExecutableDiagram
 from treadle.diagram.node import Arrow, Node
+from treadle.engine.engine import Engine
 from treadle.ids import NodeID
 
 Graph = list[list[int]]  # the predecessors of every node
@@ -166,7 +166,9 @@ async def measure(name: str, durability: str, repeat: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("workloads", nargs="*", help=", ".join(WORKLOADS))
     parser.add_argument("--durability", default="batched", choices=["batched", "strict", "memory"])
     parser.add_argument("--repeat", type=int, default=5)
@@ -177,14 +179,24 @@ def main() -> None:
         print(json.dumps(row))
         return
     print(f"durability {options.durability}, medians of {options.repeat} runs")
-    print(f"{'workload':18} {'nodes':>7} {'µs/node':>8} {'floor':>6} {'ratio':>6} {'gap ms':>7} {'RSS MB':>7} "
-          f"{'updates':>8} {'batches':>8}")
+    print(
+        f"{'workload':18} {'nodes':>7} {'µs/node':>8} {'floor':>6} {'ratio':>6} {'gap ms':>7} {'RSS MB':>7} "
+        f"{'updates':>8} {'batches':>8}"
+    )
     for name in options.workloads or WORKLOADS:
-        done = subprocess.run([sys.executable, __file__, name, "--child", "--durability", options.durability,
-                               "--repeat", str(options.repeat)], stdout=subprocess.PIPE, text=True, check=True)
+        done = subprocess.run(
+            [
+                sys.executable, __file__, name, "--child", "--durability", options.durability, "--repeat",
+                str(options.repeat)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        )
         row = json.loads(done.stdout.splitlines()[-1])
-        print(f"{row['workload']:18} {row['nodes']:7} {row['us']:8.2f} {row['floor_us']:6.2f} {row['ratio']:6.2f} "
-              f"{row['gap_ms']:7.1f} {row['rss_mb']:7.0f} {row['rows']:8} {row['batches']:8}", flush=True)
+        print(
+            f"{row['workload']:18} {row['nodes']:7} {row['us']:8.2f} {row['floor_us']:6.2f} "
+            f"{row['ratio']:6.2f} {row['gap_ms']:7.1f} {row['rss_mb']:7.0f} {row['rows']:8} "
+            f"{row['batches']:8}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python tests/mutants.py            all of them
     python tests/mutants.py fence      those whose name contains a word
 
-Each mutant is one small edit that a person could make; a suite that still passes with it has a hole. Exits with 1 if
-a mutant survives.
+Each mutant is one small edit that a person could make; a suite that still passes with it has a hole. Exits
+with 1 if a mutant survives.
 """
 
 from __future__ import annotations
@@ -33,49 +33,61 @@ class Mutant(NamedTuple):
 LAWS = ("tests/kernel/test_kernel_laws.py",)
 
 MUTANTS = (
-    Mutant("an arrow is left pending", "kernel/flow.py",
-           "        if carry is DEAD or carry is FAILED:\n            frame.bad[target] = 1\n",
-           "        if carry is FAILED and frame.pending[target]:\n            frame.pending[target] += 1\n"
-           "        if carry is DEAD or carry is FAILED:\n            frame.bad[target] = 1\n", LAWS),
-    Mutant("an iteration off by one", "kernel/flow.py",
-           "turn.turn < loop.max_iterations", "turn.turn <= loop.max_iterations",
-           ("tests/kernel/test_kernel_semantics.py",)),
-    Mutant("a loop restarts a turn too far", "kernel/control.py",
-           "self._set_turn(turn, turn.turn + 1)", "self._set_turn(turn, turn.turn + 2)",
-           ("tests/kernel/test_kernel_semantics.py",)),
-    Mutant("a retry is history before its successor exists", "kernel/execution.py",
-           "            frame.tries[i] = frame.tries.get(i, 1) + 1\n",
-           "            self._emit(frame, i, self._ended_cell(before, _FAILED, before.error), before)\n"
-           "            frame.tries[i] = frame.tries.get(i, 1) + 1\n",
-           ("tests/kernel/test_kernel_semantics.py", *LAWS)),
-    Mutant("a resume performs a completed node again", "kernel/execution.py",
-           "        if status is _COMPLETED:\n            frame.status[i] = status\n",
-           "        if status is _COMPLETED and recorded.attempt > 1:\n            frame.status[i] = status\n",
-           LAWS),
-    Mutant("no fence", "store/sqlite/store.py",
-           "refused = {pair for pair in owned if held.get(pair[0]) != pair[1]}",
-           "refused = {pair for pair in owned if pair[0] not in held}",
-           ("tests/store/test_store_contract.py",)),
-    Mutant("a fenced owner consumes a signal", "store/sqlite/queries.sql",
-           "  AND execution_id NOT IN (SELECT value FROM json_each(?2))", "  AND ?2 IS NOT NULL",
-           ("tests/store/test_store_contract.py",)),
-    Mutant("acknowledgement before fsync", "store/sqlite/store.py",
-           '"FULL" if sync else "NORMAL"', '"NORMAL" if sync else "OFF"',
-           ("tests/store/test_power_loss.py",)),
-    Mutant("acknowledgement before the commit", "store/journal.py",
-           "        self._writer.put(Job(batch, None, self._written))\n",
-           "        self._writer.put(Job(batch, None, self._written))\n        self._arrived(self._ticket)\n",
-           ("tests/store/test_journal.py",)),
-    Mutant("a lost update at stop", "store/journal.py",
-           "            self.leases.clear()\n            await self._soon()\n",
-           "            self.leases.clear()\n            self._dirty.clear()\n            await self._soon()\n",
-           ("tests/store/test_acceptance_state_manager.py",)),
-    Mutant("an older cell replaces a newer one", "store/sqlite/queries.sql",
-           "WHERE (excluded.epoch, excluded.seq) > (node_states.epoch, node_states.seq)\n", "",
-           ("tests/store/test_store_laws.py",)),
-    Mutant("a batch after a gap is written", "store/writer.py",
-           "                    self._broken = error\n", "                    pass\n",
-           ("tests/store/test_journal.py",)),
+    Mutant(
+        "an arrow is left pending",
+        "kernel/flow.py",
+        "        if carry is DEAD or carry is FAILED:\n            frame.bad[target] = 1\n",
+        "        if carry is FAILED and frame.pending[target]:\n            frame.pending[target] += 1\n"
+        "        if carry is DEAD or carry is FAILED:\n            frame.bad[target] = 1\n",
+        LAWS,
+    ),
+    Mutant(
+        "an iteration off by one", "kernel/flow.py", "turn.turn < loop.max_iterations",
+        "turn.turn <= loop.max_iterations", ("tests/kernel/test_kernel_semantics.py",)),
+    Mutant(
+        "a loop restarts a turn too far", "kernel/control.py", "self._set_turn(turn, turn.turn + 1)",
+        "self._set_turn(turn, turn.turn + 2)", ("tests/kernel/test_kernel_semantics.py",)),
+    Mutant(
+        "a retry is history before its successor exists",
+        "kernel/execution.py",
+        "            frame.tries[i] = frame.tries.get(i, 1) + 1\n",
+        "            self._emit(frame, i, self._ended_cell(before, _FAILED, before.error), before)\n"
+        "            frame.tries[i] = frame.tries.get(i, 1) + 1\n",
+        ("tests/kernel/test_kernel_semantics.py", *LAWS),
+    ),
+    Mutant(
+        "a resume performs a completed node again", "kernel/execution.py",
+        "        if status is _COMPLETED:\n            frame.status[i] = status\n",
+        "        if status is _COMPLETED and recorded.attempt > 1:\n            frame.status[i] = status\n",
+        LAWS),
+    Mutant(
+        "no fence", "store/sqlite/store.py",
+        "refused = {pair for pair in owned if held.get(pair[0]) != pair[1]}",
+        "refused = {pair for pair in owned if pair[0] not in held}", ("tests/store/test_store_contract.py",)),
+    Mutant(
+        "a fenced owner consumes a signal", "store/sqlite/queries.sql",
+        "  AND execution_id NOT IN (SELECT value FROM json_each(?2))", "  AND ?2 IS NOT NULL",
+        ("tests/store/test_store_contract.py",)),
+    Mutant(
+        "acknowledgement before fsync", "store/sqlite/store.py", '"FULL" if sync else "NORMAL"',
+        '"NORMAL" if sync else "OFF"', ("tests/store/test_power_loss.py",)),
+    Mutant(
+        "acknowledgement before the commit", "store/journal.py",
+        "        self._writer.put(Job(batch, None, self._written))\n",
+        "        self._writer.put(Job(batch, None, self._written))\n        self._arrived(self._ticket)\n",
+        ("tests/store/test_journal.py",)),
+    Mutant(
+        "a lost update at stop", "store/journal.py",
+        "            self.leases.clear()\n            await self._soon()\n",
+        "            self.leases.clear()\n            self._dirty.clear()\n            await self._soon()\n",
+        ("tests/store/test_acceptance_state_manager.py",)),
+    Mutant(
+        "an older cell replaces a newer one", "store/sqlite/queries.sql",
+        "WHERE (excluded.epoch, excluded.seq) > (node_states.epoch, node_states.seq)\n", "",
+        ("tests/store/test_store_laws.py",)),
+    Mutant(
+        "a batch after a gap is written", "store/writer.py", "                    self._broken = error\n",
+        "                    pass\n", ("tests/store/test_journal.py",)),
 )
 
 
@@ -90,8 +102,10 @@ def survives(mutant: Mutant) -> bool:
         path = copy / "src" / "treadle" / mutant.file
         text = path.read_text()
         if text.count(mutant.old) != 1:
-            sys.exit(f"mutant {mutant.name!r}: {mutant.file} has its text {text.count(mutant.old)} times, not once: "
-                     "the source moved on, bring tests/mutants.py along")
+            sys.exit(
+                f"mutant {mutant.name!r}: {mutant.file} has its text {text.count(mutant.old)} times, not "
+                "once: the source moved on, bring tests/mutants.py along"
+            )
         path.write_text(text.replace(mutant.old, mutant.new))
         environment = {**os.environ, "PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(

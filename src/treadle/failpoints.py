@@ -27,7 +27,8 @@ _hits: dict[str, int] = {}
 
 
 def arm(name: str, action: Callable[[], None], after: int = 1) -> None:
-    """Run `action` at the `after`-th hit of a seam, and at every later one. ValueError for an unknown seam."""
+    """Run `action` at the `after`-th hit of a seam, and at every later one. ValueError for an unknown
+    seam."""
     global armed
     if name not in SEAMS:
         raise ValueError(f"there is no seam {name!r}; seams are {', '.join(SEAMS)}")

@@ -1,4 +1,5 @@
-"""Runs or resumes the crash tests' diagram in a process of its own: `child.py STORE run|resume ID DURABILITY LOG`."""
+"""Runs or resumes the crash tests' diagram in a process of its own: `child.py STORE run|resume ID DURABILITY
+LOG`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Kill the engine at every seam, and see that a resume ends in the same result with nothing recorded done again."""
+"""Kill the engine at every seam, and see that a resume ends in the same result with nothing recorded done
+again."""
 
 from __future__ import annotations
 
@@ -30,8 +31,9 @@ class Scene:
 
     def child(self, verb: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
         environment = {**os.environ, "TREADLE_FAILPOINT": failpoint} if failpoint else dict(os.environ)
-        return subprocess.run([sys.executable, str(CHILD), str(self.store), verb, "x", self.durability, str(self.log)],
-                              env=environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            [sys.executable, str(CHILD), str(self.store), verb, "x", self.durability, str(self.log)],
+            env=environment, capture_output=True, text=True, timeout=60)
 
     def cells(self) -> dict[Any, NodeState]:
         store = open_store(self.store)
@@ -58,7 +60,8 @@ def completed(cells: dict[Any, NodeState]) -> dict[Any, NodeState]:
 
 
 def resume_and_check(scene: Scene) -> None:
-    """What was recorded before the crash stands as it was, and the execution ends as an undisturbed one does."""
+    """What was recorded before the crash stands as it was, and the execution ends as an undisturbed one
+    does."""
     before, begun = completed(scene.cells()), scene.begun()
     resumed = scene.child("resume")
     assert resumed.returncode == 0, resumed.stderr
@@ -82,9 +85,13 @@ def test_an_undisturbed_run_is_the_measure(tmp_path: Path, durability: str) -> N
     assert set(scene.begun().values()) == {1}
 
 
-@pytest.mark.parametrize(("durability", "nth"), [("batched", 1), ("batched", 2), ("strict", 1), ("strict", 4)])
+@pytest.mark.parametrize(
+    ("durability", "nth"), [("batched", 1), ("batched", 2), ("strict", 1), ("strict", 4)]
+)
 @pytest.mark.parametrize("seam", SEAMS)
-def test_a_kill_at_any_seam_loses_nothing_recorded(tmp_path: Path, seam: str, durability: str, nth: int) -> None:
+def test_a_kill_at_any_seam_loses_nothing_recorded(
+    tmp_path: Path, seam: str, durability: str, nth: int
+) -> None:
     scene = Scene(tmp_path, durability)
     killed = scene.child("run", f"{seam}:kill:{nth}")
     if killed.returncode == 0:
@@ -134,7 +141,9 @@ def test_two_processes_that_resume_at_once(tmp_path: Path) -> None:
     scene = Scene(tmp_path, "batched")
     assert scene.child("run", "perform.after:kill:3").returncode == -9
     command = [sys.executable, str(CHILD), str(scene.store), "resume", "x", "batched", str(scene.log)]
-    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     ends = [(process, *process.communicate(timeout=60)) for process in both]
     results = [json.loads(out)["result"] for process, out, _ in ends if process.returncode == 0]
     assert results and all(result == RESULT for result in results)

@@ -1,4 +1,5 @@
-"""The scenarios of the state manager's acceptance, each for real: WAL files, triggers, other connections, kills."""
+"""The scenarios of the state manager's acceptance, each for real: WAL files, triggers, other connections,
+kills."""
 
 from __future__ import annotations
 
@@ -134,7 +135,9 @@ def test_03_none_clears_and_what_is_left_out_stays(path: Path, store: Store) -> 
     async def main() -> None:
         manager = StateManager(execution_id="job-123", store=store)
         await manager.start()
-        await manager.update_node_state("n", status="failed", last_error="boom", failed_at=2.0, started_at=1.0)
+        await manager.update_node_state(
+            "n", status="failed", last_error="boom", failed_at=2.0, started_at=1.0
+        )
         await manager.update_node_state("n", status="running", last_error=None, failed_at=None)
         await manager.stop()
 
@@ -396,7 +399,8 @@ def test_13_originals_are_written_and_the_loop_never_waits(path: Path, store: St
 
 
 def _is_busy(longest: float) -> bool:
-    """Whether the machine, and not we, made the loop wait: nothing of ours runs now, and it still stutters."""
+    """Whether the machine, and not we, made the loop wait: nothing of ours runs now, and it still
+    stutters."""
     worst, last, until = 0.0, time.perf_counter(), time.perf_counter() + 2
     while last < until:
         time.sleep(0.001)

@@ -18,6 +18,7 @@ from treadle.errors import LeaseHeld, NoSuchExecution, StoreClosed, StoreError
 from treadle.state.status import ExecutionStatus
 from treadle.store import MemoryStore, StateManager, open_store
 from treadle.store.base import Batch, Lease, Signal, Store, Written
+from treadle.store.manager import UNCHANGED
 from treadle.store.owner import this_owner
 from treadle.testing.contract import a_cell, an_execution
 from treadle.testing.faults import dead_owner
@@ -45,7 +46,8 @@ def run(main: Callable[[StateManager], Coroutine[None, None, None]], store: Stor
         config: TreadleConfig | None = None, **options: float) -> StateManager:
     """Run a script with a started manager that holds the execution `run`."""
     async def script() -> StateManager:
-        manager = StateManager(store=store, config=config or TreadleConfig(), **options)  # type: ignore[arg-type]
+        manager = StateManager(store=store, config=config or TreadleConfig(),
+                               **options)  # type: ignore[arg-type]
         await manager.start()
         await manager.create(an_execution(), "")
         await main(manager)
@@ -343,6 +345,39 @@ def test_the_end_of_an_execution_and_its_lease_go_in_one_transaction() -> None:
 
     run(main, store)
     assert store.blob("ab" * 32) == b"large"
+
+
+def test_an_update_from_a_thread_is_refused_when_the_manager_has_stopped() -> None:
+    async def main() -> StateManager:
+        manager = StateManager(execution_id="job", store=MemoryStore())
+        await manager.start()
+        await manager.update_node_state("n", status="running", started_at=UNCHANGED)
+        with pytest.raises(TypeError, match="claims can't be cleared"):
+            await manager.update_node_state("n", claims=None)
+        await manager.stop()
+        return manager
+
+    manager = asyncio.run(main())
+    refused: list[BaseException] = []
+
+    def late() -> None:
+        try:
+            asyncio.run(manager.update_node_state("n", status="completed"))
+        except StoreClosed as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=late)
+    thread.start()
+    thread.join()
+    assert "stopped: the update was refused" in str(refused[0])
+
+
+def test_an_update_without_an_execution_says_what_is_missing() -> None:
+    async def main(manager: StateManager) -> None:
+        with pytest.raises(TypeError, match="made with an execution_id"):
+            await manager.update_node_state("n", status="running")
+
+    run(main, MemoryStore())
 
 
 def test_before_the_start_and_after_the_stop_nothing_is_accepted() -> None:

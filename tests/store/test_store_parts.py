@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from treadle import failpoints
+from treadle.config import TreadleConfig
 from treadle.errors import StoreCorrupt
+from treadle.state.cell import ErrorInfo
+from treadle.store import StateManager, open_store
+from treadle.store.base import Batch
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead, this_owner
+from treadle.testing.contract import a_cell, an_execution
 from treadle.testing.faults import dead_owner
 
 
@@ -82,6 +89,46 @@ def test_a_failpoint_acts_from_its_nth_hit_on() -> None:
     finally:
         failpoints.disarm()
     assert not failpoints.armed
+
+
+def test_every_seam_of_the_store_is_passed(tmp_path: Path) -> None:
+    """Each comes in pairs, and none is passed by a manager that has nothing to do."""
+    store = open_store(tmp_path / "state.db")
+    passed: list[str] = []
+
+    async def main() -> None:
+        manager = StateManager(store=store, config=TreadleConfig(lease_s=0.1))
+        await manager.start()
+        await manager.create(an_execution(), "")
+        await manager.release("run")
+        await manager.claim("run")
+        manager.record([a_cell("n", epoch=2)], blobs=[("ab" * 32, b"content")])
+        await manager.flush()
+        await manager.stop()
+
+    try:
+        for seam in failpoints.SEAMS:
+            failpoints.arm(seam, partial(passed.append, seam))
+        asyncio.run(main())
+    finally:
+        failpoints.disarm()
+        store.close()
+    ours = [seam for seam in failpoints.SEAMS if not seam.startswith(("publish", "perform"))]
+    assert {seam: passed.count(seam) > 0 for seam in ours} == dict.fromkeys(ours, True)
+    assert all(passed.count(f"{name}.before") == passed.count(f"{name}.after")
+               for name in ("seal", "statement", "commit", "lease", "blob"))
+
+
+def test_an_error_is_recorded_whatever_its_text(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "state.db")
+    store.create(an_execution(), "", this_owner(), 15)
+    cells = [a_cell("n", error=ErrorInfo("OSError", "no file \udcff")),
+             a_cell("m", error=ErrorInfo("OSError", "no file \x00"))]
+    assert store.apply(Batch(cells)).failed == []
+    found = {cell.node_id: cell.error for cell in store.load("run")[1]}
+    assert found["n"] == ErrorInfo("OSError", "no file \\udcff")
+    assert found["m"] == cells[1].error
+    store.close()
 
 
 def test_a_child_is_armed_by_its_environment() -> None:

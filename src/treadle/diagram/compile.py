@@ -72,7 +72,8 @@ def link(spec: DiagramSpec, *, specs: Mapping[NodeID, Any] | None = None,
         name=spec.name, nodes=nodes, arrows=arrows, loops=_loops(found, arrows), loop_of=tuple(found.loop_of),
         order=tuple(found.order), inputs=spec.inputs, on_error=spec.on_error, deadline=spec.deadline,
         hash=hashlib.blake2b(spec.source.encode(), digest_size=16).hexdigest(), spec=spec,
-        endpoints=typed or tuple(node.index for node in nodes if node.index not in sources), warnings=tuple(warnings))
+        endpoints=typed or tuple(node.index for node in nodes if node.index not in sources),
+        warnings=tuple(warnings))
 
 
 def _loops(found: Structure, arrows: Sequence[ExecutableArrow]) -> tuple[ExecutableLoop, ...]:

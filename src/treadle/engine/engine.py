@@ -84,7 +84,8 @@ class Engine:
         self._executors: Executors | None = None
         self._runners: dict[str, WorkflowRunner] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        # By compiled diagram: the key of its source, the functions that its nodes call, the bodies of its nodes.
+        # By compiled diagram: the key of its source, the functions that its nodes call, the bodies of its
+        # nodes.
         self._keys: weakref.WeakKeyDictionary[ExecutableDiagram, str] = weakref.WeakKeyDictionary()
         self._unwritten: dict[str, str] = {}  # sources that our store may not have yet, by their keys
         self._functions: weakref.WeakKeyDictionary[ExecutableDiagram, dict[tuple[str, str], Any]] = (

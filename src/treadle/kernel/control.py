@@ -64,12 +64,14 @@ class Frame:
     an exit arrow delivers.
     """
 
-    __slots__ = ("base", "size", "block", "owner", "owner_slot", "prefix", "turns", "round", "cells", "status",
-                 "pending", "bad", "flawed", "scheduled", "arrows", "forced", "dropped", "tries", "winners", "loops",
-                 "open", "children", "failures", "ended", "log")
+    __slots__ = (
+        "base", "size", "block", "owner", "owner_slot", "prefix", "turns", "round", "cells", "status",
+        "pending", "bad", "flawed", "scheduled", "arrows", "forced", "dropped", "tries", "winners", "loops",
+        "open", "children", "failures", "ended", "log")
 
-    def __init__(self, block: ExecutableDiagram, base: int, *, owner: tuple[Frame | MapFrame, int] | None = None,
-                 round: int = 1) -> None:
+    def __init__(
+        self, block: ExecutableDiagram, base: int, *, owner: tuple[Frame | MapFrame, int] | None = None,
+        round: int = 1) -> None:
         n = len(block.nodes)
         self.base, self.size, self.block, self.owner, self.round = base, n, block, owner, round
         self.owner_slot = -1 if owner is None else owner[0].base + owner[1]
@@ -87,7 +89,9 @@ class Frame:
         self.tries: dict[int, int] = {}
         self.winners: dict[int, int] = {}
         self.loops = [Turn(loop) for loop in block.loops]
-        self.open = n if not self.loops else (block.loop_of.count(-1) + sum(lp.parent < 0 for lp in block.loops))
+        self.open = (
+            n if not self.loops else (block.loop_of.count(-1) + sum(lp.parent < 0 for lp in block.loops))
+        )
         self.children: dict[int, Frame | MapFrame] = {}
         self.failures: list[tuple[int, str, ErrorInfo]] = []
         self.ended = False
@@ -168,7 +172,9 @@ class Frame:
             if loop.turn == 1:
                 ignored.update(loop.loop.back)
             else:
-                replaced = {block.arrows[a].input for a in loop.loop.back if isinstance(self.arrows[a], NodeState)}
+                replaced = {
+                    block.arrows[a].input for a in loop.loop.back if isinstance(self.arrows[a], NodeState)
+                }
         for a in block.into[i]:
             arrow = block.arrows[a]
             if arrow.back_of == loop.loop.index:
@@ -180,10 +186,12 @@ class Frame:
 
 
 class MapFrame:
-    """The items of a map. They are opened in order, `window` at most at once, so a wide map costs no wide step."""
+    """The items of a map. They are opened in order, `window` at most at once, so a wide map costs no wide
+    step."""
 
-    __slots__ = ("base", "size", "owner", "owner_slot", "round", "cells", "status", "scheduled", "tries", "children",
-                 "opened", "open", "window", "failures", "ended", "log", "_node", "_path", "_turns")
+    __slots__ = (
+        "base", "size", "owner", "owner_slot", "round", "cells", "status", "scheduled", "tries", "children",
+        "opened", "open", "window", "failures", "ended", "log", "_node", "_path", "_turns")
 
     def __init__(self, owner: tuple[Frame, int], base: int, size: int, window: int, round: int) -> None:
         frame, i = owner
@@ -397,7 +405,9 @@ class Frames:
             if not isinstance(frame, Frame) or name not in frame.block.index:
                 known = frame.block.index if isinstance(frame, Frame) else ()
                 hint = did_you_mean(name, known)
-                raise NoSuchNode(f"this execution has no node {path!r} under way" + (f": {hint}" if hint else ""))
+                raise NoSuchNode(
+                    f"this execution has no node {path!r} under way" + (f": {hint}" if hint else "")
+                )
             owner, i = frame, frame.block.index[name]
             slot, frame = owner.base + i, owner.children.get(i)
             if item is not None:

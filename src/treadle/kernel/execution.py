@@ -38,10 +38,6 @@ CONCURRENCY = 256
 """Bodies of one execution that run at once, unless the engine says otherwise."""
 
 
-class _Request(msgspec.Struct):
-    kind: str = ""
-
-
 class Kernel(Flow):
     """One execution of one diagram.
 
@@ -54,11 +50,9 @@ class Kernel(Flow):
         super().__init__(diagram, cell)
         self._concurrency = concurrency
         self._check = check
-        self._changed: ExecutionCell | None = None
         self._clean = True  # whether what was interrupted had been given back
         self._luck = 0.5
         self._used: dict[tuple[str, str], int] = {}  # attempts of the recorded round, by path and iteration
-        self.completed = self.failed = self.skipped = 0
         self._handlers: dict[type[f.Fact], Callable[[Any], None]] = {
             f.Started: self._on_started, f.Finished: self._on_finished, f.Failed: self._on_failed,
             f.Expanded: self._on_expanded, f.Suspended: self._on_suspended, f.Answered: self._on_answered,
@@ -123,9 +117,10 @@ class Kernel(Flow):
         if self._asked:
             self._asked.discard(fact.slot)
         cell = NodeState(
-            b.execution_id, b.node_id, b.iteration, b.attempt, self._epoch, b.seq + 1, _COMPLETED, b.scheduled_at,
-            fact.started or b.started_at, fact.at, None, fact.output, fact.blob, fact.content_type, fact.meta, None, None,
-            fact.port, b.lineage, b.claims, fact.worker, b.winner, None, b.items, b.round)
+            b.execution_id, b.node_id, b.iteration, b.attempt, self._epoch, b.seq + 1, _COMPLETED,
+            b.scheduled_at, fact.started or b.started_at, fact.at, None, fact.output, fact.blob,
+            fact.content_type, fact.meta, None, None, fact.port, b.lineage, b.claims, fact.worker, b.winner,
+            None, b.items, b.round)
         self._complete(frame, i, cell, b)
 
     def _on_failed(self, fact: f.Failed) -> None:
@@ -145,8 +140,8 @@ class Kernel(Flow):
             return
         frame, i, before = found
         self._release_slot(frame, i)
-        self._emit(frame, i, msgspec.structs.replace(before, seq=before.seq + 1, epoch=self._epoch, items=fact.items,
-                                                     started_at=before.started_at or fact.at), before)
+        cell = self._after(before, items=fact.items, started_at=before.started_at or fact.at)
+        self._emit(frame, i, cell, before)
         self._open_child(frame, i, fact.count)
 
     def _on_suspended(self, fact: f.Suspended) -> None:
@@ -157,9 +152,9 @@ class Kernel(Flow):
         self._release_slot(frame, i)
         frame.status[i] = _SUSPENDED
         self._suspended += 1
-        self._emit(frame, i, msgspec.structs.replace(
-            before, seq=before.seq + 1, epoch=self._epoch, status=_SUSPENDED, request=fact.request,
-            wake_at=fact.wake_at, started_at=fact.started or before.started_at), before)
+        self._emit(frame, i, self._after(before, status=_SUSPENDED, request=fact.request,
+                                         wake_at=fact.wake_at, started_at=fact.started or before.started_at),
+                   before)
         if fact.wake_at is not None:
             self._commands.append(Wake(fact.slot, fact.wake_at))
 
@@ -172,9 +167,8 @@ class Kernel(Flow):
         if frame.status[i] is not _SUSPENDED or b is None:
             raise illegal(b, frame.path(i), _COMPLETED)
         self._release_slot(frame, i)
-        self._complete(frame, i, msgspec.structs.replace(
-            b, seq=b.seq + 1, epoch=self._epoch, status=_COMPLETED, output=fact.output, wake_at=None,
-            content_type=fact.content_type, ended_at=fact.at), b)
+        self._complete(frame, i, self._after(b, status=_COMPLETED, output=fact.output, wake_at=None,
+                                             content_type=fact.content_type, ended_at=fact.at), b)
 
     def _on_woken(self, fact: f.Woken) -> None:
         found = self._at(fact.slot)
@@ -197,7 +191,7 @@ class Kernel(Flow):
             self._release_slot(frame, i)
             frame.tries[i] = frame.tries.get(i, 1) + 1
             self._again(frame, i)
-        elif status is _SUSPENDED and _kind(before) == "sleep":
+        elif status is _SUSPENDED and f.kind_of(before.request) == "sleep":
             self._on_answered(f.Answered(fact.slot, fact.at, b"null"))
         else:
             self._time_out(frame, i, before, fact.luck)
@@ -225,7 +219,7 @@ class Kernel(Flow):
             "DeadlineExceeded", f"the execution ran longer than its deadline of {self.diagram.deadline} s"))
 
     def _running(self, slot: int, to: NodeStatus) -> tuple[AnyFrame, int, NodeState] | None:
-        """Where a slot's running cell is; None if the fact comes too late; IllegalMove if it makes no sense."""
+        """A slot's running cell; None if the fact comes too late, IllegalMove if it makes no sense."""
         root = self._root
         frame: AnyFrame
         if root is not None and 0 <= slot < root.size:
@@ -286,9 +280,10 @@ class Kernel(Flow):
             self._start_over(frame, i, b, composite)
             return
         cell = NodeState(
-            self._id, frame.path(i), frame.iteration(i), 1, self._epoch, 1, _RUNNING, frame.scheduled[i], self._now, None,
-            None, None, None, None, None, None, None, None, node.lineage, 0 if composite else 1, None,
-            self._winner(frame, i) if frame.winners else None, None, None, frame.round)
+            self._id, frame.path(i), frame.iteration(i), 1, self._epoch, 1, _RUNNING, frame.scheduled[i],
+            self._now, None, None, None, None, None, None, None, None, None, node.lineage,
+            0 if composite else 1, None, self._winner(frame, i) if frame.winners else None, None, None,
+            frame.round)
         if composite:
             self._begin(frame, i, cell, None, composite)
             return
@@ -314,12 +309,14 @@ class Kernel(Flow):
         if b.status is _RETRYING:  # history only now: a crash before this point must retry it still
             self._emit(frame, i, self._ended_cell(b, _FAILED, b.error), b)
         attempt, seq = (b.attempt, b.seq + 1) if again else (b.attempt + 1, 1)
-        self._begin(frame, i, NodeState(
-            self._id, b.node_id, b.iteration, attempt, self._epoch, seq, _RUNNING, frame.scheduled[i], self._now,
-            lineage=frame.node(i).lineage, claims=claims, winner=self._winner(frame, i), items=b.items,
-            round=frame.round), b if again else None, composite)
+        cell = NodeState(
+            self._id, b.node_id, b.iteration, attempt, self._epoch, seq, _RUNNING, frame.scheduled[i],
+            self._now, lineage=frame.node(i).lineage, claims=claims, winner=self._winner(frame, i),
+            items=b.items, round=frame.round)
+        self._begin(frame, i, cell, b if again else None, composite)
 
-    def _begin(self, frame: AnyFrame, i: int, cell: NodeState, before: NodeState | None, composite: bool) -> None:
+    def _begin(self, frame: AnyFrame, i: int, cell: NodeState, before: NodeState | None,
+               composite: bool) -> None:
         frame.status[i] = _RUNNING
         self._emit(frame, i, cell, before)
         slot = frame.base + i
@@ -383,7 +380,8 @@ class Kernel(Flow):
         """An attempt failed: another is due, or the node has failed."""
         if error.node is None:
             error = msgspec.structs.replace(error, node=b.node_id)
-        wake = retry_at(frame.node(i).policy, frame.tries.get(i, 1), error.type, retryable, self._now, luck, delay)
+        policy, tries = frame.node(i).policy, frame.tries.get(i, 1)
+        wake = retry_at(policy, tries, error.type, retryable, self._now, luck, delay)
         if wake is not None:
             frame.status[i] = _RETRYING
             self._retrying += 1
@@ -409,10 +407,10 @@ class Kernel(Flow):
 
     def _crash_loop(self, frame: AnyFrame, i: int, before: NodeState) -> None:
         frame.status[i] = _RUNNING
-        self._fail(frame, i, before, ErrorInfo(
-            "CrashLoop", f"its body was started {before.claims} times and its process died each time; it is not started "
-            "again. Look for what kills the process (memory, a native extension), then resume", node=before.node_id),
-            retryable=False, luck=self._luck)
+        error = ErrorInfo(
+            "CrashLoop", f"its body was started {before.claims} times and its process died each time; it is "
+            "not started again. Look for what kills the process (memory, a native extension), then resume")
+        self._fail(frame, i, before, error, retryable=False, luck=self._luck)
 
     def _skip(self, frame: Frame, i: int, flawed: bool) -> None:
         frame.status[i] = _SKIPPED
@@ -426,9 +424,10 @@ class Kernel(Flow):
                 self._remember(frame, i, recorded)
                 return
             self._retire(frame, i, recorded)
+        attempt = 1 if recorded is None else recorded.attempt + 1
         self._emit(frame, i, NodeState(
-            self._id, path, iteration, 1 if recorded is None else recorded.attempt + 1, self._epoch, status=_SKIPPED,
-            ended_at=self._now, lineage=node.lineage, round=frame.round), None)
+            self._id, path, iteration, attempt, self._epoch, status=_SKIPPED, ended_at=self._now,
+            lineage=node.lineage, round=frame.round), None)
 
     # Replay
 
@@ -459,7 +458,8 @@ class Kernel(Flow):
             self._retrying += status is _RETRYING
             if recorded.wake_at is not None:
                 self._commands.append(Wake(frame.base + i, recorded.wake_at))
-        elif status is _RUNNING and self._is_composite(frame, i) and (recorded.items or frame.item(i) is not None):
+        elif status is _RUNNING and self._is_composite(frame, i) and (
+                recorded.items or frame.item(i) is not None):
             frame.status[i] = status
             self._open_child(frame, i, None)
         else:
@@ -474,7 +474,7 @@ class Kernel(Flow):
             frame.log[(recorded.node_id, recorded.iteration)] = recorded
 
     def _handled(self, frame: AnyFrame, i: int) -> bool:
-        """Whether a failure was taken care of: an `error` arrow took it, or it stands in its map's results."""
+        """Whether a failure went down an `error` arrow, or stands in its map's results."""
         if isinstance(frame, MapFrame):
             return frame.node(i).policy.on_item_error is OnItemError.COLLECT
         return frame.block.catches[i]
@@ -486,40 +486,11 @@ class Kernel(Flow):
         cell = frame.cells[i]
         frame.cells[i] = msgspec.structs.replace(recorded if cell is None else cell, items=None)
 
-    # The execution
-
-    def _root_ended(self, error: ErrorInfo | None) -> None:
-        self._close(ExecutionStatus.COMPLETED if error is None else ExecutionStatus.FAILED, error)
-
-    def _end(self, status: ExecutionStatus, error: ErrorInfo) -> None:
-        if self._root is not None:
-            self._stop(self._root)
-            self._root.ended = True
-        self._close(status, error)
-
-    def _close(self, status: ExecutionStatus, error: ErrorInfo | None) -> None:
-        self.closed = True
-        self._become(status, error=error, ended_at=self._now)
-        self._commands.append(Close(status, error))
-
-    def _become(self, status: ExecutionStatus, **changes: Any) -> None:
-        if status is not self.execution.status or changes:
-            self.execution = self._changed = msgspec.structs.replace(
-                self.execution, status=status, seq=self.execution.seq + 1, epoch=self._epoch, **changes)
+    def _after(self, cell: NodeState, **changes: Any) -> NodeState:
+        """The cell that follows another of the same attempt."""
+        return msgspec.structs.replace(cell, seq=cell.seq + 1, epoch=self._epoch, **changes)
 
     def _winner(self, frame: AnyFrame, i: int) -> str | None:
         if type(frame) is not Frame or i not in frame.winners:
             return None
         return frame.block.arrows[frame.winners[i]].text
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many nodes (items, inner nodes and turns of loops too) ended how, are under way, and are known so far."""
-        known = self._gone + sum(frame.size for frame in self._frames if frame is not None)
-        return {"known": known, "completed": self.completed, "failed": self.failed, "skipped": self.skipped,
-                "running": self._busy, "ready": len(self._ready), "suspended": self._suspended,
-                "retrying": self._retrying}
-
-
-def _kind(cell: NodeState) -> str:
-    return msgspec.json.decode(cell.request, type=_Request).kind if cell.request else ""

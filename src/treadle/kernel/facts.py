@@ -44,7 +44,8 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Expanded(msgspec.Struct, frozen=True, gc=False):
-    """A composite's items were evaluated: a map's encoded items and their count, or a sub-diagram's inputs."""
+    """A composite's items were evaluated: a map's encoded items and their count, or a sub-diagram's
+    inputs."""
 
     slot: int
     at: float
@@ -97,3 +98,12 @@ class Expired(msgspec.Struct, frozen=True, gc=False):
 
 
 Fact = Started | Finished | Failed | Expanded | Suspended | Answered | Woken | Cancelled | Expired
+
+
+class _Request(msgspec.Struct):
+    kind: str = ""
+
+
+def kind_of(request: bytes | None) -> str:
+    """What a suspended node waits for: `answer`, `signal`, `sleep`, or "" for what says nothing."""
+    return msgspec.json.decode(request, type=_Request).kind if request else ""

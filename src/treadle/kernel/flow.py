@@ -8,11 +8,14 @@ rescan.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
+
+import msgspec
 
 from treadle.diagram.diagram import ExecutableDiagram, ExecutableLoop
 from treadle.diagram.node import DEFAULT, ERROR
 from treadle.diagram.policy import Join, OnError, OnItemError, OnLimit
-from treadle.kernel.commands import Cancel, Command, Gather
+from treadle.kernel.commands import Cancel, Close, Command, Gather
 from treadle.kernel.control import (
     DEAD,
     FAILED,
@@ -27,7 +30,7 @@ from treadle.kernel.control import (
     Turn,
 )
 from treadle.state.cell import ErrorInfo, ExecutionCell, NodeState
-from treadle.state.status import NodeStatus
+from treadle.state.status import ExecutionStatus, NodeStatus
 
 _COMPLETED, _FAILED, _SKIPPED = NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.SKIPPED
 _SCHEDULED, _RUNNING, _CANCELLED = NodeStatus.SCHEDULED, NodeStatus.RUNNING, NodeStatus.CANCELLED
@@ -52,9 +55,11 @@ class Flow(Frames, ABC):
         self._busy = 0  # Perform, Expand and Gather that are out
         self._suspended = 0
         self._retrying = 0
+        self.completed = self.failed = self.skipped = 0
         self._cells: list[NodeState] = []
         self._before: list[NodeState | None] = []
         self._commands: list[Command] = []
+        self._changed: ExecutionCell | None = None  # the execution's cell, if this step changed it
         self.closed = False
 
     # What Kernel decides
@@ -70,10 +75,6 @@ class Flow(Frames, ABC):
     @abstractmethod
     def _composite_failed(self, frame: AnyFrame, i: int, error: ErrorInfo) -> None:
         """A composite's inner nodes have failed it."""
-
-    @abstractmethod
-    def _root_ended(self, error: ErrorInfo | None) -> None:
-        """Every node of the execution has ended, or a failure ended it."""
 
     # Frames
 
@@ -146,7 +147,8 @@ class Flow(Frames, ABC):
         port = cell.port or DEFAULT
         arrows, pending, simple, bad = frame.arrows, frame.pending, block.simple, frame.bad
         quick = not self._memory and not block.ranked
-        status, scheduled, now, base, push = frame.status, frame.scheduled, self._now, frame.base, self._ready.plain.append
+        status, scheduled, now, base, push = (
+            frame.status, frame.scheduled, self._now, frame.base, self._ready.plain.append)
         for a, target, leaving in block.forward[i]:
             if leaving != port or not simple[target] or arrows[a] is not None:
                 self._carry(frame, a, target, cell if leaving == port else DEAD)
@@ -224,7 +226,8 @@ class Flow(Frames, ABC):
             self._skip(frame, i, flawed=False)
 
     def _needs_nothing(self, frame: Frame, i: int) -> bool:
-        """Whether a node without arrows in effect starts all the same: it has none, or only a first turn's back."""
+        """Whether a node without arrows in effect starts all the same: it has none, or only a first turn's
+        back."""
         block = frame.block
         loop = block.loop_of[i]
         if loop < 0 or not block.into[i]:
@@ -274,7 +277,9 @@ class Flow(Frames, ABC):
         """A loop wants one turn more than it may have: fail the frame, or push the back arrow's value out."""
         block = frame.block
         members = set(loop.members)
-        leaving = {i: [a for a in block.out[i] if block.arrows[a].target not in members] for i in loop.members}
+        leaving = {
+            i: [a for a in block.out[i] if block.arrows[a].target not in members] for i in loop.members
+        }
         if loop.on_limit is OnLimit.EXIT:
             for a in carrying:
                 value = self._outcome(frame, a)
@@ -289,9 +294,10 @@ class Flow(Frames, ABC):
         head = block.nodes[loop.head].id
         where = f" ({loop.where})" if loop.where else ""
         error = ErrorInfo(
-            "LoopLimit", f"the loop at {frame.prefix}{head}{where} wanted iteration {loop.max_iterations + 1} of at most "
-            f"{loop.max_iterations}; raise the limit with loops: [{{entry: {head}, max_iterations: N}}], or let the "
-            "last value out with on_limit: exit", node=frame.prefix + head)
+            "LoopLimit", f"the loop at {frame.prefix}{head}{where} wanted iteration "
+            f"{loop.max_iterations + 1} of at most {loop.max_iterations}; raise the limit with "
+            f"loops: [{{entry: {head}, max_iterations: N}}], or let the last value out with on_limit: exit",
+            node=frame.prefix + head)
         self._fail_frame(frame, loop.head, error)
 
     # The ends of frames
@@ -346,7 +352,7 @@ class Flow(Frames, ABC):
             status, cell = frame.status[i], frame.cells[i]
             if status is _SCHEDULED and (cell is None or cell.status.terminal):
                 frame.status[i] = PENDING
-            if status not in (_SCHEDULED, _RUNNING, _SUSPENDED, _RETRYING) or cell is None or cell.status.terminal:
+            if status is PENDING or cell is None or cell.status.terminal:
                 continue
             child = frame.children.get(i)
             if child is not None and not child.ended:
@@ -394,3 +400,32 @@ class Flow(Frames, ABC):
         self._before.append(before)
         if frame.log is not None:
             frame.log[(cell.node_id, cell.iteration)] = cell
+
+    # The execution
+
+    def _root_ended(self, error: ErrorInfo | None) -> None:
+        self._close(ExecutionStatus.COMPLETED if error is None else ExecutionStatus.FAILED, error)
+
+    def _end(self, status: ExecutionStatus, error: ErrorInfo) -> None:
+        if self._root is not None:
+            self._stop(self._root)
+            self._root.ended = True
+        self._close(status, error)
+
+    def _close(self, status: ExecutionStatus, error: ErrorInfo | None) -> None:
+        self.closed = True
+        self._become(status, error=error, ended_at=self._now)
+        self._commands.append(Close(status, error))
+
+    def _become(self, status: ExecutionStatus, **changes: Any) -> None:
+        if status is not self.execution.status or changes:
+            self.execution = self._changed = msgspec.structs.replace(
+                self.execution, status=status, seq=self.execution.seq + 1, epoch=self._epoch, **changes)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many nodes (items, inner nodes, turns of loops) ended how, are under way, and are known."""
+        known = self._gone + sum(frame.size for frame in self._frames if frame is not None)
+        return {"known": known, "completed": self.completed, "failed": self.failed, "skipped": self.skipped,
+                "running": self._busy, "ready": len(self._ready), "suspended": self._suspended,
+                "retrying": self._retrying}

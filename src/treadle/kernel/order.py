@@ -40,10 +40,15 @@ class DynamicOrderCalculator:
         for node_id in (*completed, *failed, *skipped, *running):
             if node_id not in known:
                 hint = did_you_mean(node_id, known)
-                raise NoSuchNode(f"diagram {self.diagram.name!r} has no node {node_id!r}" + (f": {hint}" if hint else ""))
+                raise NoSuchNode(
+                    f"diagram {self.diagram.name!r} has no node {node_id!r}" + (f": {hint}" if hint else "")
+                )
         look = _Look(self.diagram, completed, failed, ports, skipped, running)
         ready = look.ready()
-        return [self.diagram.nodes[i].id for i in sorted(ready, key=lambda i: (-self.diagram.nodes[i].policy.priority, i))]
+        return [
+            self.diagram.nodes[i].id
+            for i in sorted(ready, key=lambda i: (-self.diagram.nodes[i].policy.priority, i))
+        ]
 
     def calculate_dependencies(self, node_id: str) -> set[NodeID]:
         """The nodes with an arrow straight into this one, back arrows left out."""

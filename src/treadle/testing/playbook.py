@@ -7,13 +7,14 @@ Playbook(diagram) \\
     .on(Failed("b", error="Boom"), expect=[Wake("b", at=2.1)])
 ```
 
-Nodes are named by path, time passes one second a fact unless `at` says otherwise, and every step is checked against
-all invariants.
+Nodes are named by path, time passes one second a fact unless `at` says otherwise, and every step is checked
+against all invariants.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -173,7 +174,9 @@ class Playbook:
                                 delay=more["delay"])
             case "Expanded":
                 items = more["items"]
-                return f.Expanded(slot, at, msgspec.json.encode(items), len(items) if isinstance(items, list) else 0)
+                return f.Expanded(
+                    slot, at, msgspec.json.encode(items), len(items) if isinstance(items, list) else 0
+                )
             case "Suspended":
                 return f.Suspended(slot, at, msgspec.json.encode({"kind": more["kind"]}), more["wake_at"])
             case "Answered":
@@ -211,7 +214,8 @@ class Playbook:
 
 def draw(text: str, *, loops: Sequence[Any] = (), **options: Any) -> ExecutableDiagram:
     """A diagram for tests from arrows: `"a -> b; b.true -> c.x; d"`. `options` gives policies by node id
-    (`a=Policy(…)`) or a sub-diagram (`a=ExecutableDiagram`, or a pair of both), and `on_error`, `deadline`."""
+    (`a=Policy(…)`) or a sub-diagram (`a=ExecutableDiagram`, or a pair of both), and `on_error`, `deadline`.
+    """
     from treadle.diagram.compile import link
     from treadle.diagram.diagram import DiagramSpec
     from treadle.diagram.node import Arrow, Node
@@ -224,7 +228,7 @@ def draw(text: str, *, loops: Sequence[Any] = (), **options: Any) -> ExecutableD
     for part in filter(None, (p.strip() for p in text.split(";"))):
         ends = [end.strip() for end in part.split("->")]
         names.update(dict.fromkeys(end.partition(".")[0] for end in ends))
-        for source, target in zip(ends, ends[1:], strict=False):
+        for source, target in pairwise(ends):
             (a, _, port), (b, _, into) = source.partition("."), target.partition(".")
             arrows.append(Arrow(NodeID(a), NodeID(b), port or "default", into or "default"))
     policies: dict[str, Policy] = {}

@@ -1,8 +1,8 @@
 """One seed, the whole kernel, crash anywhere: random diagrams under random orders, failures and crashes.
 
-`random_diagram(seed)` draws a diagram with conditions, joins, loops, maps, sub-diagrams, retries and error arrows.
-`simulate(diagram, seed)` runs it on the kernel alone: bodies' results follow from (path, iteration, attempt), so that
-two runs of one diagram differ only in what the seed of the order may change. The seed is the bug report.
+`random_diagram(seed)` draws a diagram with conditions, joins, loops, maps, sub-diagrams, retries and error
+arrows. A `Simulation` runs it on the kernel alone: what bodies do follows from (path, iteration, attempt), so
+that two runs of one diagram differ only in what the seed of the order may change. The seed is the bug report.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ class Shape(msgspec.Struct, frozen=True):
     suspensions: float = 0.1
 
 
-def random_diagram(seed: int, shape: Shape = Shape()) -> ExecutableDiagram:
+DEFAULT_SHAPE = Shape()
+
+
+def random_diagram(seed: int, shape: Shape = DEFAULT_SHAPE) -> ExecutableDiagram:
     """Draw a valid diagram; the same one for the same seed."""
     rng = random.Random(seed)
     while True:
@@ -62,14 +65,16 @@ def _draw(rng: random.Random, shape: Shape, depth: int) -> ExecutableDiagram:
         retries = rng.choice([0, 0, 1, 2])
         policy = Policy(
             retries=retries, backoff=Backoff(initial=rng.choice([0.0, 1.0]), jitter=0.0),
-            join=Join.ANY if shape.join_any and rng.random() < 0.3 else Join.ALL, priority=rng.choice([0, 0, 0, 1, -1]),
-            for_each="items" if kind == "map" else None, concurrency=rng.choice([None, 1, 2]),
-            on_item_error=rng.choice(list(OnItemError)))
+            join=Join.ANY if shape.join_any and rng.random() < 0.3 else Join.ALL,
+            priority=rng.choice([0, 0, 0, 1, -1]), for_each="items" if kind == "map" else None,
+            concurrency=rng.choice([None, 1, 2]), on_item_error=rng.choice(list(OnItemError)))
         if kind == "sub" or (kind == "map" and rng.random() < 0.4 and depth < shape.depth_max):
             children[name] = _draw(rng, shape, depth + 1)
         nodes.append(Node(name, kind, policy=policy))
         for source in sorted(rng.sample(range(i), min(i, rng.choice([0, 1, 1, 1, 2, 3])))):
-            arrows.append(Arrow(NodeID(f"n{source}"), name, port=_port(rng, nodes[source]), input=rng.choice("ab")))
+            arrows.append(
+                Arrow(NodeID(f"n{source}"), name, port=_port(rng, nodes[source]), input=rng.choice("ab"))
+            )
     for _ in range(rng.choice([0, 0, 1, 1, 2]) if shape.loops else 0):
         source, head = rng.randrange(count), rng.randrange(count)
         if head <= source:
@@ -100,8 +105,8 @@ class Outcome(msgspec.Struct, frozen=True):
 class Simulation:
     """A kernel, a store that is a dict, and a runner that is a die."""
 
-    def __init__(self, diagram: ExecutableDiagram, seed: int, *, shape: Shape = Shape(), crashes: float = 0.0,
-                 lag_max: int = 0, concurrency: int = 4, bodies: int = 0,
+    def __init__(self, diagram: ExecutableDiagram, seed: int, *, shape: Shape = DEFAULT_SHAPE,
+                 crashes: float = 0.0, lag_max: int = 0, concurrency: int = 4, bodies: int = 0,
                  kernel: Callable[..., Kernel] = Kernel) -> None:
         self.diagram, self.rng, self.shape = diagram, random.Random(seed), shape
         self.crashes, self.lag_max, self.concurrency, self.bodies = crashes, lag_max, concurrency, bodies
@@ -197,14 +202,18 @@ class Simulation:
     def _answer(self, command: Command) -> f.Fact:
         assert isinstance(command, Perform | Expand | Gather)
         slot, cell = command.slot, command.cell
-        die = random.Random(f"{self.bodies}/{cell.node_id}/{cell.iteration}/{cell.attempt}/{type(command).__name__}")
+        die = random.Random(
+            f"{self.bodies}/{cell.node_id}/{cell.iteration}/{cell.attempt}/{type(command).__name__}"
+        )
         if isinstance(command, Gather):
             names = [name for name, _ in self.kernel.results(slot)]
             return f.Finished(slot, self.now, output=msgspec.json.encode(names))
         if isinstance(command, Expand):
             is_map = self.kernel.node(slot).policy.for_each is not None
             count = die.randint(0, 4) if is_map else 0
-            return f.Expanded(slot, self.now, msgspec.json.encode(list(range(count)) if is_map else {}), count)
+            return f.Expanded(
+                slot, self.now, msgspec.json.encode(list(range(count)) if is_map else {}), count
+            )
         self.performed += 1
         luck = die.random()
         if luck < self.shape.failures:
@@ -213,7 +222,9 @@ class Simulation:
             return f.Suspended(slot, self.now, b'{"kind": "answer"}')
         port = die.choice(["true", "false"]) if self.kernel.node(slot).type == "condition" else None
         inputs = sorted((arrow.text, carried.attempt) for arrow, carried in self.kernel.inputs(slot))
-        return f.Finished(slot, self.now, port=port, output=msgspec.json.encode([cell.node_id, cell.iteration, inputs]))
+        return f.Finished(
+            slot, self.now, port=port, output=msgspec.json.encode([cell.node_id, cell.iteration, inputs])
+        )
 
     def _outcome(self) -> Outcome:
         latest: dict[tuple[str, str], NodeState] = {}
@@ -222,7 +233,8 @@ class Simulation:
             if known is None or cell.attempt > known.attempt:
                 latest[(cell.node_id, cell.iteration)] = cell
         for cell in latest.values():
-            if cell.status not in (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.SKIPPED, NodeStatus.CANCELLED):
+            if cell.status not in (
+                NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.SKIPPED, NodeStatus.CANCELLED):
                 raise Corruption(f"the execution ended, but {cell.node_id} is {cell.status}")
         return Outcome(self.row.status, {key: (c.status.value, c.attempt, c.port, c.output)
                                          for key, c in latest.items()}, self.performed)

@@ -14,7 +14,6 @@ from treadle.diagram.formats.yaml_text import FLOAT, INTEGER, ODD_FLOAT
 from treadle.diagram.node import DEFAULT, Arrow, Input, Node
 from treadle.diagram.policy import LOOP_ITERATIONS_MAX, OnError, OnLimit, Policy
 
-
 _USUAL = Policy()
 _POLICY_FIELDS = msgspec.structs.fields(Policy)
 

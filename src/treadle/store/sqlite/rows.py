@@ -40,8 +40,8 @@ def _error_text(error: ErrorInfo) -> str:
 def cells_json(cells: Sequence[NodeState]) -> str:
     """Cells as one JSON array of rows in the order of the table's columns, which is that of their fields.
 
-    This is what the writer thread needs the GIL for, so it is lean: no call a row, and small pieces that stay in
-    the processor's cache (a third of what `astuple` and one large `encode` cost). ValueError, TypeError or
+    This is what the writer thread needs the GIL for, so it is lean: no call a row, and small pieces that stay
+    in the processor's cache (a third of what `astuple` and one large `encode` cost). ValueError, TypeError or
     OverflowError if a cell can't be written as JSON.
     """
     out = bytearray(b"[]")
