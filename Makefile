@@ -40,6 +40,8 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/durability.py
+	$(BIN)/python benchmarks/writer.py
 
 soak: setup
 	$(BIN)/python -m pytest -q -m soak --timeout 1800 $(PYTEST_ARGS)
