@@ -18,7 +18,8 @@ WORK = Path(__file__).parent / "work" / "diagram.yaml"
 async def main() -> None:
     store, verb, execution_id, durability, log = sys.argv[1:]
     begin = time.monotonic()
-    async with Engine.open(store, durability=durability, config=TreadleConfig(lease_s=0.15)) as engine:  # type: ignore[arg-type]
+    config = TreadleConfig(lease_s=0.15)
+    async with Engine.open(store, durability=durability, config=config) as engine:  # type: ignore[arg-type]
         if verb == "run":
             handle = await engine.start(WORK, execution_id=execution_id, log=log)
         else:

@@ -217,7 +217,8 @@ def test_another_process_cancels(tmp_path: Path) -> None:
     async def main(engine: Engine) -> None:
         work.gate = asyncio.Event()
         handle = await engine.start(work.diagram(), execution_id="mine")
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", sender, f"sqlite:///{tmp_path}/runs.db")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", sender, f"sqlite:///{tmp_path}/runs.db")
         assert await process.wait() == 0
         async with asyncio.timeout(10):
             assert await handle.wait() is ExecutionStatus.CANCELLED

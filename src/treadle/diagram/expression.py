@@ -366,7 +366,8 @@ class Template(_Compiled):
         LimitExceeded for a text longer than `template_output_chars_max`.
         """
         environment = self._environment
-        context = _Context(environment, names, self._template.name, self._template.blocks)  # type: ignore[arg-type]
+        template = self._template
+        context = _Context(environment, names, template.name, template.blocks)  # type: ignore[arg-type]
         parts: list[str] = []
         size, limit = 0, environment.config.template_output_chars_max
         try:

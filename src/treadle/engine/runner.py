@@ -252,7 +252,7 @@ class WorkflowRunner:
         if type(command) is Expand:
             return composite.expand(self, command, context, inputs)
         body = self._bodies.get(id(node)) or self.engine.bind(self.kernel.diagram, node)
-        return body(context, inputs)  # type: ignore[return-value]  # bind() made sure it is a coroutine function
+        return body(context, inputs)  # type: ignore[return-value]  # bind() made sure it is a coroutine's
 
     def returned(self, command: Work, started: float, result: Any) -> None:
         """A body returned: an envelope, a suspension, or (a composite's) a fact."""

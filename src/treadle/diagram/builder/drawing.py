@@ -88,7 +88,8 @@ class NodeFunction(Generic[P, R]):
         diagram = _open("map")
         node_id = diagram._call(mapped, (), kwargs, over=over)
         returns = self.signature.returns
-        return Output(diagram, node_id, kind=Any if returns is Any else list[returns])  # type: ignore[valid-type]
+        kind = Any if returns is Any else list[returns]  # type: ignore[valid-type]
+        return Output(diagram, node_id, kind=kind)
 
     def options(
         self,

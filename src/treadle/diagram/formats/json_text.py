@@ -97,7 +97,8 @@ class _Scanner:
     def string(self) -> str:
         try:
             text: str
-            text, self.at = json.decoder.scanstring(self.text, self.at + 1, True)  # type: ignore[attr-defined]
+            scan = json.decoder.scanstring  # type: ignore[attr-defined]
+            text, self.at = scan(self.text, self.at + 1, True)
         except json.JSONDecodeError as error:
             self.at = error.pos
             raise self.error(error.msg) from None
