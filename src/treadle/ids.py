@@ -24,8 +24,7 @@ def is_node_id(text: str) -> bool:
 
 
 def escape_label(label: str) -> NodeID:
-    """Make a node id of any label: what can't stand in an id becomes its code point in hex, `a/b` →
-    `a_2f_b`."""
+    """Make a node id of any label; what can't stand in it becomes its code point: `a/b` → `a_2f_b`."""
     return NodeID("".join(c if NODE_ID.match(c) else f"_{ord(c):x}_" for c in label) or "_")
 
 
@@ -45,9 +44,8 @@ def parse_path(path: str) -> tuple[tuple[str, int | None], ...]:
     for part in path.split("/"):
         match = _STEP.match(part)
         if match is None:
-            raise ValueError(
-                f"{path!r} is not the path of a node: {part!r} should be like 'name' or 'name[3]'"
-            )
+            raise ValueError(f"{path!r} is not the path of a node: {part!r} should be like 'name' or "
+                             "'name[3]'")
         item = match["item"]
         steps.append((match["id"], None if item is None else int(item)))
     return tuple(steps)

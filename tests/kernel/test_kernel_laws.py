@@ -20,8 +20,7 @@ SEEDS = st.integers(0, 2**32)
 @given(SEEDS, SEEDS, st.sampled_from([0.0, 0.05, 0.2]), st.integers(0, 5), st.sampled_from([1, 3, 50]))
 def test_any_order_and_any_crash_end_in_the_same_state(diagram: int, order: int, crashes: float, lag: int,
                                                        concurrency: int) -> None:
-    """Without join any, deadlines or fail-fast, order can't matter: neither can crashes, nor what they
-    lose."""
+    """Without join any, deadlines or fail-fast, order can't matter, nor can crashes and what they lose."""
     shape = Shape()
     drawn = random_diagram(diagram, shape)
     calm = Simulation(drawn, 0, shape=shape, bodies=diagram).run()
@@ -69,8 +68,7 @@ def test_nothing_recorded_is_performed_again(diagram: int, order: int) -> None:
 @settings(max_examples=150, deadline=None)
 @given(SEEDS, SEEDS, st.booleans())
 def test_the_counters_agree_with_the_order_calculator(diagram: int, order: int, join_any: bool) -> None:
-    """At every instant, what the kernel has running or ready is what a computation from scratch says can
-    run."""
+    """At every instant, what the kernel has running or ready is what a scan from scratch says can run."""
     shape = Shape(join_any=join_any, loops=False, maps=False, depth_max=0)
     drawn = random_diagram(diagram, shape)
     calculator = DynamicOrderCalculator(drawn)

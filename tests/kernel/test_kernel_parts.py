@@ -14,9 +14,8 @@ from treadle.state.cell import NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.testing.playbook import draw
 
-THRICE = Policy(
-    retries=3, backoff=Backoff(initial=1.0, factor=3.0, max=5.0, jitter=0.5), retry_on=("IOError",)
-)
+THRICE = Policy(retries=3, backoff=Backoff(initial=1.0, factor=3.0, max=5.0, jitter=0.5),
+                retry_on=("IOError",))
 
 
 @pytest.mark.parametrize(("tries", "kind", "retryable", "luck", "delay", "at"), [
@@ -48,9 +47,8 @@ def test_every_status_has_its_moves_and_ends_have_none() -> None:
 def test_an_illegal_move_tells_the_story() -> None:
     cell = NodeState("x", "a", status=NodeStatus.COMPLETED, epoch=1, seq=3)
     text = str(illegal(cell, "a", NodeStatus.RUNNING, [cell]))
-    assert (
-        "'a' can't go from completed to running" in text and "version 1.3" in text and "it has ended" in text
-    )
+    assert "'a' can't go from completed to running" in text
+    assert "version 1.3" in text and "it has ended" in text
 
 
 def test_ready_slots_leave_by_priority_and_order() -> None:
@@ -63,27 +61,24 @@ def test_ready_slots_leave_by_priority_and_order() -> None:
 
 
 def test_the_calculator_orders_finds_dependencies_and_cycles() -> None:
-    calculator = DynamicOrderCalculator(
-        draw("s -> h -> c; c.again -> h; c.out -> e; s -> e", e=Policy(priority=3))
-    )
+    diagram = draw("s -> h -> c; c.again -> h; c.out -> e; s -> e", e=Policy(priority=3))
+    calculator = DynamicOrderCalculator(diagram)
     assert calculator.topological_order() == ["s", "h", "c", "e"]
     assert calculator.calculate_dependencies("h") == {"s"}
     assert calculator.ancestors("e") == {"s", "h", "c"}
     assert calculator.cycles() == [["h", "c"]]
     assert calculator.priorities() == {"s": 0, "h": 0, "c": 0, "e": 3}
     assert calculator.get_ready_nodes(set()) == ["s"]
-    assert calculator.get_ready_nodes({"s", "h", "c"}, ports={"c": "again"}) == [], (
-        "the loop has not been left"
-    )
-    assert calculator.get_ready_nodes({"s", "h", "c"}, ports={"c": "out"}) == ["e"]
+    turn = {"s", "h", "c"}
+    assert calculator.get_ready_nodes(turn, ports={"c": "again"}) == [], "the loop has not been left"
+    assert calculator.get_ready_nodes(turn, ports={"c": "out"}) == ["e"]
     with pytest.raises(NoSuchNode, match="did you mean"):
         DynamicOrderCalculator(draw("alpha -> beta")).get_ready_nodes({"alpah"})
 
 
 def test_the_calculator_skips_what_failures_and_dead_arrows_reach() -> None:
-    calculator = DynamicOrderCalculator(
-        draw("c.yes -> a -> m; c.no -> b -> m; f -> x; f.error -> r; g -> y -> z")
-    )
+    diagram = draw("c.yes -> a -> m; c.no -> b -> m; f -> x; f.error -> r; g -> y -> z")
+    calculator = DynamicOrderCalculator(diagram)
     ready = calculator.get_ready_nodes({"c"}, {"f", "g"}, ports={"c": "yes"})
     assert ready == ["a", "r"]
     assert calculator.get_ready_nodes({"c", "a"}, {"f", "g"}, ports={"c": "yes"}, running={"r"}) == ["m"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from treadle.diagram.node import Loop
@@ -119,9 +120,8 @@ def test_an_error_arrow_takes_the_error_and_the_execution_completes() -> None:
 
 def test_an_error_arrow_is_dead_when_nothing_fails() -> None:
     book = Playbook(draw("a -> next; a.error -> rescue"))
-    book.on(Started()).on(Finished("a"), expect=[Perform("next")]).on(
-        Finished("next"), expect=[Close("completed")]
-    )
+    book.on(Started()).on(Finished("a"), expect=[Perform("next")])
+    book.on(Finished("next"), expect=[Close("completed")])
     assert book.status("rescue") == "skipped"
 
 
@@ -153,9 +153,8 @@ def test_a_retry_that_waits_across_a_crash_still_waits_until_its_time() -> None:
 
 def test_a_crash_after_the_wake_but_before_the_attempt_loses_no_retry() -> None:
     book = Playbook(draw("a; b", a=RETRY_TWICE), concurrency=1)
-    book.on(Started(), expect=[Perform("a")], at=0).on(
-        Failed("a"), expect=[Wake("a", at=2.0), Perform("b")], at=1
-    )
+    book.on(Started(), expect=[Perform("a")], at=0)
+    book.on(Failed("a"), expect=[Wake("a", at=2.0), Perform("b")], at=1)
     book.on(Woken("a"), expect=[], at=2)  # b holds the only place
     book.crash(expect=[Wake("a", at=2.0), Perform("b")])
     book.on(Finished("b"), expect=[]).on(Woken("a"), expect=[Perform("a", attempt=2)])
@@ -216,9 +215,8 @@ def test_nested_loops_count_iterations_inside_out() -> None:
 
 def test_a_failure_in_a_loop_fails_its_exits_too() -> None:
     book = Playbook(draw("s -> h -> c; c.again -> h; c.out -> e; s -> rest", on_error="continue"))
-    book.on(Started()).on(Finished("s")).on(Failed("h"), expect=[]).on(
-        Finished("rest"), expect=[Close("failed")]
-    )
+    book.on(Started()).on(Finished("s")).on(Failed("h"), expect=[])
+    book.on(Finished("rest"), expect=[Close("failed")])
     assert book.status("e") == "skipped"
 
 
@@ -249,9 +247,8 @@ def test_an_empty_map_gathers_at_once() -> None:
 def test_items_retry_on_their_own_and_a_failed_item_fails_its_map() -> None:
     policy = Policy(for_each="x", retries=1, backoff=Backoff(initial=0, jitter=0))
     book = Playbook(draw("m -> e", m=policy)).on(Started()).on(Expanded("m", [1, 2]))
-    book.on(Failed("m[1]"), expect=[Wake("m[1]", at=2.0)]).on(
-        Woken("m[1]"), expect=[Perform("m[1]", attempt=2)]
-    )
+    book.on(Failed("m[1]"), expect=[Wake("m[1]", at=2.0)])
+    book.on(Woken("m[1]"), expect=[Perform("m[1]", attempt=2)])
     book.on(Failed("m[1]", "KeyError"), expect=[Cancel("m[0]"), Close("failed")])
     assert book.row.error is not None and book.row.error.node == "m[1]"
     assert (book.status("m"), book.status("m[0]"), book.status("e")) == ("failed", "cancelled", "skipped")
@@ -339,16 +336,14 @@ def test_cancelling_reaches_everything() -> None:
 
 def test_a_deadline_ends_the_execution() -> None:
     book = Playbook(draw("a", deadline=10.0)).on(Started(), expect=[Wake(at=10.0), Perform("a")], at=0)
-    book.on(Expired(), expect=[Wake(at=10.0)], at=9).on(
-        Expired(), expect=[Cancel("a"), Close("failed")], at=10
-    )
+    book.on(Expired(), expect=[Wake(at=10.0)], at=9)
+    book.on(Expired(), expect=[Cancel("a"), Close("failed")], at=10)
     assert book.row.error is not None and book.row.error.type == "DeadlineExceeded"
 
 
 def test_priorities_start_first_among_those_that_are_ready() -> None:
-    book = Playbook(
-        draw("s -> a; s -> b; s -> c", b=Policy(priority=5), c=Policy(priority=-5)), concurrency=1
-    )
+    drawn = draw("s -> a; s -> b; s -> c", b=Policy(priority=5), c=Policy(priority=-5))
+    book = Playbook(drawn, concurrency=1)
     book.on(Started()).on(Finished("s"), expect=[Perform("b")]).on(Finished("b"), expect=[Perform("a")])
     book.on(Finished("a"), expect=[Perform("c")])
 
@@ -389,9 +384,8 @@ def test_an_explicit_resume_opens_what_failed_with_a_fresh_budget() -> None:
     book.on(Failed("bad", delay=0), expect=[Wake("bad", at=7.0)])
     book.crash(expect=[Wake("bad", at=7.0), Perform("slow", attempt=2)])  # and a crash keeps the budget
     book.on(Woken("bad"), expect=[Perform("bad", attempt=4)]).on(Finished("slow"), expect=[])
-    book.on(Finished("bad"), expect=[Perform("end", attempt=2)]).on(
-        Finished("end"), expect=[Close("completed")]
-    )
+    book.on(Finished("bad"), expect=[Perform("end", attempt=2)])
+    book.on(Finished("end"), expect=[Close("completed")])
     assert book.attempts("dead") == ["skipped"], "skipped by a dead arrow stays so"
     assert book.attempts("good") == ["completed"]
 
@@ -420,12 +414,9 @@ def test_an_execution_starts_once() -> None:
 
 
 def test_a_changed_lineage_is_performed_again_and_the_rest_kept() -> None:
-    import msgspec
-
     before = draw("a -> b -> c; d")
-    book = (
-        Playbook(before).on(Started()).on(Finished("a")).on(Finished("b")).on(Finished("c")).on(Finished("d"))
-    )
+    book = Playbook(before).on(Started())
+    book.on(Finished("a")).on(Finished("b")).on(Finished("c")).on(Finished("d"))
     changed = draw("a -> b -> c; d")
     object.__setattr__(changed, "nodes", tuple(
         msgspec.structs.replace(node, lineage="new") if node.id in "bc" else node for node in changed.nodes))

@@ -42,11 +42,10 @@ def link(spec: DiagramSpec, *, specs: Mapping[NodeID, Any] | None = None,
          children: Mapping[NodeID, ExecutableDiagram] | None = None,
          fingerprints: Mapping[NodeID, str] | None = None, lineages: Mapping[NodeID, str] | None = None,
          structure: Structure | None = None, warnings: Sequence[Fault] = ()) -> ExecutableDiagram:
-    """Put the parts of a diagram together. Its nodes and arrows must exist; InvalidDiagram if its loops have
-    faults.
+    """Put the parts of a diagram together. Its nodes and arrows must exist.
 
     `specs`, `children`, `fingerprints` and `lineages` are by node id; `structure` saves finding the loops
-    again.
+    again. InvalidDiagram if the loops have faults.
     """
     index = {node.id: i for i, node in enumerate(spec.nodes)}
     pairs = [(index[arrow.source], index[arrow.target]) for arrow in spec.arrows]

@@ -13,8 +13,7 @@ from treadle.ids import NodeID
 
 
 class DiagramSpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A diagram as its file or its Python code says it, unchecked. `base` is the folder that its paths start
-    from."""
+    """A diagram as its file or its Python code says it, unchecked. Its paths start from the folder `base`."""
 
     name: str = "diagram"
     nodes: tuple[Node, ...] = ()
@@ -31,8 +30,7 @@ class DiagramSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ExecutableNode(msgspec.Struct, frozen=True):
-    """A node that is ready to run. `spec` is its type's struct; `child` is the sub-diagram that it runs, if
-    any."""
+    """A node that is ready to run. `spec` is its type's struct, `child` the sub-diagram it runs, if any."""
 
     id: NodeID
     type: str
@@ -122,13 +120,9 @@ class ExecutableDiagram:
         self.into = tuple(map(tuple, into))
         self.out = tuple(map(tuple, out))
         self.forward = tuple(
-            tuple(
-                (a, arrows[a].target, arrows[a].port)
-                for a in mine
-                if arrows[a].exits < 0 and arrows[a].back_of < 0
-            )
-            for mine in out
-        )
+            tuple((a, arrows[a].target, arrows[a].port) for a in mine
+                  if arrows[a].exits < 0 and arrows[a].back_of < 0)
+            for mine in out)
         self.any_join = frozenset(node.index for node in nodes if node.policy.join is Join.ANY)
         self.simple = bytearray(loop < 0 and node.policy.join is Join.ALL
                                 for node, loop in zip(nodes, loop_of, strict=True))
@@ -142,9 +136,8 @@ class ExecutableDiagram:
             return self.nodes[self.index[node_id]]
         except KeyError:
             hint = did_you_mean(node_id, self.index)
-            raise NoSuchNode(
-                f"diagram {self.name!r} has no node {node_id!r}" + (f": {hint}" if hint else "")
-            ) from None
+            raise NoSuchNode(f"diagram {self.name!r} has no node {node_id!r}"
+                             + (f": {hint}" if hint else "")) from None
 
     def __len__(self) -> int:
         return len(self.nodes)

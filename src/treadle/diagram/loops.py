@@ -31,8 +31,7 @@ class FoundLoop(msgspec.Struct):
 
 
 class Structure(msgspec.Struct):
-    """What a graph's cycles amount to. Lists are by node (`loop_of`) or by arrow (`back_of`, `exits`,
-    `enters`)."""
+    """What a graph's cycles amount to. `loop_of` is by node; `back_of`, `exits`, `enters` are by arrow."""
 
     loops: list[FoundLoop]
     loop_of: list[int]
@@ -52,22 +51,18 @@ class Structure(msgspec.Struct):
         return chain
 
 
-def find_loops(
-    names: Sequence[str], arrows: Sequence[tuple[int, int]], declared: Sequence[Loop] = ()
-) -> Structure:
-    """Find loops, heads, back arrows and an order. `arrows` are (source, target) pairs of indices into
-    `names`."""
-    finder = _Finder(
-        names, arrows, {names.index(loop.entry): loop for loop in declared if loop.entry in names}
-    )
+def find_loops(names: Sequence[str], arrows: Sequence[tuple[int, int]],
+               declared: Sequence[Loop] = ()) -> Structure:
+    """Find loops, heads, back arrows and an order. `arrows` are (source, target) indices into `names`."""
+    by_head = {names.index(loop.entry): loop for loop in declared if loop.entry in names}
+    finder = _Finder(names, arrows, by_head)
     finder.search(range(len(names)), parent=-1)
     return finder.structure(declared)
 
 
 class _Finder:
-    def __init__(
-        self, names: Sequence[str], arrows: Sequence[tuple[int, int]], declared: Mapping[int, Loop]
-    ) -> None:
+    def __init__(self, names: Sequence[str], arrows: Sequence[tuple[int, int]],
+                 declared: Mapping[int, Loop]) -> None:
         self.names, self.arrows, self.declared = names, arrows, declared
         self.out: list[list[int]] = [[] for _ in names]
         self.into: list[list[int]] = [[] for _ in names]
@@ -80,8 +75,7 @@ class _Finder:
         self.faults: list[Fault] = []
 
     def search(self, nodes: Iterable[int], parent: int) -> None:
-        """Find the loops among nodes, ignoring back arrows found so far; then the loops inside each of
-        them."""
+        """Find the loops among nodes, ignoring back arrows found so far; then the loops inside each."""
         todo: list[tuple[Iterable[int], int]] = [(nodes, parent)]
         while todo:
             among, around = todo.pop()
@@ -90,13 +84,11 @@ class _Finder:
                 if head is None:
                     continue
                 inside = set(members)
-                back = tuple(
-                    a for a in self.into[head] if self.back_of[a] < 0 and self.arrows[a][0] in inside
-                )
+                back = tuple(a for a in self.into[head]
+                             if self.back_of[a] < 0 and self.arrows[a][0] in inside)
                 index = len(self.loops)
-                self.loops.append(
-                    FoundLoop(index, around, head, tuple(sorted(members)), back, self.declared.get(head))
-                )
+                self.loops.append(FoundLoop(
+                    index, around, head, tuple(sorted(members)), back, self.declared.get(head)))
                 for arrow in back:
                     self.back_of[arrow] = index
                 for node in members:
@@ -111,9 +103,8 @@ class _Finder:
                 yield component
 
     def _next(self, node: int, among: Collection[int]) -> Iterator[int]:
-        return (
-            self.arrows[a][1] for a in self.out[node] if self.back_of[a] < 0 and self.arrows[a][1] in among
-        )
+        return (self.arrows[a][1] for a in self.out[node]
+                if self.back_of[a] < 0 and self.arrows[a][1] in among)
 
     def _tarjan(self, among: Collection[int]) -> Iterator[list[int]]:
         found: dict[int, int] = {}
@@ -161,9 +152,8 @@ class _Finder:
         named = [n for n in (entered or sorted(members)) if n in self.declared]
         if len(named) == 1:
             return named[0]
-        around = ", ".join(repr(self.names[n]) for n in sorted(members)[:8]) + (
-            " …" if len(members) > 8 else ""
-        )
+        around = ", ".join(repr(self.names[n]) for n in sorted(members)[:8])
+        around += " …" if len(members) > 8 else ""
         if not entered:
             message = f"nothing starts the loop of {around}: no arrow enters it from outside"
         else:
@@ -190,11 +180,9 @@ class _Finder:
             structure.enters.append(tuple(reversed(entering)))
         return structure
 
-    def _crossing(
-        self, structure: Structure, arrow: int, source: int, target: int
-    ) -> tuple[list[int], list[int]]:
-        """The loops an arrow leaves and enters, innermost first. A back arrow leaves the loops inside its
-        own."""
+    def _crossing(self, structure: Structure, arrow: int, source: int,
+                  target: int) -> tuple[list[int], list[int]]:
+        """The loops an arrow leaves and enters, innermost first. A back arrow leaves those inside its own."""
         if self.loop_of[source] < 0 and self.loop_of[target] < 0:
             return [], []
         before, after = structure.around(source), structure.around(target)

@@ -36,8 +36,7 @@ class OnLimit(StrEnum):
 
 
 class Backoff(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Seconds between attempts: `initial * factor ** (retry - 1)`, at most `max`, spread by ± `jitter` of
-    itself."""
+    """Seconds between attempts: `initial * factor ** (retry - 1)`, at most `max`, ± `jitter` of itself."""
 
     initial: float = 0.1
     factor: float = 2.0

@@ -94,6 +94,7 @@ class WorkflowRunner:
         self._ticket = 0
         self._steps = 0
         self._parking = False  # about to give a suspended execution back
+        self._holding = False  # a resume's first steps wait for the disk
         self._touched = False  # whether any command was cancelled: only then commands can be out of date
         self._performing: dict[int, Performance] = {}
         self._self_timed: set[int] = set()
@@ -110,8 +111,19 @@ class WorkflowRunner:
         self.take(facts.Started(self.now()))
 
     def resume(self, cells: Iterable[NodeState], *, clean: bool, reopen: bool) -> None:
-        """Go on with a recorded one."""
+        """Go on with a recorded one.
+
+        Its bodies wait until their new claims are on disk, so that one which takes the process down is counted
+        even if it does so at once; what comes meanwhile waits behind them.
+        """
+        self._holding = self._manager is not None
         self._step(self.kernel.resume(cells, self.now(), clean=clean, reopen=reopen), ())
+        if self._manager is not None:
+            self._manager.when_durable(self._ticket, self._let_go)
+            self.engine.care(self._manager.flush())
+
+    def _let_go(self) -> None:
+        self._holding = False
 
     def take(self, fact: facts.Fact, consumed: Sequence[int] = ()) -> None:
         """Tell the kernel a fact and do what follows from it. `consumed` are the signals that the fact used
@@ -132,7 +144,7 @@ class WorkflowRunner:
                                               strict=self._strict)
             elif step.cells or execution is not None:
                 self._ticket = manager.record(step.cells, execution, strict=self._strict)
-            if self._strict:
+            if self._strict or self._holding:
                 manager.when_durable(self._ticket, partial(self._follow_later, step, execution))
                 return
         self._follow(step, execution)
@@ -162,9 +174,7 @@ class WorkflowRunner:
         put = self._put
         for command in step.commands:
             kind = type(command)
-            if (
-                kind is Perform or kind is Expand or kind is Gather
-            ):  # faster than the match, and nearly always so
+            if kind is Perform or kind is Expand or kind is Gather:  # nearly always: faster than the match
                 put(self, command)  # type: ignore[arg-type]
             else:
                 self._obey(command)

@@ -34,20 +34,16 @@ def check_kernel(kernel: Kernel, step: Step) -> None:
             busy += status is NodeStatus.RUNNING and not kernel._is_composite(frame, i)
             suspended += status is NodeStatus.SUSPENDED
             retrying += status is NodeStatus.RETRYING
-            _must(
-                status in (PENDING, NodeStatus.SCHEDULED) or frame.cells[i] is not None, frame, i,
-                "has no cell")
+            early = status in (PENDING, NodeStatus.SCHEDULED)
+            _must(early or frame.cells[i] is not None, frame, i, "has no cell")
     busy += len(kernel._asked)
     counted = (kernel._busy, kernel._suspended, kernel._retrying)
     if counted != (busy, suspended, retrying):
-        raise Corruption(
-            f"counts of busy, suspended, retrying are {counted}, but {(busy, suspended, retrying)} are there"
-        )
+        there = (busy, suspended, retrying)
+        raise Corruption(f"counts of busy, suspended, retrying are {counted}, but {there} are there")
     if not (busy or suspended or retrying or kernel._ready) and kernel._root is not None:
-        raise Corruption(
-            f"execution {kernel.execution.execution_id} is stuck: nothing runs, waits or is ready, "
-            "and it hasn't ended"
-        )
+        raise Corruption(f"execution {kernel.execution.execution_id} is stuck: nothing runs, waits or is "
+                         "ready, and it hasn't ended")
 
 
 def _check_step(kernel: Kernel, step: Step) -> None:
@@ -68,18 +64,16 @@ def _check_frame(frame: Frame) -> None:
         into = [frame.arrows[a] for a in block.into[i] if a not in dropped]
         waiting = sum(carry is None for carry in into)
         if status is PENDING:
-            _must(
-                frame.pending[i] == waiting, frame, i,
-                f"counts {frame.pending[i]} pending arrows, {waiting} are")
+            counted = frame.pending[i]
+            _must(counted == waiting, frame, i, f"counts {counted} pending arrows, {waiting} are")
             _must(waiting > 0, frame, i, "is pending, but no arrow into it is")
         elif status is not NodeStatus.SKIPPED:
             early = frame.node(i).policy.join is Join.ANY
             _must(early or not waiting, frame, i, "has started, but an arrow into it is pending")
     for turn in frame.loops:
         loop = turn.loop
-        left = sum(not _terminal(frame, i) for i in loop.own) + sum(
-            frame.loops[k].open > 0 for k in loop.inner
-        )
+        left = sum(not _terminal(frame, i) for i in loop.own)
+        left += sum(frame.loops[k].open > 0 for k in loop.inner)
         if turn.open != left:
             raise Corruption(f"the loop at {frame.path(loop.head)} counts {turn.open} open parts, {left} are")
     left = sum(not _terminal(frame, i) for i in range(frame.size) if block.loop_of[i] < 0)

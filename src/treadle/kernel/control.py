@@ -69,9 +69,8 @@ class Frame:
         "pending", "bad", "flawed", "scheduled", "arrows", "forced", "dropped", "tries", "winners", "loops",
         "open", "children", "failures", "ended", "log")
 
-    def __init__(
-        self, block: ExecutableDiagram, base: int, *, owner: tuple[Frame | MapFrame, int] | None = None,
-        round: int = 1) -> None:
+    def __init__(self, block: ExecutableDiagram, base: int, *,
+                 owner: tuple[Frame | MapFrame, int] | None = None, round: int = 1) -> None:
         n = len(block.nodes)
         self.base, self.size, self.block, self.owner, self.round = base, n, block, owner, round
         self.owner_slot = -1 if owner is None else owner[0].base + owner[1]
@@ -89,9 +88,8 @@ class Frame:
         self.tries: dict[int, int] = {}
         self.winners: dict[int, int] = {}
         self.loops = [Turn(loop) for loop in block.loops]
-        self.open = (
-            n if not self.loops else (block.loop_of.count(-1) + sum(lp.parent < 0 for lp in block.loops))
-        )
+        self.open = n if not self.loops else (
+            block.loop_of.count(-1) + sum(lp.parent < 0 for lp in block.loops))
         self.children: dict[int, Frame | MapFrame] = {}
         self.failures: list[tuple[int, str, ErrorInfo]] = []
         self.ended = False
@@ -172,9 +170,8 @@ class Frame:
             if loop.turn == 1:
                 ignored.update(loop.loop.back)
             else:
-                replaced = {
-                    block.arrows[a].input for a in loop.loop.back if isinstance(self.arrows[a], NodeState)
-                }
+                replaced = {block.arrows[a].input for a in loop.loop.back
+                            if isinstance(self.arrows[a], NodeState)}
         for a in block.into[i]:
             arrow = block.arrows[a]
             if arrow.back_of == loop.loop.index:
@@ -186,8 +183,7 @@ class Frame:
 
 
 class MapFrame:
-    """The items of a map. They are opened in order, `window` at most at once, so a wide map costs no wide
-    step."""
+    """The items of a map, opened in order and `window` at most at once: a wide map costs no wide step."""
 
     __slots__ = (
         "base", "size", "owner", "owner_slot", "round", "cells", "status", "scheduled", "tries", "children",
@@ -405,9 +401,8 @@ class Frames:
             if not isinstance(frame, Frame) or name not in frame.block.index:
                 known = frame.block.index if isinstance(frame, Frame) else ()
                 hint = did_you_mean(name, known)
-                raise NoSuchNode(
-                    f"this execution has no node {path!r} under way" + (f": {hint}" if hint else "")
-                )
+                raise NoSuchNode(f"this execution has no node {path!r} under way"
+                                 + (f": {hint}" if hint else ""))
             owner, i = frame, frame.block.index[name]
             slot, frame = owner.base + i, owner.children.get(i)
             if item is not None:

@@ -44,8 +44,7 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
 
 
 class Expanded(msgspec.Struct, frozen=True, gc=False):
-    """A composite's items were evaluated: a map's encoded items and their count, or a sub-diagram's
-    inputs."""
+    """A composite's items were evaluated: a map's, encoded, with their count, or a sub-diagram's inputs."""
 
     slot: int
     at: float

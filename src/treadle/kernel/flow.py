@@ -226,8 +226,7 @@ class Flow(Frames, ABC):
             self._skip(frame, i, flawed=False)
 
     def _needs_nothing(self, frame: Frame, i: int) -> bool:
-        """Whether a node without arrows in effect starts all the same: it has none, or only a first turn's
-        back."""
+        """Whether a node without arrows in effect starts: it has none, or a first turn's back arrows only."""
         block = frame.block
         loop = block.loop_of[i]
         if loop < 0 or not block.into[i]:
@@ -277,9 +276,8 @@ class Flow(Frames, ABC):
         """A loop wants one turn more than it may have: fail the frame, or push the back arrow's value out."""
         block = frame.block
         members = set(loop.members)
-        leaving = {
-            i: [a for a in block.out[i] if block.arrows[a].target not in members] for i in loop.members
-        }
+        leaving = {i: [a for a in block.out[i] if block.arrows[a].target not in members]
+                   for i in loop.members}
         if loop.on_limit is OnLimit.EXIT:
             for a in carrying:
                 value = self._outcome(frame, a)

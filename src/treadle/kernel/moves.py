@@ -1,5 +1,7 @@
-"""The table of moves: which status may follow which. The docs draw it from here; an illegal move tells its
-story."""
+"""The table of moves: which status may follow which.
+
+The docs draw it from here; an illegal move tells its story.
+"""
 
 from __future__ import annotations
 
@@ -37,9 +39,8 @@ EXECUTION_MOVES: dict[ExecutionStatus, frozenset[ExecutionStatus]] = {
 }
 
 
-def illegal(
-    cell: NodeState | None, path: str, to: NodeStatus, story: Iterable[NodeState] = ()
-) -> IllegalMove:
+def illegal(cell: NodeState | None, path: str, to: NodeStatus,
+            story: Iterable[NodeState] = ()) -> IllegalMove:
     """The error for a move that the table lacks, with what is known of the node."""
     status = NodeStatus.PENDING if cell is None else cell.status
     told = "".join(f"\n  iteration {c.iteration} attempt {c.attempt}: {c.status} (version {c.epoch}.{c.seq})"

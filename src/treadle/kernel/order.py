@@ -1,5 +1,4 @@
-"""Which nodes may run, computed from scratch: the same rule as the kernel's counters, for whoever has only
-sets.
+"""Which nodes may run, from scratch: the same rule as the kernel's counters, for whoever has only sets.
 
 The kernel never calls this; a property test holds the two together. Topological order: Kahn, "Topological
 sorting of large networks", 1962. Cycles are found at compile time (`treadle.diagram.loops`).
@@ -40,15 +39,12 @@ class DynamicOrderCalculator:
         for node_id in (*completed, *failed, *skipped, *running):
             if node_id not in known:
                 hint = did_you_mean(node_id, known)
-                raise NoSuchNode(
-                    f"diagram {self.diagram.name!r} has no node {node_id!r}" + (f": {hint}" if hint else "")
-                )
+                raise NoSuchNode(f"diagram {self.diagram.name!r} has no node {node_id!r}"
+                                 + (f": {hint}" if hint else ""))
         look = _Look(self.diagram, completed, failed, ports, skipped, running)
         ready = look.ready()
-        return [
-            self.diagram.nodes[i].id
-            for i in sorted(ready, key=lambda i: (-self.diagram.nodes[i].policy.priority, i))
-        ]
+        nodes = self.diagram.nodes
+        return [nodes[i].id for i in sorted(ready, key=lambda i: (-nodes[i].policy.priority, i))]
 
     def calculate_dependencies(self, node_id: str) -> set[NodeID]:
         """The nodes with an arrow straight into this one, back arrows left out."""
@@ -98,8 +94,7 @@ class _Look:
 
     def ready(self) -> set[int]:
         ready: set[int] = set()
-        # Skips spread along arrows and, through the ends of loops, against the order: repeat until nothing
-        # changes.
+        # Skips spread along arrows and, through the ends of loops, against the order: repeat until they rest.
         while True:
             before = len(self.skipped) + len(self.flawed)
             ready.clear()

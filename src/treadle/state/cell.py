@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, overload, runtime_checkable
 
 import msgspec
 
@@ -154,8 +154,7 @@ _C = TypeVar("_C", NodeState, ExecutionCell)
 
 
 def join_cells(a: _C, b: _C) -> _C:
-    """The one of two cells with one key that has the larger version; `Corruption` if they contradict each
-    other."""
+    """Of two cells with one key the one with the larger version; `Corruption` if they contradict."""
     if a.epoch != b.epoch:
         return a if a.epoch > b.epoch else b
     if a.seq != b.seq:
@@ -166,6 +165,12 @@ def join_cells(a: _C, b: _C) -> _C:
                      "Two owners wrote one execution. Keep the file and report this.")
 
 
+@overload
+def join(a: NodeState, b: NodeState) -> NodeState: ...
+@overload
+def join(a: ExecutionCell, b: ExecutionCell) -> ExecutionCell: ...
+@overload
+def join(a: Mapping[CellKey, NodeState], b: Mapping[CellKey, NodeState]) -> Delta: ...
 def join(a: Any, b: Any) -> Any:
     """Join two cells with one key, or two deltas key by key. Commutative, associative, idempotent."""
     if isinstance(a, Mapping):
@@ -248,8 +253,7 @@ class ExecutionState:
     def _home(self) -> StateHome:
         if self.home is None:
             raise ValueError(f"the state of {self.execution_id} has no home: load it with "
-                             "ExecutionStateManager, "
-                             "or set .home")
+                             "ExecutionStateManager, or set .home")
         return self.home
 
     async def persist(self) -> None:

@@ -19,7 +19,11 @@ from typing import Any
 
 import msgspec
 
-from treadle.diagram.diagram import ExecutableDiagram
+from treadle.diagram.compile import link
+from treadle.diagram.diagram import DiagramSpec, ExecutableDiagram
+from treadle.diagram.node import Arrow, Node
+from treadle.diagram.policy import OnError, Policy
+from treadle.ids import NodeID
 from treadle.kernel import commands as c
 from treadle.kernel import facts as f
 from treadle.kernel.execution import Kernel
@@ -174,9 +178,8 @@ class Playbook:
                                 delay=more["delay"])
             case "Expanded":
                 items = more["items"]
-                return f.Expanded(
-                    slot, at, msgspec.json.encode(items), len(items) if isinstance(items, list) else 0
-                )
+                count = len(items) if isinstance(items, list) else 0
+                return f.Expanded(slot, at, msgspec.json.encode(items), count)
             case "Suspended":
                 return f.Suspended(slot, at, msgspec.json.encode({"kind": more["kind"]}), more["wake_at"])
             case "Answered":
@@ -216,12 +219,6 @@ def draw(text: str, *, loops: Sequence[Any] = (), **options: Any) -> ExecutableD
     """A diagram for tests from arrows: `"a -> b; b.true -> c.x; d"`. `options` gives policies by node id
     (`a=Policy(…)`) or a sub-diagram (`a=ExecutableDiagram`, or a pair of both), and `on_error`, `deadline`.
     """
-    from treadle.diagram.compile import link
-    from treadle.diagram.diagram import DiagramSpec
-    from treadle.diagram.node import Arrow, Node
-    from treadle.diagram.policy import OnError, Policy
-    from treadle.ids import NodeID
-
     on_error, deadline = OnError(options.pop("on_error", "fail")), options.pop("deadline", None)
     names: dict[str, None] = {}
     arrows = []

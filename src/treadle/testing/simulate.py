@@ -72,9 +72,8 @@ def _draw(rng: random.Random, shape: Shape, depth: int) -> ExecutableDiagram:
             children[name] = _draw(rng, shape, depth + 1)
         nodes.append(Node(name, kind, policy=policy))
         for source in sorted(rng.sample(range(i), min(i, rng.choice([0, 1, 1, 1, 2, 3])))):
-            arrows.append(
-                Arrow(NodeID(f"n{source}"), name, port=_port(rng, nodes[source]), input=rng.choice("ab"))
-            )
+            arrows.append(Arrow(NodeID(f"n{source}"), name, port=_port(rng, nodes[source]),
+                                input=rng.choice("ab")))
     for _ in range(rng.choice([0, 0, 1, 1, 2]) if shape.loops else 0):
         source, head = rng.randrange(count), rng.randrange(count)
         if head <= source:
@@ -202,18 +201,16 @@ class Simulation:
     def _answer(self, command: Command) -> f.Fact:
         assert isinstance(command, Perform | Expand | Gather)
         slot, cell = command.slot, command.cell
-        die = random.Random(
-            f"{self.bodies}/{cell.node_id}/{cell.iteration}/{cell.attempt}/{type(command).__name__}"
-        )
+        what = type(command).__name__
+        die = random.Random(f"{self.bodies}/{cell.node_id}/{cell.iteration}/{cell.attempt}/{what}")
         if isinstance(command, Gather):
             names = [name for name, _ in self.kernel.results(slot)]
             return f.Finished(slot, self.now, output=msgspec.json.encode(names))
         if isinstance(command, Expand):
             is_map = self.kernel.node(slot).policy.for_each is not None
             count = die.randint(0, 4) if is_map else 0
-            return f.Expanded(
-                slot, self.now, msgspec.json.encode(list(range(count)) if is_map else {}), count
-            )
+            items = msgspec.json.encode(list(range(count)) if is_map else {})
+            return f.Expanded(slot, self.now, items, count)
         self.performed += 1
         luck = die.random()
         if luck < self.shape.failures:
@@ -222,9 +219,8 @@ class Simulation:
             return f.Suspended(slot, self.now, b'{"kind": "answer"}')
         port = die.choice(["true", "false"]) if self.kernel.node(slot).type == "condition" else None
         inputs = sorted((arrow.text, carried.attempt) for arrow, carried in self.kernel.inputs(slot))
-        return f.Finished(
-            slot, self.now, port=port, output=msgspec.json.encode([cell.node_id, cell.iteration, inputs])
-        )
+        output = msgspec.json.encode([cell.node_id, cell.iteration, inputs])
+        return f.Finished(slot, self.now, port=port, output=output)
 
     def _outcome(self) -> Outcome:
         latest: dict[tuple[str, str], NodeState] = {}
