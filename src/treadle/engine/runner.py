@@ -113,8 +113,8 @@ class WorkflowRunner:
     def resume(self, cells: Iterable[NodeState], *, clean: bool, reopen: bool) -> None:
         """Go on with a recorded one.
 
-        Its bodies wait until their new claims are on disk, so that one which takes the process down is counted
-        even if it does so at once; what comes meanwhile waits behind them.
+        Its bodies wait until their new claims are on disk, so that one which takes the process down is
+        counted even if it does so at once; what comes meanwhile waits behind them.
         """
         self._holding = self._manager is not None
         self._step(self.kernel.resume(cells, self.now(), clean=clean, reopen=reopen), ())
