@@ -7,7 +7,8 @@
 A node is `async def body(...): return {"i": n}`. The time runs from `Engine.start` to the last row on disk.
 *The floor* is the same graph without an engine: one asyncio task a node, results in a dict (chain: `await
 create_task`; fan-out: `create_task` and `gather`; layers: `graphlib.TopologicalSorter` and tasks; executions:
-200 chains side by side). Floor and engine take turns; the medians are compared.
+200 chains side by side). Floor and engine take turns; the medians are compared. The peak of
+memory is that of a process which compiles and runs the graph once, without the floor.
 """
 
 from __future__ import annotations
@@ -135,14 +136,16 @@ async def measure(name: str, durability: str, repeat: int) -> dict[str, Any]:
     graph = make()
     diagram = compiled(graph)
     nodes = len(graph) * executions
-    rss_before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if repeat == 1:
+        graph = []  # memory is measured: only the floor needs it
     gc.collect()
     gc.freeze()
     floors, times, gaps, stats = [], [], [], {}
     with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
         for k in range(repeat):
             begin = time.perf_counter()
-            await floor(graph)
+            if repeat > 1:
+                await floor(graph)
             floors.append(time.perf_counter() - begin)
             url = "memory:" if durability == "memory" else str(Path(folder) / f"{k}.db")
             async with Engine.open(url, durability=durability) as engine:
@@ -160,9 +163,17 @@ async def measure(name: str, durability: str, repeat: int) -> dict[str, Any]:
     cost, base = statistics.median(times), statistics.median(floors)
     return {"workload": name, "nodes": nodes, "us": cost / nodes * 1e6, "floor_us": base / nodes * 1e6,
             "ratio": cost / base, "gap_ms": statistics.median(gaps) * 1e3,
-            "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "rss_before_mb": rss_before,
+            "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             "rows": stats.get("rows_written", stats.get("updates_processed", 0)),
             "batches": stats.get("batches_written", 0)}
+
+
+def child(name: str, durability: str, repeat: int) -> dict[str, Any]:
+    """Measure in a process of its own."""
+    command = [sys.executable, __file__, name, "--child", "--durability", durability, "--repeat", str(repeat)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return row
 
 
 def main() -> None:
@@ -184,15 +195,8 @@ def main() -> None:
         f"{'updates':>8} {'batches':>8}"
     )
     for name in options.workloads or WORKLOADS:
-        done = subprocess.run(
-            [
-                sys.executable, __file__, name, "--child", "--durability", options.durability, "--repeat",
-                str(options.repeat)],
-            stdout=subprocess.PIPE,
-            text=True,
-            check=True,
-        )
-        row = json.loads(done.stdout.splitlines()[-1])
+        row = child(name, options.durability, options.repeat)
+        row["rss_mb"] = child(name, options.durability, 1)["rss_mb"]
         print(
             f"{row['workload']:18} {row['nodes']:7} {row['us']:8.2f} {row['floor_us']:6.2f} "
             f"{row['ratio']:6.2f} {row['gap_ms']:7.1f} {row['rss_mb']:7.0f} {row['rows']:8} "

@@ -26,7 +26,7 @@ from treadle.state.envelope import EnvelopeFactory
 
 
 def arrow(input: str = "default", **more: Any) -> ExecutableArrow:
-    return ExecutableArrow(0, 0, 1, "default", input, text="a -> b", **more)
+    return ExecutableArrow(0, 0, 1, "default", input, drawn=Arrow(NodeID("a"), NodeID("b")), **more)
 
 
 def test_values_go_to_their_inputs() -> None:

@@ -63,7 +63,7 @@ def link(spec: DiagramSpec, *, specs: Mapping[NodeID, Any] | None = None,
         ExecutableArrow(
             index=i, source=pairs[i][0], target=pairs[i][1], port=arrow.port, input=arrow.input,
             back_of=found.back_of[i], exits=found.exits[i], enters=found.enters[i], transform=arrow.transform,
-            content_type=arrow.content_type, text=str(arrow))
+            content_type=arrow.content_type, drawn=arrow)
         for i, arrow in enumerate(spec.arrows))
     sources = {arrow.source for arrow in arrows}
     typed = tuple(node.index for node in nodes if node.type == "endpoint")

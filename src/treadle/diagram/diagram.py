@@ -67,7 +67,12 @@ class ExecutableArrow(msgspec.Struct, frozen=True):
     enters: tuple[int, ...] = ()  # the loops that it enters, outermost first
     transform: tuple[dict[str, Any], ...] = ()
     content_type: str | None = None
-    text: str = ""  # as the diagram's file writes it
+    drawn: Arrow | None = None
+
+    @property
+    def text(self) -> str:
+        """The arrow as the diagram's file writes it."""
+        return str(self.drawn) if self.drawn is not None else f"{self.source} -> {self.target}"
 
 
 class ExecutableLoop(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("treadle.engine")
 
-FROZEN_NODES_MIN = 1000
+FROZEN_NODES_MIN = 5000
 """From this size on a compiled diagram is taken out of the garbage collector's sight while the engine is
 open."""
 

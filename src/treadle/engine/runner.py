@@ -428,8 +428,9 @@ class WorkflowRunner:
         """Give the execution back once its bodies have stopped and everything of it is on disk."""
         manager = self._manager
         try:
-            async with asyncio.timeout(2 * self.config.cancel_s_max):
-                await self._quiet.wait()
+            if not self._quiet.is_set():
+                async with asyncio.timeout(2 * self.config.cancel_s_max):
+                    await self._quiet.wait()
         except TimeoutError:
             logger.error("execution %s leaves %d bodies behind", self.execution_id, self._open)
         try:
