@@ -61,33 +61,38 @@ MUTANTS = (
         "        if status is _COMPLETED and recorded.attempt > 1:\n            frame.status[i] = status\n",
         LAWS),
     Mutant(
-        "no fence", "store/sqlite/store.py",
+        "no fence", "store/sqlite/writing.py",
         "refused = {pair for pair in owned if held.get(pair[0]) != pair[1]}",
         "refused = {pair for pair in owned if pair[0] not in held}", ("tests/store/test_store_contract.py",)),
+    Mutant(
+        "no fence where a batch is one statement", "store/sqlite/batch.sql",
+        "<> NEW.owned_count", "> NEW.owned_count", ("tests/store/test_store_contract.py",)),
     Mutant(
         "a fenced owner consumes a signal", "store/sqlite/queries.sql",
         "  AND execution_id NOT IN (SELECT value FROM json_each(?2))", "  AND ?2 IS NOT NULL",
         ("tests/store/test_store_contract.py",)),
     Mutant(
-        "acknowledgement before fsync", "store/sqlite/store.py", '"FULL" if sync else "NORMAL"',
+        "acknowledgement before fsync", "store/sqlite/writing.py", '"FULL" if sync else "NORMAL"',
         '"NORMAL" if sync else "OFF"', ("tests/store/test_power_loss.py",)),
     Mutant(
-        "acknowledgement before the commit", "store/journal.py",
+        "acknowledgement before the commit", "store/journal/journal.py",
         "        self._writer.put(Job(batch, None, self._written))\n",
         "        self._writer.put(Job(batch, None, self._written))\n        self._arrived(self._ticket)\n",
         ("tests/store/test_journal.py",)),
     Mutant(
-        "a lost update at stop", "store/journal.py",
+        "a lost update at stop", "store/journal/journal.py",
         "            self.leases.clear()\n            await self._soon()\n",
         "            self.leases.clear()\n            self._dirty.clear()\n            await self._soon()\n",
         ("tests/store/test_acceptance_state_manager.py",)),
     Mutant(
         "an older cell replaces a newer one", "store/sqlite/queries.sql",
-        "WHERE (excluded.epoch, excluded.seq) > (node_states.epoch, node_states.seq)\n", "",
+        " > (node_states.epoch, node_states.seq)\n\n-- name: update_executions",
+        " > (0, 0)\n\n-- name: update_executions",
         ("tests/store/test_store_laws.py",)),
     Mutant(
-        "a batch after a gap is written", "store/writer.py", "                    self._broken = error\n",
-        "                    pass\n", ("tests/store/test_journal.py",)),
+        "a batch after a gap is written", "store/journal/writer.py",
+        "                    self._broken = error\n", "                    pass\n",
+        ("tests/store/test_journal.py",)),
 )
 
 

@@ -14,6 +14,9 @@ from treadle.ids import ExecutionID
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32 in lower case: sorts as the number does
 
+_PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]
+_monotonic = time.monotonic
+
 
 class Clock(Protocol):
     """Time and luck, so that both can be toys in a test."""
@@ -32,20 +35,16 @@ class SystemClock:
     """The machine's clock. `now` never goes back within a process, even when the wall clock is set back."""
 
     def __init__(self) -> None:
-        self._wall = time.time()
-        self._monotonic = time.monotonic()
+        # Wall time at start plus monotonic time since: durations stay true when the wall clock jumps.
+        self._offset = time.time() - time.monotonic()
 
     def now(self) -> float:
-        # Wall time at start plus monotonic time since: durations stay true when the wall clock jumps.
-        return self._wall + (time.monotonic() - self._monotonic)
+        return self._offset + _monotonic()
 
     def luck(self) -> float:
         return random.random()
 
     def new_execution_id(self) -> ExecutionID:
         number = int(time.time() * 1000) << 50 | int.from_bytes(os.urandom(7), "big") >> 6
-        digits = []
-        for _ in range(19):
-            number, digit = divmod(number, 32)
-            digits.append(_ALPHABET[digit])
-        return ExecutionID("".join(reversed(digits)))
+        pairs = [_PAIRS[number >> shift & 1023] for shift in range(90, -1, -10)]
+        return ExecutionID("".join(pairs)[1:])

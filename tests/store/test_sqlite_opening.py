@@ -123,7 +123,7 @@ def test_a_file_that_can_not_be_written_says_so(path: Path) -> None:
 def test_a_full_disk_keeps_nothing_of_a_batch_and_writes_it_later(path: Path) -> None:
     store = SqliteStore(path)
     store.create(an_execution(), "", this_owner(), 15)
-    connection = store._writer.connection
+    connection = store._writer._connection
     connection.pragma("max_page_count", connection.pragma("page_count") + 3)
     batch = Batch([a_cell(f"n{number}", output=b'"%s"' % (b"x" * 1000)) for number in range(100)])
     with pytest.raises(errors.StoreFull, match=r"the disk of .* is full: make room"):
@@ -195,10 +195,10 @@ def test_freed_pages_go_back_to_the_disk(path: Path) -> None:
     store = SqliteStore(path)
     store.create(an_execution(), "", this_owner(), 15)
     store.apply(Batch([a_cell(f"n{number}", output=b'"%s"' % (b"x" * 2000)) for number in range(500)]))
-    store._writer.connection.execute("DELETE FROM node_states")
-    before = store._writer.connection.pragma("page_count")
+    store._writer._connection.execute("DELETE FROM node_states")
+    before = store._writer._connection.pragma("page_count")
     store.vacuum(10_000)
-    assert store._writer.connection.pragma("page_count") < before / 10
+    assert store._writer._connection.pragma("page_count") < before / 10
     store.close()
 
 

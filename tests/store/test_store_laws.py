@@ -31,14 +31,13 @@ JSON = st.none() | (
 def histories(draw: st.DrawFn) -> list[NodeState]:
     """Versions of a few cells: under one version there is one cell."""
     keys = st.tuples(st.sampled_from("ab") | TEXT, st.sampled_from(["1", "2.1"]), st.integers(1, 2))
-    versions = st.dictionaries(
-        st.tuples(keys, st.integers(1, 9)),
-        st.builds(
-            dict, status=st.sampled_from(NodeStatus), started_at=SECONDS, ended_at=SECONDS, output=JSON,
-            meta=JSON, port=st.none() | TEXT, worker=st.none() | TEXT, retryable=st.none() | st.booleans(),
-            error=st.none() | st.builds(ErrorInfo, TEXT, TEXT)),
-        max_size=12,
-    )
+    plain = st.builds(
+        dict, status=st.sampled_from(NodeStatus), started_at=SECONDS, ended_at=SECONDS, output=JSON)
+    others = st.builds(
+        lambda fields, **more: fields | more, plain, meta=JSON, port=st.none() | TEXT,
+        worker=st.none() | TEXT, retryable=st.none() | st.booleans(),
+        error=st.none() | st.builds(ErrorInfo, TEXT, TEXT))
+    versions = st.dictionaries(st.tuples(keys, st.integers(1, 9)), plain | others, max_size=12)
     return [NodeState("", node_id, iteration, attempt, 1, seq, **fields)
             for ((node_id, iteration, attempt), seq), fields in draw(versions).items()]
 

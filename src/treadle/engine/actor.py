@@ -214,9 +214,13 @@ class NodeActor:
     async def _act(self) -> None:
         """One actor. It may end at any time: there is another, or nothing to do, or `put` starts one."""
         ready, manager = self._ready, self._manager
+        handover = None if manager is None else manager.handover
         try:
             while ready:
-                if monotonic() >= self._turn_ends:
+                now = monotonic()
+                if handover is not None and now >= handover.at:
+                    handover.pause()
+                if now >= self._turn_ends:
                     if self._turn_open:
                         if self._breathing:
                             return
@@ -231,7 +235,7 @@ class NodeActor:
                     await manager.room()
                     continue
                 runner, command = ready.popleft()
-                if runner.refuses(command):
+                if (runner.ended or runner.touched) and runner.refuses(command):
                     continue
                 if failpoints.armed:
                     failpoints.hit("perform.before")

@@ -8,12 +8,13 @@ are joined as the bytes that they are, without decoding them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression
 from treadle.diagram.node import DEFAULT, Input
+from treadle.engine.outputs import TAGGED, aside
 from treadle.engine.resolver import TransformError, coerce
 from treadle.engine.values import Reference, decode
 from treadle.errors import ExpressionError, InvalidInput, did_you_mean
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from treadle.engine.context import NodeContext
     from treadle.engine.runner import WorkflowRunner
 
-TAGGED = b'{"$treadle"'
 """How a document begins that can't stand inside another one as it is."""
 
 
@@ -163,7 +163,7 @@ async def gather(runner: WorkflowRunner, command: Gather) -> Finished:
             command.slot, runner.now(), cell.started_at, only.output, None, only.blob, only.content_type
         )
     raw = await collect(runner, results, is_map)
-    return runner.finished_with(command.slot, cell.started_at, raw)
+    return aside(runner, Finished(command.slot, runner.now(), cell.started_at, raw))
 
 
 async def collect(runner: WorkflowRunner, results: Sequence[tuple[str, NodeState]], is_map: bool) -> bytes:
@@ -197,22 +197,3 @@ async def collect(runner: WorkflowRunner, results: Sequence[tuple[str, NodeState
         return runner.values.encode(value)
     # Tagged values are written by Python code: for a wide map on a thread, so that the loop goes on.
     return await asyncio.to_thread(codec.encode, value) if len(values) > 1000 else runner.values.encode(value)
-
-
-def output_of(results: Iterable[tuple[str, NodeState]]) -> tuple[bytes | None, str | None] | None:
-    """The result of an execution as (output, blob), when it takes no decoding; None otherwise."""
-    found = list(results)
-    if not found:
-        return b"null", None
-    if len(found) == 1:
-        return found[0][1].output, found[0][1].blob
-    if all(
-        cell.output is not None
-        and not cell.output.startswith(TAGGED)
-        and type(cell.output) is not Reference
-        for _, cell in found
-    ):
-        return b"{" + b",".join(
-            codec.encode(name) + b":" + (cell.output or b"null") for name, cell in found
-        ) + b"}", None
-    return None

@@ -11,10 +11,11 @@ on), the last batch is committed, the file is closed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import weakref
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,9 +24,9 @@ import msgspec
 
 from treadle.clock import Clock, SystemClock
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
-from treadle.diagram.diagram import ExecutableDiagram, ExecutableNode
+from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
 from treadle.engine import recover as recovery
-from treadle.engine.actor import NodeActor
+from treadle.engine.actor import NodeActor, Work
 from treadle.engine.bus import EventBus
 from treadle.engine.composite import complete_inputs
 from treadle.engine.context import remember
@@ -58,6 +59,31 @@ open."""
 Durability = Literal["batched", "strict", "memory"]
 
 
+class Prepared:
+    """What an engine found out about a compiled diagram, once for all its executions."""
+
+    __slots__ = ("bodies", "digest", "functions", "source")
+
+    def __init__(self) -> None:
+        self.digest = ""  # the key of its source in the store; "" until it is started here
+        self.source = ""  # the source itself as long as our store may not have it
+        self.functions: dict[tuple[str, str], Any] = {}  # what its nodes call, each looked for once
+        self.bodies: dict[int, Body] = {}  # its bound strategies by `id(node)`, filled as nodes are performed
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """What every runner uses all the time."""
+
+    now: Callable[[], float]
+    put: Callable[[WorkflowRunner, Work], None]
+    breathe: Callable[[], Coroutine[Any, Any, None]]
+    value: Callable[[NodeState], Any]
+    encode: Callable[[Any], bytes]
+    resolve: Callable[[Sequence[tuple[ExecutableArrow, Any]]], dict[str, Any]]
+    bus: EventBus
+    manager: StateManager | None
+
+
 class Engine:
     """Runs executions on one event loop and one store. Make it with `Engine.open`."""
 
@@ -84,15 +110,7 @@ class Engine:
         self._executors: Executors | None = None
         self._runners: dict[str, WorkflowRunner] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        # By compiled diagram: the key of its source, the functions that its nodes call, the bodies of its
-        # nodes.
-        self._keys: weakref.WeakKeyDictionary[ExecutableDiagram, str] = weakref.WeakKeyDictionary()
-        self._unwritten: dict[str, str] = {}  # sources that our store may not have yet, by their keys
-        self._functions: weakref.WeakKeyDictionary[ExecutableDiagram, dict[tuple[str, str], Any]] = (
-            weakref.WeakKeyDictionary())  # what a diagram's nodes call, so that each is looked for once
-        self._bodies: weakref.WeakKeyDictionary[ExecutableDiagram, dict[int, Body]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._prepared: weakref.WeakKeyDictionary[ExecutableDiagram, Prepared] = weakref.WeakKeyDictionary()
         self._signals = 0  # ids of signals in durability `memory`
         self._listening = False
         self._frozen = False  # whether we, and nobody else, froze objects
@@ -150,6 +168,8 @@ class Engine:
         self.values = Values(self.manager, self.config)
         self.actors = NodeActor(turn_s=self.config.turn_ms_max / 1000, grace_s=self.config.cancel_s_max,
                                 manager=self.manager)
+        self.tools = Tools(self.clock.now, self.actors.put, self.actors.breathe, self.values.value,
+                           self.values.encode, self.resolver.inputs, self.bus, self.manager)
         self._open = True
         if self._recover:
             self.recovered = await recovery.recover(self)
@@ -173,6 +193,10 @@ class Engine:
         patience = self.config.shutdown_s_max
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=patience)
+        if self._runners and self.manager is not None:
+            with contextlib.suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self.manager.flush()
         left = await self.actors.close(self.config.cancel_s_max)
         if left:
             logger.warning("the engine closes with %d bodies that ignore their cancellation", left)
@@ -201,19 +225,16 @@ class Engine:
         Raises InvalidDiagram, InvalidInput, StoreError; ValueError if the id is taken.
         """
         self._require_open()
-        if isinstance(diagram, ExecutableDiagram) and diagram in self._keys:
-            compiled, digest = diagram, self._keys[diagram]
-        else:
-            compiled, digest = await self._prepare(diagram)
+        compiled, prepared = await self._prepare(diagram)
         given = complete_inputs(compiled.inputs, inputs, f"diagram {compiled.name!r}")
         now = self.clock.now()
         cell = ExecutionCell(
             execution_id or self.clock.new_execution_id(), epoch=1, name=compiled.name,
-            diagram=digest, inputs=codec.encode(given), created_at=now,
+            diagram=prepared.digest, inputs=codec.encode(given), created_at=now,
             options=codec.encode({"durability": self.durability}))
         if self.manager is not None:
-            lease = await self.manager.create(cell, self._unwritten.get(digest, ""))
-            self._unwritten.pop(digest, None)
+            lease = await self.manager.create(cell, prepared.source)
+            prepared.source = ""
             cell = msgspec.structs.replace(cell, epoch=lease.epoch)
         elif cell.execution_id in self._runners:
             raise ValueError(f"execution {cell.execution_id} exists already")
@@ -238,28 +259,32 @@ class Engine:
     def compile(self, diagram: Drawn) -> ExecutableDiagram:
         """A diagram as it runs. Raises InvalidDiagram, OSError."""
         compiled = recovery.compile_drawn(diagram, self.registry)
-        if len(compiled) >= FROZEN_NODES_MIN and compiled not in self._bodies:
-            # Walking a large graph that never changes is what makes the collector hold the loop up.
-            gc.collect()
-            self._frozen = self._frozen or not gc.get_freeze_count()
-            gc.freeze()
+        if compiled not in self._prepared:
+            if len(compiled) >= FROZEN_NODES_MIN:
+                # Walking a large graph that never changes is what makes the collector hold the loop up.
+                gc.collect()
+                self._frozen = self._frozen or not gc.get_freeze_count()
+                gc.freeze()
+            self._prepared[compiled] = Prepared()
         remember(compiled)
-        self.bodies_of(compiled)
         return compiled
 
-    async def _prepare(self, diagram: Drawn) -> tuple[ExecutableDiagram, str]:
+    async def _prepare(self, diagram: Drawn) -> tuple[ExecutableDiagram, Prepared]:
         """Compile a diagram, and find the key of its source; what is large is not done on the loop."""
+        if isinstance(diagram, ExecutableDiagram):
+            known = self._prepared.get(diagram)
+            if known is not None and known.digest:
+                return diagram, known
 
-        def prepare() -> tuple[ExecutableDiagram, str, str]:
+        def prepare() -> tuple[ExecutableDiagram, Prepared]:
             compiled = self.compile(diagram)
-            source = "" if self.manager is None else recovery.source_of(compiled.spec)
-            return compiled, source, recovery.digest_of(source)
+            prepared = self._prepared[compiled]
+            prepared.source = "" if self.manager is None else recovery.source_of(compiled.spec)
+            prepared.digest = recovery.digest_of(prepared.source)
+            return compiled, prepared
 
         small = isinstance(diagram, ExecutableDiagram) and len(diagram) < FROZEN_NODES_MIN
-        compiled, source, digest = prepare() if small else await asyncio.to_thread(prepare)
-        self._keys[compiled] = digest
-        self._unwritten[digest] = source
-        return compiled, digest
+        return prepare() if small else await asyncio.to_thread(prepare)
 
     def launch(self, diagram: ExecutableDiagram, cell: ExecutionCell, cells: list[NodeState], *, clean: bool,
                reopen: bool, signals: list[Signal]) -> WorkflowRunner:
@@ -292,24 +317,26 @@ class Engine:
         runner = WorkflowRunner(self, kernel, strict=self.durability == "strict")
         self._runners[cell.execution_id] = runner
         if self.manager is not None and len(self._runners) == 1:
-            self.manager.watch(self._on_written)
+            self.manager.watch(self._on_signal)
         return runner
 
-    def bodies_of(self, diagram: ExecutableDiagram) -> dict[int, Body]:
-        """The bound strategies of a diagram's nodes, by `id(node)`; filled as nodes are performed."""
-        bodies = self._bodies.get(diagram)
-        if bodies is None:
-            bodies = self._bodies[diagram] = {}
-        return bodies
+    def prepared(self, diagram: ExecutableDiagram) -> Prepared:
+        """What was found out about a compiled diagram."""
+        found = self._prepared.get(diagram)
+        if found is None:
+            found = self._prepared[diagram] = Prepared()
+        return found
 
-    def bind(self, diagram: ExecutableDiagram, node: ExecutableNode) -> Body:
+    def bind(self, prepared: Prepared, node: ExecutableNode) -> Body:
         """What performs a node: its strategy's `bind`, or its `execute`."""
         strategy = self.registry.get_strategy(node.type)
-        with looking_once(self._functions.setdefault(diagram, {})):
-            body: Body = (
-                strategy.bind(node) if hasattr(strategy, "bind") else partial(_execute, strategy, node)
-            )
-        self.bodies_of(diagram)[id(node)] = body
+        bind = getattr(strategy, "bind", None)
+        if bind is None:
+            body: Body = partial(_execute, strategy, node)
+        else:
+            with looking_once(prepared.functions):
+                body = bind(node)
+        prepared.bodies[id(node)] = body
         return body
 
     def executor(self, isolation: str) -> Executor:
@@ -347,8 +374,8 @@ class Engine:
         for runner in list(self._runners.values()):
             runner.lost(StoreError(f"the writer of the store died: {type(error).__name__}: {error}"))
 
-    def _on_written(self) -> None:
-        """Another process wrote: it may have been a signal to one of ours."""
+    def _on_signal(self) -> None:
+        """Somebody sent a signal: it may be to one of ours."""
         if not self._listening:
             self._listening = True
             self.care(self._read_signals())

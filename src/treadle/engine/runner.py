@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from functools import partial
+from collections.abc import Coroutine, Iterable, Sequence
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, assert_never
 
-import msgspec
-
 from treadle import failpoints
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
-from treadle.engine import composite
+from treadle.engine import composite, outputs
 from treadle.engine.actor import Performance, Work
 from treadle.engine.bus import OF_EXECUTION, Event, EventType
 from treadle.engine.context import NodeContext
@@ -26,7 +24,7 @@ from treadle.engine.inbox import Inbox
 from treadle.engine.scope import Scope
 from treadle.engine.timers import Timers
 from treadle.engine.tracker import ExecutionTracker
-from treadle.engine.values import SHARED_BYTES_MIN, Absent, Reference, decode
+from treadle.engine.values import SHARED_BYTES_MIN, Absent, decode
 from treadle.errors import (
     ExpressionError,
     InvalidInput,
@@ -40,7 +38,7 @@ from treadle.kernel import facts
 from treadle.kernel.commands import Cancel, Close, Expand, Gather, Perform, Step, Wake
 from treadle.kernel.control import WIDE
 from treadle.kernel.execution import Kernel
-from treadle.nodes.base import Body, Executor, Suspend
+from treadle.nodes.base import Executor, Suspend
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.envelope import Envelope
@@ -69,40 +67,67 @@ class WorkflowRunner:
     or StoreError if the execution was taken away from us.
     """
 
+    __slots__ = (
+        "__dict__", "__weakref__", "_bodies", "_bus", "_encode", "_holding", "_inline_bytes_max",
+        "_manager", "_open", "_parking", "_performing", "_prepared", "_published", "_put", "_quiet",
+        "_resolve", "_self_timed", "_steps", "_strict", "_ticket", "_untold", "_value", "blobs", "breathe",
+        "by_reference", "config", "done", "ended", "engine", "execution_id", "kernel", "now", "touched",
+        "values")
+
     def __init__(self, engine: Engine, kernel: Kernel, *, strict: bool) -> None:
+        tools = engine.tools
         self.kernel = kernel
         self.engine = engine
         self.config = engine.config
         self.values = engine.values
-        self.by_reference = engine.manager is None
+        self.by_reference = tools.manager is None
         self.execution_id = kernel.execution.execution_id
-        self.tracker = ExecutionTracker(partial(_predecessors, kernel.diagram))
-        self.inbox = Inbox(self)
-        self.scope = Scope(self)
         self.done: asyncio.Future[ExecutionStatus] = engine.loop.create_future()
         self.ended = False  # takes no more facts
-        self.breathe = engine.actors.breathe
-        self.now: Callable[[], float] = engine.clock.now
-        self._manager = engine.manager
-        self._strict = strict and engine.manager is not None
-        self._bus = engine.bus
-        self._put = engine.actors.put
-        self._bodies: dict[int, Body] = engine.bodies_of(kernel.diagram)
-        self._value = engine.values.value
-        self._resolve = engine.resolver.inputs
+        self.touched = False  # whether any command was cancelled: only then commands can be out of date
+        self.breathe, self.now = tools.breathe, tools.now
+        self._manager, self._bus = tools.manager, tools.bus
+        self._put, self._value, self._resolve = tools.put, tools.value, tools.resolve
+        self._encode, self._inline_bytes_max = tools.encode, engine.config.output_inline_bytes_max
+        self._strict = strict and tools.manager is not None
+        self._prepared = engine.prepared(kernel.diagram)
+        self._bodies = self._prepared.bodies
         self._published = kernel.execution
         self._ticket = 0
         self._steps = 0
         self._parking = False  # about to give a suspended execution back
         self._holding = False  # a resume's first steps wait for the disk
-        self._touched = False  # whether any command was cancelled: only then commands can be out of date
         self._performing: dict[int, Performance] = {}
         self._self_timed: set[int] = set()
-        self._timers = Timers(engine.loop, self.now, self._woken)
-        self._blobs: list[tuple[str, bytes]] = []
+        self.blobs: list[tuple[str, bytes]] = []
+        self._untold: list[NodeState] = []  # cells that the tracker has not been told
         self._open = 0  # bodies that are suspended
-        self._quiet = asyncio.Event()  # there is none
-        self._quiet.set()
+        self._quiet: asyncio.Future[None] | None = None  # somebody waits until there is none
+
+    # Made when they are needed: most executions are short, and there may be thousands of them
+
+    @cached_property
+    def inbox(self) -> Inbox:
+        return Inbox(self)
+
+    @cached_property
+    def scope(self) -> Scope:
+        return Scope(self)
+
+    @cached_property
+    def _timers(self) -> Timers:
+        return Timers(self.engine.loop, self.now, self._woken)
+
+    @cached_property
+    def _tracker(self) -> ExecutionTracker:
+        return ExecutionTracker(partial(_predecessors, self.kernel.diagram))
+
+    @property
+    def tracker(self) -> ExecutionTracker:
+        """The figures of this execution, as far as this process has run it."""
+        self._tracker.consume(self._untold)
+        self._untold = []
+        return self._tracker
 
     # Facts in, one step out
 
@@ -135,11 +160,11 @@ class WorkflowRunner:
                 self.broken(error)
 
     def _step(self, step: Step, consumed: Sequence[int]) -> None:
-        execution = None if step.execution is None else self._with_output(step.execution)
+        execution = None if step.execution is None else outputs.with_output(self, step.execution)
         manager = self._manager
         if manager is not None:
-            if self._blobs or consumed:
-                blobs, self._blobs = self._blobs, []
+            if self.blobs or consumed:
+                blobs, self.blobs = self.blobs, []
                 self._ticket = manager.record(step.cells, execution, consumed=consumed, blobs=blobs,
                                               strict=self._strict)
             elif step.cells or execution is not None:
@@ -163,7 +188,7 @@ class WorkflowRunner:
             self.done = self.engine.loop.create_future()
         if failpoints.armed:
             failpoints.hit("publish.before")
-        self.tracker.consume(step.cells)
+        self._untold.extend(step.cells)
         self._steps += 1
         if not self._steps % _FOLD_EVERY:
             self.tracker.fold()
@@ -210,7 +235,7 @@ class WorkflowRunner:
         """Whether a command is out of date: the execution ended, or the node was cancelled meanwhile."""
         if self.ended:
             return True
-        if not self._touched:
+        if not self.touched:
             return False
         try:
             return self.kernel.cell(command.slot) is not command.cell
@@ -239,7 +264,7 @@ class WorkflowRunner:
             self.scope.share_inputs(slot, values, inputs)
         if type(command) is Expand:
             return self._start(command, node, values, inputs)
-        body = self._bodies.get(id(node)) or self.engine.bind(kernel.diagram, node)
+        body = self._bodies.get(id(node)) or self.engine.bind(self._prepared, node)
         return body(NodeContext(self, slot, node, command.cell, values), inputs)  # type: ignore[return-value]
 
     async def _begin_slowly(self, command: Work, node: ExecutableNode) -> Any:
@@ -261,7 +286,7 @@ class WorkflowRunner:
         context = NodeContext(self, command.slot, node, command.cell, values)
         if type(command) is Expand:
             return composite.expand(self, command, context, inputs)
-        body = self._bodies.get(id(node)) or self.engine.bind(self.kernel.diagram, node)
+        body = self._bodies.get(id(node)) or self.engine.bind(self._prepared, node)
         return body(context, inputs)  # type: ignore[return-value]  # bind() made sure it is a coroutine's
 
     def returned(self, command: Work, started: float, result: Any) -> None:
@@ -269,8 +294,12 @@ class WorkflowRunner:
         slot = command.slot
         try:
             if type(result) is Envelope:
-                raw = self.values.encode(result.body)
-                fact: facts.Fact = self._finished(slot, started, raw, result)
+                raw, kind = self._encode(result.body), result.content_type
+                if result.meta or len(raw) > self._inline_bytes_max:
+                    fact: facts.Fact = outputs.finished(self, slot, started, raw, result)
+                else:
+                    fact = facts.Finished(slot, self.now(), started, raw, None, None,
+                                          None if kind == "object" else str(kind))
             elif isinstance(result, Suspend):
                 fact = facts.Suspended(
                     slot, self.now(), codec.encode(result.request), result.wake_at, started
@@ -310,36 +339,11 @@ class WorkflowRunner:
         else:
             self._put(self, command)
 
-    def _finished(self, slot: int, started: float | None, raw: bytes, envelope: Envelope) -> facts.Finished:
-        meta, kind = envelope.meta, envelope.content_type
-        port, rest = None, None
-        if meta:
-            port = meta.get("port")
-            kept = {key: value for key, value in meta.items() if key != "port" and key != "timestamp"}
-            rest = codec.encode(kept) if kept else None
-        fact = facts.Finished(slot, self.now(), started, raw, port, None,
-                              None if kind == "object" else str(kind), rest)
-        if len(raw) > self.config.output_inline_bytes_max:
-            return self._aside(fact)
-        return fact
-
-    def finished_with(self, slot: int, started: float | None, raw: bytes) -> facts.Finished:
-        """The fact that a composite ended with this encoded result."""
-        return self._aside(facts.Finished(slot, self.now(), started, raw))
-
-    def _aside(self, fact: facts.Finished) -> facts.Finished:
-        digest = None if fact.output is None else self.values.aside(fact.output)
-        if digest is None or fact.output is None:
-            return fact
-        self._blobs.append((digest, fact.output))
-        return msgspec.structs.replace(fact, output=None, blob=digest)
-
     def suspended(self, command: Work, performance: Performance, started: float) -> None:
         """A body waits: keep what stops it, and let it time out if its node says so."""
         slot = command.slot
         self._performing[slot] = performance
         self._open += 1
-        self._quiet.clear()
         if type(command) is Perform and slot not in self._self_timed:
             timeout = self.kernel.node(slot).policy.timeout
             if timeout is not None:
@@ -350,8 +354,8 @@ class WorkflowRunner:
         if self._performing.get(command.slot) is performance:
             del self._performing[command.slot]
         self._open -= 1
-        if not self._open:
-            self._quiet.set()
+        if not self._open and self._quiet is not None and not self._quiet.done():
+            self._quiet.set_result(None)
         self._self_timed.discard(command.slot)
 
     def times_itself(self, slot: int) -> None:
@@ -377,7 +381,7 @@ class WorkflowRunner:
             self.take(facts.Woken(slot, self.now(), self.engine.clock.luck()))
 
     def _cancel(self, slot: int) -> None:
-        self._touched = True
+        self.touched = True
         self._timers.cancel(slot)
         performance = self._performing.get(slot)
         if performance is not None:
@@ -395,7 +399,12 @@ class WorkflowRunner:
                 self.done.set_result(status)
             return
         self._stop()
-        self.engine.care(self._leave(status))
+        if self._open:
+            self.engine.care(self._leave(status))
+        elif self._manager is None:
+            self._left(status)
+        else:
+            self._manager.release_then(self.execution_id, partial(self._left, status))
 
     def _rests(self) -> bool:
         """Whether nothing but an answer, a signal or a far wake moves the execution on."""
@@ -420,7 +429,8 @@ class WorkflowRunner:
     def _stop(self) -> None:
         """Take no more facts; stop timers and bodies."""
         self.ended = True
-        self._timers.clear()
+        if "_timers" in self.__dict__:
+            self._timers.clear()
         for performance in list(self._performing.values()):
             performance.cancel()
 
@@ -428,9 +438,10 @@ class WorkflowRunner:
         """Give the execution back once its bodies have stopped and everything of it is on disk."""
         manager = self._manager
         try:
-            if not self._quiet.is_set():
+            if self._open:
+                self._quiet = self.engine.loop.create_future()
                 async with asyncio.timeout(2 * self.config.cancel_s_max):
-                    await self._quiet.wait()
+                    await self._quiet
         except TimeoutError:
             logger.error("execution %s leaves %d bodies behind", self.execution_id, self._open)
         try:
@@ -438,7 +449,10 @@ class WorkflowRunner:
                 await manager.release(self.execution_id)  # in the transaction of its last cells
         except OSError as error:  # StoreError: the writer is dead, or the disk is
             self.lost(error)
-            return
+        else:
+            self._left(status)
+
+    def _left(self, status: ExecutionStatus) -> None:
         self.engine.left(self)
         if not self.done.done():
             self.done.set_result(status)
@@ -475,21 +489,6 @@ class WorkflowRunner:
         """Take what came from outside."""
         self.inbox.add(signals)
         self.inbox.match()
-
-    def _with_output(self, execution: ExecutionCell) -> ExecutionCell:
-        if execution.status is not ExecutionStatus.COMPLETED:
-            return execution
-        output = composite.output_of(self.kernel.results())
-        if output is None or type(output[0]) is Reference:
-            return execution
-        raw, blob = output
-        if raw is not None and blob is None:
-            blob = self.values.aside(raw)
-            if blob is not None:
-                self._blobs.append((blob, raw))
-                raw = None
-        self.kernel.execution = msgspec.structs.replace(execution, output=raw, blob=blob)
-        return self.kernel.execution
 
     async def result(self) -> Any:
         """The execution's value: its endpoint's, or a map of several by id. Decoded afresh."""

@@ -56,6 +56,7 @@ class Values:
     def __init__(self, manager: StateManager | None, config: TreadleConfig) -> None:
         self._manager = manager
         self._config = config
+        self._bytes_max = config.output_bytes_max
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
 
@@ -64,7 +65,7 @@ class Values:
         if self._manager is None:
             return Reference.of(value)
         raw = codec.encode(value)
-        if len(raw) > self._config.output_bytes_max:
+        if len(raw) > self._bytes_max:
             raise self._config.exceeded("output_bytes_max", f"an output of {len(raw)} bytes")
         return raw
 

@@ -264,6 +264,8 @@ class Ready:
 class Frames:
     """Every frame of an execution, and what can be asked of a slot."""
 
+    __slots__ = ("__weakref__", "_bases", "_frames", "_gone", "_next", "_root")
+
     def __init__(self) -> None:
         self._frames: list[AnyFrame | None] = []
         self._bases: list[int] = []

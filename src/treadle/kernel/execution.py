@@ -45,6 +45,8 @@ class Kernel(Flow):
     every step ends in a check of all invariants. `cell` is the execution's cell as it was created or claimed.
     """
 
+    __slots__ = ("_check", "_clean", "_concurrency", "_luck", "_used")
+
     def __init__(self, diagram: ExecutableDiagram, cell: ExecutionCell, *, concurrency: int = CONCURRENCY,
                  check: bool = False) -> None:
         super().__init__(diagram, cell)
@@ -53,10 +55,6 @@ class Kernel(Flow):
         self._clean = True  # whether what was interrupted had been given back
         self._luck = 0.5
         self._used: dict[tuple[str, str], int] = {}  # attempts of the recorded round, by path and iteration
-        self._handlers: dict[type[f.Fact], Callable[[Any], None]] = {
-            f.Started: self._on_started, f.Finished: self._on_finished, f.Failed: self._on_failed,
-            f.Expanded: self._on_expanded, f.Suspended: self._on_suspended, f.Answered: self._on_answered,
-            f.Woken: self._on_woken, f.Cancelled: self._on_cancelled, f.Expired: self._on_expired}
 
     # The two doors
 
@@ -65,7 +63,7 @@ class Kernel(Flow):
         self._cells, self._before, self._commands, self._changed = [], [], [], None
         self._now = fact.at
         if not self.closed:
-            self._handlers[type(fact)](fact)
+            HANDLERS[type(fact)](self, fact)
             self._advance()
         step = Step(self._cells, self._before, self._commands, self._changed)
         if self._check:
@@ -494,3 +492,9 @@ class Kernel(Flow):
         if type(frame) is not Frame or i not in frame.winners:
             return None
         return frame.block.arrows[frame.winners[i]].text
+
+
+HANDLERS: dict[type[f.Fact], Callable[[Kernel, Any], None]] = {
+    f.Started: Kernel._on_started, f.Finished: Kernel._on_finished, f.Failed: Kernel._on_failed,
+    f.Expanded: Kernel._on_expanded, f.Suspended: Kernel._on_suspended, f.Answered: Kernel._on_answered,
+    f.Woken: Kernel._on_woken, f.Cancelled: Kernel._on_cancelled, f.Expired: Kernel._on_expired}

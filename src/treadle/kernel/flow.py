@@ -40,6 +40,12 @@ _SUSPENDED, _RETRYING = NodeStatus.SUSPENDED, NodeStatus.RETRYING
 class Flow(Frames, ABC):
     """Frames and what travels in them. `Kernel` adds facts, attempts and the execution's own state."""
 
+    # More than 30 attributes without slots would cost a dictionary each, and every look-up a hash.
+    __slots__ = (
+        "_aborts", "_asked", "_before", "_busy", "_cells", "_changed", "_commands", "_epoch", "_id",
+        "_memory", "_now", "_ready", "_retrying", "_settled", "_suspended", "closed", "completed", "diagram",
+        "execution", "failed", "skipped")
+
     def __init__(self, diagram: ExecutableDiagram, cell: ExecutionCell) -> None:
         super().__init__()
         self.diagram = diagram
@@ -56,9 +62,10 @@ class Flow(Frames, ABC):
         self._suspended = 0
         self._retrying = 0
         self.completed = self.failed = self.skipped = 0
-        self._cells: list[NodeState] = []
-        self._before: list[NodeState | None] = []
-        self._commands: list[Command] = []
+        # Of the step that is being made; `handle` makes them anew.
+        self._cells: list[NodeState]
+        self._before: list[NodeState | None]
+        self._commands: list[Command]
         self._changed: ExecutionCell | None = None  # the execution's cell, if this step changed it
         self.closed = False
 

@@ -116,11 +116,14 @@ def deadline(node: ExecutableNode, context: BodyContext) -> float | None:
 
 def result_of(value: Any, context: BodyContext) -> Envelope | Suspend:
     """The message of what a body returned; envelopes and suspensions stand as they are."""
-    if type(value) is Envelope or type(value) is Suspend:
-        return value
+    kind, name = type(value), context.node_id
+    if kind is dict or kind is list:  # nearly always
+        return Envelope(name, name, "object", value)
+    if kind is Envelope or kind is Suspend:
+        return value  # type: ignore[no-any-return]
     if isinstance(value, BaseNodeOutput):
         return value.to_envelope()
-    return Envelope(context.node_id, context.node_id, infer(value), value)
+    return Envelope(name, name, infer(value), value)
 
 
 Body = Callable[[BodyContext, dict[str, Any]], Awaitable["Envelope | Suspend"]]

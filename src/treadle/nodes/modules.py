@@ -14,8 +14,7 @@ import importlib.machinery
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from importlib.abc import MetaPathFinder
 from pathlib import Path
@@ -108,17 +107,22 @@ def attribute(module: ModuleType | None, name: str) -> Any:
 _found: ContextVar[dict[tuple[str, str], Callable[..., Any]] | None] = ContextVar("found", default=None)
 
 
-@contextmanager
-def looking_once(found: dict[tuple[str, str], Callable[..., Any]] | None = None) -> Iterator[None]:
+class looking_once:
     """Look for each function once within the block, so that ten thousand nodes that call one cost one look.
 
     `found` may be kept for a later block.
     """
-    token = _found.set({} if found is None else found)
-    try:
-        yield
-    finally:
-        _found.reset(token)
+
+    __slots__ = ("_functions", "_token")
+
+    def __init__(self, found: dict[tuple[str, str], Callable[..., Any]] | None = None) -> None:
+        self._functions = {} if found is None else found
+
+    def __enter__(self) -> None:
+        self._token = _found.set(self._functions)
+
+    def __exit__(self, *error: object) -> None:
+        _found.reset(self._token)
 
 
 def load_function(path: str, base: str) -> Callable[..., Any]:

@@ -8,7 +8,7 @@ the behaviour suite in `treadle.testing.contract` holds every store to it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -63,6 +63,12 @@ class Batch(msgspec.Struct):
     released: list[Lease] = []  # leases that are given back, after everything else
     owner: Owner | None = None
     lease_s: float = 15.0
+    document: Any = None  # what `Store.seal` made of all this
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to do beside cells and executions."""
+        return bool(self.created or self.released or self.blobs or self.consumed or self.sync)
 
 
 class Written(msgspec.Struct):
@@ -104,6 +110,10 @@ class Store(Protocol):
     def release(self, leases: Sequence[Lease]) -> None:
         """Give leases back; whoever claims next finds them `clean`."""
 
+    def seal(self, batch: Batch) -> None:
+        """Called on the event loop before the batch is handed to the writer thread: what would hold the GIL
+        there, beside a busy loop, is better done here, into `batch.document`. It never fails."""
+
     def apply(self, batch: Batch) -> Written:
         """Write a batch in one transaction; return only when it survives a process crash (`sync`: a power
         cut). Cells of executions whose epoch is not the lease's are refused, a cell that can't be written is
@@ -131,6 +141,10 @@ class Store(Protocol):
 
     def version(self) -> int:
         """A number that changes when another connection has written: what a watcher polls."""
+
+    def last_signal(self) -> int:
+        """The id of the newest signal that was ever sent, 0 if there was none: whether a watcher must
+        read."""
 
     def blob(self, digest: str) -> bytes:
         """A blob by its SHA-256; KeyError if there is none."""

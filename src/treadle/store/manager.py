@@ -20,7 +20,7 @@ from treadle.state import codec
 from treadle.state.cell import CellKey, ErrorInfo, ExecutionCell, NodeState, instant, join_cells
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Store
-from treadle.store.journal import Journal
+from treadle.store.journal.journal import Journal
 
 UNCHANGED: Final[Any] = msgspec.UNSET
 """What an argument of `update_node_state` means that is left out."""

@@ -68,6 +68,9 @@ class MemoryStore:
     def release(self, leases: Sequence[Lease]) -> None:
         self.apply(Batch([], released=list(leases)))
 
+    def seal(self, batch: Batch) -> None:
+        pass
+
     def apply(self, batch: Batch) -> Written:
         written = Written()
         with self._lock:
@@ -164,6 +167,9 @@ class MemoryStore:
 
     def version(self) -> int:
         return self._version
+
+    def last_signal(self) -> int:
+        return self._next_signal - 1
 
     def blob(self, digest: str) -> bytes:
         return self._blobs[digest]

@@ -219,6 +219,18 @@ class StoreContract:
         store.close()
         outside.close()
 
+    def test_the_last_signal_is_known_even_when_it_is_consumed(self, opener: Opener) -> None:
+        store, outside = opener(), opener()
+        store.create(an_execution(), "", this_owner(), 15)
+        assert store.last_signal() == 0
+        number = outside.send(Signal("run", "signal", name="go"))
+        assert store.last_signal() == number
+        store.apply(Batch([a_cell("wait")], consumed=[number]))
+        assert store.last_signal() == number
+        assert outside.send(Signal("run", "signal", name="go")) == store.last_signal() > number
+        store.close()
+        outside.close()
+
     # Looking
 
     def test_executions_are_listed_newest_first(self, opener: Opener) -> None:

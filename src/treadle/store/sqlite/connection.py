@@ -33,6 +33,15 @@ def queries() -> dict[str, str]:
     return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
 
 
+@cache
+def at_once() -> str:
+    """batch.sql with the named queries in place."""
+    def placed(match: re.Match[str]) -> str:
+        return re.sub(r":(\w+)", r"NEW.\1", queries()[match[1]])
+
+    return re.sub(r"\{(\w+)\}", placed, _resource("batch.sql"))
+
+
 def migrations() -> list[str]:
     """The texts of the migrations, oldest first."""
     folder = resources.files(__package__) / "migrations"

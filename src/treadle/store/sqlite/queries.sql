@@ -1,5 +1,5 @@
--- Statements by name; `treadle.store.sqlite.store` calls them. One statement a table and batch: SQLite parses the
--- JSON document with the GIL released, so the writer never fights the event loop for it.
+-- Statements by name. One statement a table and batch: SQLite parses the JSON document with the GIL released, so the
+-- writer never fights the event loop for it. Those with :names are also what batch.sql does in one go.
 
 -- name: upsert_cells
 INSERT INTO node_states
@@ -7,7 +7,23 @@ SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4
        e.value ->> 7, e.value ->> 8, e.value ->> 9, e.value ->> 10, e.value ->> 11, e.value ->> 12, e.value ->> 13,
        e.value ->> 14, e.value ->> 15, e.value ->> 16, e.value ->> 17, e.value ->> 18, e.value ->> 19, e.value ->> 20,
        e.value ->> 21, e.value ->> 22, e.value ->> 23, e.value ->> 24
-FROM jsonb_each(jsonb(?)) AS e
+FROM jsonb_each(jsonb(:cells)) AS e
+WHERE true
+ON CONFLICT (execution_id, node_id, iteration, attempt) DO UPDATE SET
+    epoch = excluded.epoch, seq = excluded.seq, status = excluded.status, scheduled_at = excluded.scheduled_at,
+    started_at = excluded.started_at, ended_at = excluded.ended_at, wake_at = excluded.wake_at,
+    output = excluded.output, blob = excluded.blob, content_type = excluded.content_type, meta = excluded.meta,
+    error = excluded.error, retryable = excluded.retryable, port = excluded.port, lineage = excluded.lineage,
+    claims = excluded.claims, worker = excluded.worker, winner = excluded.winner, request = excluded.request,
+    items = excluded.items, round = excluded.round
+WHERE (excluded.epoch, excluded.seq) > (node_states.epoch, node_states.seq)
+
+-- name: upsert_plain_cells
+INSERT INTO node_states (execution_id, node_id, iteration, attempt, epoch, seq, status, scheduled_at, started_at,
+                         ended_at, output, lineage, claims, round)
+SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6,
+       e.value ->> 7, e.value ->> 8, e.value ->> 9, e.value ->> 10, e.value ->> 11, e.value ->> 12, e.value ->> 13
+FROM jsonb_each(jsonb(:plain_cells)) AS e
 WHERE true
 ON CONFLICT (execution_id, node_id, iteration, attempt) DO UPDATE SET
     epoch = excluded.epoch, seq = excluded.seq, status = excluded.status, scheduled_at = excluded.scheduled_at,
@@ -23,7 +39,7 @@ UPDATE executions SET
     epoch = e.value ->> 1, seq = e.value ->> 2, status = e.value ->> 3, started_at = e.value ->> 4,
     ended_at = e.value ->> 5, deadline_at = e.value ->> 6, output = e.value ->> 7, blob = e.value ->> 8,
     error = e.value ->> 9, round = e.value ->> 10
-FROM json_each(?) AS e
+FROM jsonb_each(jsonb(:executions)) AS e
 WHERE executions.execution_id = e.value ->> 0
   AND (e.value ->> 1, e.value ->> 2) > (executions.epoch, executions.seq)
 
@@ -46,11 +62,9 @@ INSERT INTO executions (execution_id, epoch, seq, status, name, diagram, inputs,
                         ended_at, deadline_at, output, blob, error, parent, round, lease_epoch, owner, expires_at)
 SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6,
        e.value ->> 7, e.value ->> 8, e.value ->> 9, e.value ->> 10, e.value ->> 11, e.value ->> 12, e.value ->> 13,
-       e.value ->> 14, e.value ->> 15, e.value ->> 16, 1, ?1, ?2
-FROM json_each(?3) AS e
+       e.value ->> 14, e.value ->> 15, e.value ->> 16, 1, :owner, :expires_at
+FROM jsonb_each(jsonb(:created)) AS e
 WHERE true
-ON CONFLICT (execution_id) DO NOTHING
-RETURNING execution_id
 
 -- name: get_lease
 SELECT lease_epoch, owner, expires_at FROM executions WHERE execution_id = ?
@@ -63,7 +77,7 @@ UPDATE executions SET expires_at = ? WHERE execution_id = ? AND lease_epoch = ? 
 
 -- name: release_leases
 UPDATE executions SET owner = NULL, expires_at = NULL
-FROM json_each(?) AS e
+FROM jsonb_each(jsonb(:released)) AS e
 WHERE executions.execution_id = e.value ->> 0 AND executions.lease_epoch = e.value ->> 1
 
 -- name: get_execution
@@ -106,3 +120,6 @@ SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE EXISTS (SELECT 1 FROM executions WHERE e
 -- name: get_signals
 SELECT execution_id, kind, name, node_id, iteration, payload, id, at FROM signals
 WHERE execution_id IN (SELECT value FROM json_each(?)) ORDER BY id
+
+-- name: last_signal
+SELECT seq FROM sqlite_sequence WHERE name = 'signals'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -39,21 +39,43 @@ def _error_text(error: ErrorInfo) -> str:
 
 def cells_json(cells: Sequence[NodeState]) -> str:
     """Cells as one JSON array of rows in the order of the table's columns, which is that of their fields.
+    ValueError, TypeError or OverflowError if a cell can't be written as JSON."""
+    return _rows_json(cells, lambda piece: [
+        (c.execution_id, c.node_id, c.iteration, c.attempt, c.epoch, c.seq, c.status, c.scheduled_at,
+         c.started_at, c.ended_at, c.wake_at, c.output and c.output.decode(), c.blob, c.content_type,
+         c.meta and c.meta.decode(), c.error and _error_text(c.error), c.retryable, c.port, c.lineage,
+         c.claims, c.worker, c.winner, c.request and c.request.decode(), c.items and c.items.decode(),
+         c.round)
+        for c in piece])
 
-    This is what the writer thread needs the GIL for, so it is lean: no call a row, and small pieces that stay
-    in the processor's cache (a third of what `astuple` and one large `encode` cost). ValueError, TypeError or
-    OverflowError if a cell can't be written as JSON.
-    """
+
+def plain_cells_json(cells: Sequence[NodeState]) -> str:
+    """The same of cells that have nothing in the columns which `split_plain` asks for."""
+    return _rows_json(cells, lambda piece: [
+        (c.execution_id, c.node_id, c.iteration, c.attempt, c.epoch, c.seq, c.status, c.scheduled_at,
+         c.started_at, c.ended_at, c.output and c.output.decode(), c.lineage, c.claims, c.round)
+        for c in piece])
+
+
+def split_plain(cells: Sequence[NodeState]) -> tuple[Sequence[NodeState], Sequence[NodeState]]:
+    """Cells that have only what most have, and the others. A column less is a tenth of a microsecond less."""
+    others = [c for c in cells if not (
+        c.wake_at is None and c.blob is None and c.content_type is None and c.meta is None
+        and c.error is None and c.retryable is None and c.port is None and c.worker is None
+        and c.winner is None and c.request is None and c.items is None)]
+    if not others:
+        return cells, others
+    apart = set(map(id, others))
+    return [c for c in cells if id(c) not in apart], others
+
+
+def _rows_json(cells: Sequence[NodeState],
+               rows: Callable[[Sequence[NodeState]], list[tuple[Any, ...]]]) -> str:
+    """Small pieces that stay in the processor's cache, and no call a row: the event loop waits for this."""
     out = bytearray(b"[]")
     end = 0
     for start in range(0, len(cells), _PIECE):
-        _encode_into([
-            (c.execution_id, c.node_id, c.iteration, c.attempt, c.epoch, c.seq, c.status, c.scheduled_at,
-             c.started_at, c.ended_at, c.wake_at, c.output and c.output.decode(), c.blob, c.content_type,
-             c.meta and c.meta.decode(), c.error and _error_text(c.error), c.retryable, c.port, c.lineage,
-             c.claims, c.worker, c.winner, c.request and c.request.decode(), c.items and c.items.decode(),
-             c.round)
-            for c in cells[start:start + _PIECE]], out, end)
+        _encode_into(rows(cells[start:start + _PIECE]), out, end)
         if end:
             out[end] = 44  # the comma between two pieces stands where the one ended and the other began
         end = len(out) - 1

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,25 +19,14 @@ from treadle.state.status import ExecutionStatus
 from treadle.store.base import Batch, Lease, Owner, Signal, Summary, Written
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
-from treadle.store.sqlite.connection import connect, connect_reader, queries, translated
-from treadle.store.sqlite.rows import cell_of, cells_json, execution_of, execution_row, new_execution_row
+from treadle.store.sqlite.connection import connect_reader, queries, translated
+from treadle.store.sqlite.rows import cell_of, execution_of
+from treadle.store.sqlite.writing import BatchWriter, document_of
 
 _T = TypeVar("_T")
 _json = msgspec.json.Encoder().encode
 
-
-class _Writer:
-    """The process's one writer connection of a file, shared by every store that is open on it."""
-
-    def __init__(self, path: str, vfs: str | None) -> None:
-        self.path = path
-        self.lock = threading.Lock()  # only writer threads take it, never an event loop
-        self.connection = connect(path, vfs)
-        self.users = 0
-        self.sync = False
-
-
-_writers: dict[tuple[str, str | None], _Writer] = {}
+_writers: dict[tuple[str, str | None], BatchWriter] = {}
 _writers_lock = threading.Lock()
 
 
@@ -59,53 +47,27 @@ class SqliteStore:
         with _writers_lock:
             writer = _writers.get(self._key)
             if writer is None:
-                writer = _writers[self._key] = _Writer(self.path, vfs)
+                writer = _writers[self._key] = BatchWriter(self.path, vfs)
             writer.users += 1
         self._writer = writer
 
     # Writing: one thread at a time
 
-    @contextmanager
-    def _transaction(self, *, sync: bool = True) -> Iterator[apsw.Connection]:
-        """A write transaction. With `sync` the commit is fsynced."""
+    @property
+    def _batches(self) -> BatchWriter:
         if self._closed:
             raise StoreClosed(f"{self.path} is closed")
-        writer = self._writer
-        with writer.lock, translated(self.path):
-            connection = writer.connection
-            if sync is not writer.sync:
-                connection.execute("PRAGMA synchronous = " + ("FULL" if sync else "NORMAL"))
-                writer.sync = sync
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                if failpoints.armed:
-                    failpoints.hit("commit.before")
-                connection.execute("COMMIT")
-            except BaseException:
-                if not connection.get_autocommit():
-                    connection.execute("ROLLBACK")
-                raise
-        if failpoints.armed:
-            failpoints.hit("commit.after")
+        return self._writer
 
     def create(self, cell: ExecutionCell, source: str, owner: Owner, lease_s: float) -> Lease:
         if self.apply(Batch([], created=[(cell, source)], owner=owner, lease_s=lease_s, sync=True)).taken:
             raise ValueError(f"there is an execution {cell.execution_id!r} already: choose another id")
         return Lease(cell.execution_id, 1)
 
-    def _create(self, connection: apsw.Connection, batch: Batch, written: Written) -> None:
-        for digest, source in {cell.diagram: source for cell, source in batch.created if source}.items():
-            connection.execute(self._sql["put_diagram"], (digest, source))
-        rows = [new_execution_row(cell) for cell, _ in batch.created]
-        made = {row[0] for row in connection.execute(self._sql["insert_executions"], (
-            _json(batch.owner).decode(), time.time() + batch.lease_s, _json(rows).decode()))}
-        written.taken += [cell.execution_id for cell, _ in batch.created if cell.execution_id not in made]
-
     def claim(self, execution_id: str, owner: Owner, lease_s: float) -> Lease:
         if failpoints.armed:
             failpoints.hit("lease.before")
-        with self._transaction() as connection:
+        with self._batches.transaction() as connection:
             row = connection.execute(self._sql["get_lease"], (execution_id,)).fetchone()
             if row is None:
                 raise self._unknown(connection, execution_id)
@@ -126,7 +88,7 @@ class SqliteStore:
             failpoints.hit("lease.before")
         lost = set()
         text = _json(owner).decode()
-        with self._transaction(sync=False) as connection:
+        with self._batches.transaction(sync=False) as connection:
             until = time.time() + lease_s
             for lease in leases:
                 connection.execute(self._sql["renew_lease"], (until, lease.execution_id, lease.epoch, text))
@@ -139,75 +101,18 @@ class SqliteStore:
     def release(self, leases: Sequence[Lease]) -> None:
         self.apply(Batch([], released=list(leases)))
 
+    def seal(self, batch: Batch) -> None:
+        batch.document = document_of(batch)
+
     def apply(self, batch: Batch) -> Written:
-        written = Written()
-        cells, payload = _encoded(batch.cells, written)
-        owned = {(cell.execution_id, cell.epoch) for cell in cells}
-        owned.update((cell.execution_id, cell.epoch) for cell in batch.executions)
+        writer = self._batches
         for digest, content in batch.blobs:
             if len(content) > DEFAULT_CONFIG.blob_file_bytes_max:
                 self._blobs.put(digest, content)
-        with self._transaction(sync=batch.sync) as connection:
-            changes = connection.total_changes()
-            if batch.created:
-                self._create(connection, batch, written)
-            rows_held: Any = connection.execute(
-                self._sql["lease_epochs"], (_json([one for one, _ in owned]).decode(),))
-            held: dict[str, int] = dict(rows_held)
-            refused = {pair for pair in owned if held.get(pair[0]) != pair[1]}
-            if refused:
-                written.refused = {one: held.get(one, 0) for one, _ in refused}
-                cells = [cell for cell in cells if (cell.execution_id, cell.epoch) not in refused]
-                payload = cells_json(cells)
-            self._put_blobs(connection, batch)
-            if failpoints.armed:
-                failpoints.hit("statement.before")
-            if cells:
-                self._put_cells(connection, cells, payload, written)
-            executions = [execution_row(cell) for cell in batch.executions
-                          if (cell.execution_id, cell.epoch) not in refused]
-            if executions:
-                connection.execute(self._sql["update_executions"], (_json(executions).decode(),))
-            if batch.consumed:
-                connection.execute(self._sql["consume_signals"], (
-                    _json(batch.consumed).decode(), _json(list(written.refused)).decode()))
-            if batch.released:
-                leases = [(lease.execution_id, lease.epoch) for lease in batch.released]
-                connection.execute(self._sql["release_leases"], (_json(leases).decode(),))
-            if batch.sync and connection.total_changes() == changes:
-                # A commit without a change would not be fsynced, nor what was committed before it.
-                connection.pragma("user_version", (connection.pragma("user_version") + 1) % 2**31)
-            if failpoints.armed:
-                failpoints.hit("statement.after")
-        return written
-
-    def _put_blobs(self, connection: apsw.Connection, batch: Batch) -> None:
-        for digest, content in batch.blobs:
-            if failpoints.armed:
-                failpoints.hit("blob.before")
-            large = len(content) > DEFAULT_CONFIG.blob_file_bytes_max
-            connection.execute(self._sql["put_blob"], (digest, len(content), None if large else content))
-            if failpoints.armed:
-                failpoints.hit("blob.after")
-
-    def _put_cells(self, connection: apsw.Connection, cells: Sequence[NodeState], payload: str,
-                   written: Written) -> None:
-        """All cells in one statement; if one can't be written, halve until it is found, and leave it out."""
-        try:
-            with connection:  # a savepoint
-                connection.execute(self._sql["upsert_cells"], (payload,))
-        except (apsw.FullError, apsw.BusyError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError):
-            raise  # not the row's fault
-        except apsw.Error as error:
-            if len(cells) == 1:
-                written.failed.append((cells[0].key, str(error)))
-                return
-            middle = len(cells) // 2
-            for half in (cells[:middle], cells[middle:]):
-                self._put_cells(connection, half, cells_json(half), written)
+        return writer.apply(batch)
 
     def send(self, signal: Signal) -> int:
-        with self._transaction() as connection:
+        with self._batches.transaction() as connection:
             connection.execute(self._sql["put_signal"], (
                 signal.execution_id, signal.kind, signal.name, signal.node_id, signal.iteration,
                 signal.payload.decode(), signal.at or time.time()))
@@ -217,8 +122,7 @@ class SqliteStore:
 
     def vacuum(self, pages: int = 1000) -> None:
         """Give freed pages back to the disk, at most so many."""
-        with self._writer.lock, translated(self.path):
-            self._writer.connection.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()
+        self._batches.vacuum(pages)
 
     # Reading: any thread
 
@@ -300,10 +204,17 @@ class SqliteStore:
             in connection.execute(self._sql["get_signals"], (wanted,))])
 
     def version(self) -> int:
+        return int(self._watching.pragma("data_version"))
+
+    def last_signal(self) -> int:
+        return int(self._watching.execute(self._sql["last_signal"]).get or 0)
+
+    @property
+    def _watching(self) -> apsw.Connection:
         # data_version compares with the same connection's last answer, so the watcher has its own.
         if self._watcher is None:
             self._watcher = connect_reader(self.path, self._vfs)
-        return int(self._watcher.pragma("data_version"))
+        return self._watcher
 
     def blob(self, digest: str) -> bytes:
         row = self._read(lambda connection: connection.execute(self._sql["get_blob"], (digest,)).fetchone())
@@ -325,22 +236,9 @@ class SqliteStore:
             self._writer.users -= 1
             if not self._writer.users:
                 del _writers[self._key]
-                with self._writer.lock:
-                    self._writer.connection.close()
+                self._writer.close()
 
     def _unknown(self, connection: apsw.Connection, execution_id: str) -> NoSuchExecution:
         hint = did_you_mean(execution_id, [row[0] for row in connection.execute(self._sql["some_ids"])])
         return NoSuchExecution(f"{self.path} has no execution {execution_id!r}"
                                + (f": {hint}" if hint else ""))
-
-
-def _encoded(cells: Sequence[NodeState], written: Written) -> tuple[Sequence[NodeState], str]:
-    """Cells and their JSON; one that can't be encoded (half a surrogate pair) is left out and reported."""
-    try:
-        return cells, cells_json(cells)
-    except (ValueError, TypeError, OverflowError) as error:
-        if len(cells) == 1:
-            written.failed.append((cells[0].key, str(error)))
-            return [], "[]"
-    good = [cell for one in cells for cell in _encoded([one], written)[0]]
-    return good, cells_json(good)

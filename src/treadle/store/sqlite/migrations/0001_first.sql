@@ -30,7 +30,7 @@ CREATE TABLE executions (
     expires_at REAL
 );
 
-CREATE INDEX executions_by_status ON executions (status, execution_id);
+CREATE INDEX executions_by_time ON executions (created_at, execution_id);
 
 CREATE TABLE node_states (
     execution_id TEXT NOT NULL,

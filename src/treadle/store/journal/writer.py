@@ -30,13 +30,14 @@ logger = logging.getLogger("treadle.store")
 class Job:
     """One thing to do on the thread, and what became of it."""
 
-    __slots__ = ("batch", "call", "error", "done", "result")
+    __slots__ = ("batch", "call", "error", "done", "result", "seconds")
 
     def __init__(self, batch: Batch | None, call: Callable[[], Any] | None,
                  done: Callable[[Job], None]) -> None:
         self.batch, self.call, self.done = batch, call, done
         self.result: Any = None
         self.error: BaseException | None = None
+        self.seconds = 0.0  # how long the last try took
 
 
 class Writer:
@@ -48,6 +49,7 @@ class Writer:
         self._store, self._tell, self._idle, self._idle_s = store, tell, idle, idle_s
         self._pause_s_max, self._retried = pause_s_max, retried
         self._queue: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._put = self._begun = self._done = 0  # batches: the loop counts the first, the thread the others
         self._broken: BaseException | None = None  # what ended the writing of batches
         self._complaint = ""
         self.trouble: str | None = None  # why the store can't be written at the moment
@@ -57,7 +59,18 @@ class Writer:
         self._thread.start()
 
     def put(self, job: Job) -> None:
+        self._put += job.batch is not None
         self._queue.put(job)
+
+    @property
+    def idle(self) -> bool:
+        """Whether every batch is done, though the loop may not have heard of it yet."""
+        return self._put == self._done
+
+    @property
+    def behind(self) -> bool:
+        """Whether a batch waits while none is being written: the thread lacks the GIL."""
+        return self._begun == self._done < self._put
 
     def wake(self) -> None:
         """Have `idle` run soon."""
@@ -81,7 +94,9 @@ class Writer:
             else:
                 if job is None:
                     return
+                self._begun += job.batch is not None
                 self._perform(job)
+                self._done += job.batch is not None
                 self._tell(job)
             if time.monotonic() >= last + self._idle_s:
                 last = self._breathe()
@@ -108,7 +123,9 @@ class Writer:
                     job.error = self._broken
                     return
                 else:
+                    begun = time.monotonic()
                     job.result = self._store.apply(job.batch)
+                    job.seconds = time.monotonic() - begun
                 self.trouble = None
                 return
             except RETRYABLE as error:

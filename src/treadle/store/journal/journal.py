@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,20 +21,18 @@ from treadle.config import TreadleConfig
 from treadle.errors import StoreClosed, StoreError
 from treadle.state.cell import CellKey, ExecutionCell, NodeState
 from treadle.store.base import Batch, Lease, Store, Written
+from treadle.store.journal.handover import EVERY_S, Handover
+from treadle.store.journal.watch import Watch
+from treadle.store.journal.writer import Job, Writer
 from treadle.store.owner import this_owner
-from treadle.store.writer import Job, Writer
 
 _T = TypeVar("_T")
 logger = logging.getLogger("treadle.store")
 
 CELL_BYTES = 200
 """What a cell counts beside its payloads."""
-GIVE_WAY_S = 0.0001
-"""How long the loop sleeps at a time for the writer thread: longer than it takes to wake a thread."""
-GIVE_WAY_EVERY_S = 0.005
-"""How often it does so while a batch is on its way."""
-UNWATCHED_S = 1.0
-"""How often the writer thread wakes while nobody watches: to renew leases."""
+BATCH_MIN = 800
+"""Cells that make a batch while the writer has nothing to do: so most is written when the work is done."""
 
 
 class Sealed:
@@ -65,15 +62,12 @@ class Journal:
         self._dirty: dict[CellKey, NodeState] = {}
         self._originals: dict[CellKey, int] = {}  # updates behind a dirty cell, where more than one
         self._executions: dict[str, ExecutionCell] = {}
-        self._consumed: list[int] = []
-        self._blobs: list[tuple[str, bytes]] = []
-        self._created: list[tuple[ExecutionCell, str]] = []
-        self._released: list[Lease] = []
+        self._next = self._new_batch()  # all but its cells and executions
         self._taken: set[str] = set()  # ids that somebody had already
         self._bytes = 0
-        self._strict = False
         self._urgent = False  # somebody waits: seal as soon as the writer is free
         self._exact = batch_size is not None
+        self._batch_min = self.batch_size if self._exact else min(BATCH_MIN, self.batch_size)
         self._queued = 0  # updates in the dirty cells
         self._ticket = 0
         self._flushed = 0  # the last ticket that is on disk
@@ -83,15 +77,15 @@ class Journal:
         self._flight_cells = 0
         self._flight_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._giving_way: asyncio.TimerHandle | None = None
+        self._pausing: asyncio.TimerHandle | None = None
         self._room: asyncio.Event = asyncio.Event()
         self._lost: dict[str, int] = {}
         self._on_lost: Callable[[str, int], None] | None = None
         self._on_dead: Callable[[BaseException], None] | None = None
-        self._on_written: Callable[[], None] | None = None
-        self._seen_version = 0
-        self._renewed = 0.0
-        self._unwatched_s = min(UNWATCHED_S, config.lease_s / 3)
+        self._on_signal: Callable[[], None] | None = None
+        self._watch = Watch(store, self.owner, self.leases, config,
+                            lost=lambda lease: self._post(self._lose_lease, lease),
+                            heard=lambda: self._post(self._heard))
         self._dead: BaseException | None = None
         self._closing = False
         self._stopping: asyncio.Task[None] | None = None
@@ -108,10 +102,10 @@ class Journal:
             raise StoreClosed("a StateManager is started once: make a new one")
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._writer = Writer(self.store, self._tell, idle=self._idle, idle_s=self._unwatched_s,
+        self._writer = Writer(self.store, self._tell, idle=self._watch.turn, idle_s=self._watch.idle_s,
                               pause_s_max=self.config.write_retry_s_max, retried=self._count_retry)
+        self.handover = Handover(self._writer)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="treadle reader")
-        self._renewed = time.monotonic()
         self._writer.start()
 
     async def stop(self, timeout: float | None = None) -> None:
@@ -143,7 +137,7 @@ class Journal:
         assert writer is not None
         try:
             await self.call(lambda: None)  # what was put before, a claim perhaps, is done
-            self._released.extend(self.leases.values())
+            self._next.released.extend(self.leases.values())
             self.leases.clear()
             await self._soon()
         except StoreError as error:
@@ -167,7 +161,7 @@ class Journal:
 
     async def create(self, cell: ExecutionCell, source: str) -> Lease:
         """Write a new execution, claimed for us; committed on return. ValueError if the id is taken."""
-        self._created.append((cell, source))
+        self._next.created.append((cell, source))
         await self._soon()
         if cell.execution_id in self._taken:
             self._taken.discard(cell.execution_id)
@@ -189,15 +183,25 @@ class Journal:
 
     async def release(self, execution_id: str) -> None:
         """Write what waits of an execution and give its lease back."""
+        if self._release(execution_id):
+            await self.durable(self._ticket)
+
+    def release_then(self, execution_id: str, callback: Callable[[], None]) -> None:
+        """The same for who doesn't wait: call back once it is done; never, if the writer dies."""
+        if self._release(execution_id):
+            self._seal_soon()
+        self.when_durable(self._ticket, callback)
+
+    def _release(self, execution_id: str) -> bool:
         lease = self.leases.pop(execution_id, None)
         if lease is not None:
-            self._released.append(lease)
-            await self._soon()
+            self._next.released.append(lease)
+            self._ticket += 1
+        return lease is not None
 
     async def _soon(self) -> None:
         """Have what waits written with the next batch, shared with whoever else waits, and wait for it."""
         self._ticket += 1
-        self._urgent = True
         await self.durable(self._ticket)
 
     def on_lost(self, callback: Callable[[str, int], None]) -> None:
@@ -209,8 +213,8 @@ class Journal:
         self._on_dead = callback
 
     def watch(self, callback: Callable[[], None] | None) -> None:
-        """Call back on the loop after somebody has written; None ends it."""
-        self._on_written = callback
+        """Call back on the loop after somebody has sent a signal; None ends it."""
+        self._on_signal, self._watch.wanted = callback, callback is not None
         if callback is not None and self._writer is not None:
             self._writer.wake()
 
@@ -241,25 +245,40 @@ class Journal:
         if execution is not None:
             self._executions[execution.execution_id] = execution
         if consumed:
-            self._consumed.extend(consumed)
+            self._next.consumed.extend(consumed)
         if blobs:
-            self._blobs.extend(blobs)
+            self._next.blobs.extend(blobs)
             size += sum(len(content) for _, content in blobs)
         self._queued += count
         self.stats["updates_queued"] += count
         self._bytes += size + CELL_BYTES * count
         self._ticket += 1
         if strict:
-            self._strict = self._urgent = True
-            if not self._flight:
+            self._next.sync = self._urgent = True
+            if self._free():
                 self._seal()
-        elif len(dirty) >= self.batch_size or self._bytes >= self.config.batch_bytes_max or (
+        elif self._bytes >= self.config.batch_bytes_max or (
+                len(dirty) >= self._batch_min and (len(dirty) >= self.batch_size or self._free())) or (
                 self._exact and self._queued >= self.batch_size):
             self._seal()
-        if self._timer is None and (dirty or self._executions or self._consumed):
+        if self._timer is None and (dirty or self._executions or self._next.consumed):
             assert self._loop is not None
             self._timer = self._loop.call_later(self.batch_interval, self._due)
         return self._ticket
+
+    def _free(self) -> bool:
+        return self._writer is None or self._writer.idle
+
+    def _seal_soon(self) -> None:
+        """Seal when whoever is ready to has said what it wants written, and the writer is free."""
+        if not self._urgent:
+            self._urgent = True
+            assert self._loop is not None
+            self._loop.call_soon(self._seal_urgent)
+
+    def _seal_urgent(self) -> None:
+        if self._urgent and self._free():
+            self._seal()
 
     def _due(self) -> None:
         self._timer = None
@@ -268,12 +287,15 @@ class Journal:
         else:
             self._urgent = True  # what waits meanwhile joins into the same batch
 
+    def _new_batch(self) -> Batch:
+        return Batch([], owner=self.owner, lease_s=self.config.lease_s)
+
     def _seal(self) -> None:
         self._urgent = False
         if self._dead is not None:
             return
-        if not (self._dirty or self._executions or self._consumed or self._blobs or self._created
-                or self._released or self._strict):
+        if not (self._dirty or self._executions or self._next.wanted):
+            self._urgent = bool(self._flight)  # nothing more to write: whoever waits, waits for those
             if not self._flight:
                 self._arrived(self._ticket)
             return
@@ -282,19 +304,19 @@ class Journal:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch = Batch(list(self._dirty.values()), list(self._executions.values()), self._consumed,
-                      self._blobs, self._strict, self._created, self._released, self.owner,
-                      self.config.lease_s)
+        batch, self._next = self._next, self._new_batch()
+        batch.cells, batch.executions = list(self._dirty.values()), list(self._executions.values())
+        self.store.seal(batch)
         self._flight.append(Sealed(batch, self._originals, self._queued, self._ticket, self._bytes))
         self._flight_cells += len(batch.cells)
         self._flight_bytes += self._bytes
-        self._dirty, self._originals, self._executions, self._consumed, self._blobs = {}, {}, {}, [], []
-        self._created, self._released, self._strict = [], [], False
+        self._dirty, self._originals, self._executions = {}, {}, {}
         self._bytes = self._queued = 0
         assert self._writer is not None
         self._writer.put(Job(batch, None, self._written))
-        if self._giving_way is None and self._loop is not None:
-            self._giving_way = self._loop.call_later(GIVE_WAY_EVERY_S, self._give_way)
+        self.handover.sealed(len(batch.cells) + len(batch.created))
+        if self._pausing is None and self._loop is not None:
+            self._pausing = self._loop.call_later(EVERY_S, self._pause)
         if self._flight_cells > self.config.backlog_cells_max or \
                 self._flight_bytes > self.config.backlog_bytes_max:
             self.congested = True
@@ -302,18 +324,11 @@ class Journal:
         if failpoints.armed:
             failpoints.hit("seal.after")
 
-    def _give_way(self) -> None:
-        """Let the writer thread have the GIL while it has something to do.
-
-        A loop that is busy but turns more often than CPython's switch interval (5 ms) lets the GIL go at each
-        turn, for an instant, and takes it back before the writer is awake; and since it let go, the writer
-        never gets to demand it. Without this a busy engine would write nothing until it is done.
-        """
-        self._giving_way = None
-        if self._flight:
-            time.sleep(GIVE_WAY_S)
-            if self._loop is not None:
-                self._giving_way = self._loop.call_later(GIVE_WAY_EVERY_S, self._give_way)
+    def _pause(self) -> None:
+        self._pausing = None
+        if self._flight and self._loop is not None:
+            self.handover.pause()
+            self._pausing = self._loop.call_later(EVERY_S, self._pause)
 
     # What came back from the writer
 
@@ -337,6 +352,7 @@ class Journal:
             self._die(job.error)
             return
         written: Written = job.result
+        self.handover.written(len(sealed.batch.cells), job.seconds)
         bad = sum(sealed.counts.get(key, 1) for key, _ in written.failed)
         for key, reason in written.failed:
             logger.error("the cell %s can't be written and is left out: %s", tuple(key), reason)
@@ -409,9 +425,8 @@ class Journal:
             done: asyncio.Future[None] = self._loop.create_future()
             self._awaited.add(done)
             try:
-                self._urgent = True
-                if not self._flight:
-                    self._seal()
+                if not self._flight or ticket > self._flight[-1].ticket:
+                    self._seal_soon()
                 self.when_durable(ticket, lambda: None if done.done() else done.set_result(None))
                 await done
             finally:
@@ -422,7 +437,7 @@ class Journal:
     async def flush(self, sync: bool = False) -> None:
         """Write what waits; return when it and all before it is committed (with `sync`: fsynced)."""
         if sync:
-            self._strict = True
+            self._next.sync = True
             self._ticket += 1  # also where nothing waits: what was committed before is fsynced
         self._seal()
         if self._flight:
@@ -459,30 +474,9 @@ class Journal:
             raise StoreClosed("the state manager is not started")
         return await self._loop.run_in_executor(self._readers, function, *args)
 
-    # On the writer thread
-
     def _count_retry(self) -> None:
-        self.stats["retries"] += 1  # no other thread touches this one
+        self.stats["retries"] += 1  # on the writer thread; no other touches this one
 
-    def _idle(self) -> float:
-        """Renew leases that are due, see whether others wrote. Returns the seconds until the next turn."""
-        now = time.monotonic()
-        if now - self._renewed >= self.config.lease_s / 3:
-            leases = list(self.leases.values())
-            if leases:
-                lost = self.store.renew(leases, self.owner, self.config.lease_s)
-                for lease in leases:
-                    if lease.execution_id in lost:
-                        self._post(self._lose_lease, lease)
-            self._renewed = now
-        if self._on_written is None:
-            return self._unwatched_s
-        version = self.store.version()
-        if version != self._seen_version:
-            self._seen_version = version
-            self._post(self._announce)
-        return self.config.watch_interval_s
-
-    def _announce(self) -> None:
-        if self._on_written is not None:
-            self._on_written()
+    def _heard(self) -> None:
+        if self._on_signal is not None:
+            self._on_signal()

@@ -1,0 +1,1 @@
+"""The way to the disk: what the event loop records, one thread writes."""

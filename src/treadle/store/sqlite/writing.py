@@ -1,0 +1,226 @@
+"""Writing a batch: as one statement, or, where that meets anything unusual, one by one and with care."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import apsw
+import msgspec
+
+from treadle import failpoints
+from treadle.config import DEFAULT_CONFIG
+from treadle.state.cell import NodeState
+from treadle.store.base import Batch, Written
+from treadle.store.sqlite.connection import at_once, connect, queries, translated
+from treadle.store.sqlite.reserve import Reserve
+from treadle.store.sqlite.rows import (
+    cells_json,
+    execution_row,
+    new_execution_row,
+    plain_cells_json,
+    split_plain,
+)
+
+_json = msgspec.json.Encoder().encode
+_NOT_THE_ROWS = (apsw.FullError, apsw.BusyError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError)
+"""Errors that no other batch would escape."""
+
+
+class BatchWriter:
+    """The process's one writer connection of a file, shared by every store that is open on it."""
+
+    def __init__(self, path: str, vfs: str | None) -> None:
+        self.path = path
+        self.users = 0
+        self._sql = queries()
+        self._lock = threading.Lock()  # only writer threads take it, never an event loop
+        self._connection = connect(path, vfs)
+        self._connection.execute(at_once())
+        self._reserve = Reserve(path) if vfs is None else None
+        self._sync = False
+
+    @contextmanager
+    def _ready(self, sync: bool) -> Iterator[apsw.Connection]:
+        """The connection, ours. With `sync` a commit returns only after its fsync."""
+        with self._lock, translated(self.path):
+            if sync is not self._sync:
+                self._connection.execute("PRAGMA synchronous = " + ("FULL" if sync else "NORMAL"))
+                self._sync = sync
+            yield self._connection
+
+    @contextmanager
+    def transaction(self, *, sync: bool = True) -> Iterator[apsw.Connection]:
+        """A write transaction. With `sync` the commit is fsynced."""
+        with self._ready(sync) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                if failpoints.armed:
+                    failpoints.hit("commit.before")
+                connection.execute("COMMIT")
+            except BaseException:
+                if not connection.get_autocommit():
+                    connection.execute("ROLLBACK")
+                raise
+        if failpoints.armed:
+            failpoints.hit("commit.after")
+
+    def vacuum(self, pages: int) -> None:
+        with self._ready(sync=False) as connection:
+            connection.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()
+
+    def close(self) -> None:
+        with self._lock:
+            if self._reserve is not None:
+                self._reserve.close()
+            self._connection.close()
+
+    def apply(self, batch: Batch) -> Written:
+        """See `treadle.store.base.Store.apply`."""
+        document = batch.document or document_of(batch)
+        if document is not None and self._at_once(document, batch.sync):
+            return Written()
+        return self._with_care(batch)
+
+    def _at_once(self, document: tuple[object, ...], sync: bool) -> bool:
+        """Write a batch in one statement that is its own transaction. False if something was unusual: then
+        nothing is written."""
+        if failpoints.armed:
+            failpoints.hit("statement.before")
+            failpoints.hit("commit.before")
+        with self._ready(sync) as connection:
+            try:
+                connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", document)
+            except _NOT_THE_ROWS:
+                raise
+            except apsw.Error:
+                return False
+            if sync and self._reserve is not None:
+                self._reserve.keep(connection)
+        if failpoints.armed:
+            failpoints.hit("statement.after")
+            failpoints.hit("commit.after")
+        return True
+
+    def _with_care(self, batch: Batch) -> Written:
+        """Write a batch statement by statement: what is refused, taken or impossible is left out and
+        reported."""
+        written = Written()
+        cells, payload = _encoded(batch.cells, written)
+        owned = {(cell.execution_id, cell.epoch) for cell in cells}
+        owned.update((cell.execution_id, cell.epoch) for cell in batch.executions)
+        with self.transaction(sync=batch.sync) as connection:
+            changes = connection.total_changes()
+            if batch.created:
+                self._create(connection, batch, written)
+            held = dict(connection.execute(
+                self._sql["lease_epochs"], (_json([one for one, _ in owned]).decode(),)))
+            refused = {pair for pair in owned if held.get(pair[0]) != pair[1]}
+            if refused:
+                written.refused = {one: held.get(one, 0) for one, _ in refused}
+                cells = [cell for cell in cells if (cell.execution_id, cell.epoch) not in refused]
+                payload = cells_json(cells)
+            self._put_blobs(connection, batch)
+            if failpoints.armed:
+                failpoints.hit("statement.before")
+            if cells:
+                self._put_cells(connection, cells, payload, written)
+            executions = [execution_row(cell) for cell in batch.executions
+                          if (cell.execution_id, cell.epoch) not in refused]
+            if executions:
+                connection.execute(self._sql["update_executions"], {"executions": _text(executions)})
+            if batch.consumed:
+                connection.execute(self._sql["consume_signals"], (
+                    _text(batch.consumed), _text(list(written.refused))))
+            if batch.released:
+                connection.execute(self._sql["release_leases"], {"released": _released(batch)})
+            if batch.sync and connection.total_changes() == changes:
+                # A commit without a change would not be fsynced, nor what was committed before it.
+                connection.pragma("user_version", (connection.pragma("user_version") + 1) % 2**31)
+            if failpoints.armed:
+                failpoints.hit("statement.after")
+        return written
+
+    def _create(self, connection: apsw.Connection, batch: Batch, written: Written) -> None:
+        for digest, source in {cell.diagram: source for cell, source in batch.created if source}.items():
+            connection.execute(self._sql["put_diagram"], (digest, source))
+        made = {row[0] for row in connection.execute(
+            self._sql["insert_executions"] + " ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id",
+            {"owner": _text(batch.owner), "expires_at": time.time() + batch.lease_s,
+             "created": _created(batch)})}
+        written.taken += [cell.execution_id for cell, _ in batch.created if cell.execution_id not in made]
+
+    def _put_blobs(self, connection: apsw.Connection, batch: Batch) -> None:
+        for digest, content in batch.blobs:
+            if failpoints.armed:
+                failpoints.hit("blob.before")
+            large = len(content) > DEFAULT_CONFIG.blob_file_bytes_max
+            connection.execute(self._sql["put_blob"], (digest, len(content), None if large else content))
+            if failpoints.armed:
+                failpoints.hit("blob.after")
+
+    def _put_cells(self, connection: apsw.Connection, cells: Sequence[NodeState], payload: str,
+                   written: Written) -> None:
+        """All cells in one statement; if one can't be written, halve until it is found, and leave it out."""
+        try:
+            connection.execute(self._sql["upsert_cells"], {"cells": payload})  # all or nothing
+        except _NOT_THE_ROWS:
+            raise
+        except apsw.Error as error:
+            if connection.get_autocommit():
+                raise  # the whole transaction is gone
+            if len(cells) == 1:
+                written.failed.append((cells[0].key, str(error)))
+                return
+            middle = len(cells) // 2
+            for half in (cells[:middle], cells[middle:]):
+                self._put_cells(connection, half, cells_json(half), written)
+
+
+def document_of(batch: Batch) -> tuple[object, ...] | None:
+    """The values of batch.sql for a batch; None if it has what one statement can't write: blobs, a diagram's
+    source, consumed signals, cells that aren't text, or nothing at all."""
+    if batch.blobs or batch.consumed or any(source for _, source in batch.created):
+        return None
+    if not (batch.cells or batch.executions or batch.released or batch.created):
+        return None
+    owned = {(cell.execution_id, cell.epoch) for cell in batch.cells}
+    owned.update((cell.execution_id, cell.epoch) for cell in batch.executions)
+    plain, others = split_plain(batch.cells)
+    try:
+        cells = plain_cells_json(plain) if plain else None, cells_json(others) if others else None
+    except (ValueError, TypeError, OverflowError):
+        return None
+    executions = _text([execution_row(cell) for cell in batch.executions]) if batch.executions else None
+    released = _released(batch) if batch.released else None
+    created: tuple[object, ...] = (None, None, None)
+    if batch.created:
+        created = _created(batch), _text(batch.owner), time.time() + batch.lease_s
+    return *cells, executions, released, *created, _text(list(owned)), len(owned)
+
+
+def _encoded(cells: Sequence[NodeState], written: Written) -> tuple[Sequence[NodeState], str]:
+    """Cells and their JSON; one that can't be encoded (half a surrogate pair) is left out and reported."""
+    try:
+        return cells, cells_json(cells)
+    except (ValueError, TypeError, OverflowError) as error:
+        if len(cells) == 1:
+            written.failed.append((cells[0].key, str(error)))
+            return [], "[]"
+    good = [cell for one in cells for cell in _encoded([one], written)[0]]
+    return good, cells_json(good)
+
+
+def _released(batch: Batch) -> str:
+    return _text([(lease.execution_id, lease.epoch) for lease in batch.released])
+
+
+def _created(batch: Batch) -> str:
+    return _text([new_execution_row(cell) for cell, _ in batch.created])
+
+
+def _text(value: object) -> str:
+    return _json(value).decode()
