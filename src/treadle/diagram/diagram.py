@@ -54,7 +54,7 @@ class ExecutableNode(msgspec.Struct, frozen=True):
         return self.child is not None or self.policy.for_each is not None
 
 
-class ExecutableArrow(msgspec.Struct, frozen=True):
+class ExecutableArrow(msgspec.Struct, frozen=True, gc=False):
     """An arrow between node indices. Loops are named by their index in the diagram; -1 means none."""
 
     index: int
@@ -100,13 +100,14 @@ class ExecutableDiagram:
     arrows. `forward[i]` are the arrows (index, target, port) that deliver as soon as node `i` has ended: all
     but back arrows and those that leave a loop. `catches[i]` says whether node `i` has an `error` arrow;
     `any_join` are the nodes with join `any`. `simple[i]`: node `i` has join `all` and is in no loop;
-    `leaf[i]`: it has a body; `ranked`: some node has a priority.
+    `leaf[i]`: it has a body; `ranked`: some node has a priority. `waits[i]`: how many arrows lead into it;
+    `sources`: the nodes without any.
     """
 
     __slots__ = (
         "name", "nodes", "arrows", "loops", "index", "into", "out", "loop_of", "order", "inputs", "on_error",
         "deadline", "hash", "spec", "endpoints", "warnings", "forward", "catches", "any_join", "simple",
-        "leaf", "ranked", "__weakref__")
+        "leaf", "ranked", "waits", "sources", "__weakref__")
 
     def __init__(self, *, name: str, nodes: tuple[ExecutableNode, ...], arrows: tuple[ExecutableArrow, ...],
                  loops: tuple[ExecutableLoop, ...], loop_of: tuple[int, ...], order: tuple[int, ...],
@@ -124,6 +125,8 @@ class ExecutableDiagram:
             out[arrow.source].append(arrow.index)
         self.into = tuple(map(tuple, into))
         self.out = tuple(map(tuple, out))
+        self.waits = tuple(map(len, into))
+        self.sources = tuple(i for i, count in enumerate(self.waits) if not count)
         self.forward = tuple(
             tuple((a, arrows[a].target, arrows[a].port) for a in mine
                   if arrows[a].exits < 0 and arrows[a].back_of < 0)

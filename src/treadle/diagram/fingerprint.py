@@ -76,9 +76,18 @@ def whole(checked: Checked) -> str:
 
 
 def _prints(checked: Checked) -> Iterator[tuple[NodeID, str]]:
+    known: dict[tuple[Any, ...], str] = {}  # equal nodes share their struct
     for node in checked.spec.nodes:
+        spec, policy, sources = checked.specs[node.id], node.policy, checked.sources.get(node.id, ())
         inline = checked.inline.get(node.id)
-        yield node.id, fingerprint(node, checked.specs[node.id], checked.sources.get(node.id, ()), inline)
+        if inline is not None:
+            yield node.id, fingerprint(node, spec, sources, inline)
+            continue
+        key = (node.type, id(spec), policy.join, policy.for_each, policy.on_item_error, tuple(sources))
+        found = known.get(key)
+        if found is None:
+            found = known[key] = fingerprint(node, spec, sources)
+        yield node.id, found
 
 
 def fingerprint(node: Node, spec: Any, sources: Iterable[str],
@@ -108,10 +117,12 @@ def lineages(spec: DiagramSpec, fingerprints: Mapping[NodeID, str], structure: S
     outermost = [(structure.around(i) or [-1])[-1] for i in range(len(spec.nodes))]
     entries: dict[NodeID, str] = {}
     found: dict[NodeID, str] = {}
+    same: dict[str, str] = {}  # nodes that are alike in everything share the text of their lineage
     for i in structure.order:
         node_id, loop = spec.nodes[i].id, outermost[i]
         if loop < 0:
-            entries[node_id] = _digest("entry", around, fingerprints[node_id], _brought(into[i], found))
+            entry = _digest("entry", around, fingerprints[node_id], _brought(into[i], found))
+            entries[node_id] = same.setdefault(entry, entry)
             inside = (insides or {}).get(node_id)
             found[node_id] = _digest("composite", entries[node_id], inside) if inside else entries[node_id]
         elif node_id not in found:

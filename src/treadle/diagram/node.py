@@ -30,7 +30,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     places: dict[str, Where] = {}  # where each property stands in the file
 
 
-class Arrow(msgspec.Struct, frozen=True, omit_defaults=True):
+class Arrow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A connection from a node's port to another node's input."""
 
     source: NodeID

@@ -78,7 +78,7 @@ class Frame:
         self.turns = "" if owner is None else owner[0].turns_of(owner[1])
         self.cells: list[NodeState | None] = [None] * n
         self.status: list[NodeStatus] = [PENDING] * n
-        self.pending: list[int] = list(map(len, block.into))
+        self.pending: list[int] = list(block.waits)
         self.bad = bytearray(n)
         self.flawed = bytearray(n)
         self.scheduled: list[float | None] = [None] * n

@@ -95,8 +95,9 @@ class Flow(Frames, ABC):
                     frame.count(i)
         if not frame.open:
             self._frame_ended(frame)
-        for i, left in enumerate(frame.pending):
-            if not left and frame.status[i] is PENDING:
+        # Only loops make nodes ready that have arrows: their first turn ignores the back arrows.
+        for i in range(frame.size) if frame.loops else block.sources:
+            if not frame.pending[i] and frame.status[i] is PENDING:
                 self._resolve(frame, i)
         return frame
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import marshal
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from treadle.diagram.expression import Expression, Template
 from treadle.diagram.fingerprint import source_of
 from treadle.diagram.formats import Format, from_map, read, read_text
 from treadle.diagram.formats.reading import INPUT_TYPES, fits
-from treadle.diagram.formats.values import convert_struct
+from treadle.diagram.formats.values import Mismatch, convert_struct
 from treadle.diagram.loops import Structure
 from treadle.diagram.node import DEFAULT, ERROR, FIRST, Arrow, Node
 from treadle.diagram.policy import OnItemError
@@ -116,6 +117,7 @@ class _Check:
             if arrow.target in self.into:
                 self.into[arrow.target].append(arrow)
         self.faults: list[Fault] = []
+        self.specs: dict[tuple[type, bytes], Any] = {}  # equal nodes share one struct: there may be thousands
         self.checked = Checked(spec, specs={}, children={}, inline={}, ports={}, sources={})
 
     def run(self) -> Checked:
@@ -181,7 +183,7 @@ class _Check:
                 self.fault(f"there is no node type {node.type!r}", node, at="type",
                            hint=did_you_mean(node.type, known) or f"there is: {', '.join(known)}")
             return
-        spec, wrong = convert_struct(node.properties, kind.properties)
+        spec, wrong = self.converted(node, kind.properties)
         for one in wrong:
             place = f"{one.path}: " if one.path and not one.message.startswith("unknown property") else ""
             self.fault(f"{place}{one.message}", node, at=one.path, hint=one.hint)
@@ -207,6 +209,19 @@ class _Check:
         self.needed(node, ports)
         if child is not None:
             self.child(node, child)
+
+    def converted(self, node: Node, properties: type[msgspec.Struct]) -> tuple[Any, list[Mismatch]]:
+        """A node's properties as its type's struct, and what is wrong with them."""
+        try:
+            key = (properties, marshal.dumps(node.properties, 2))  # exact in types, unlike repr and JSON
+        except ValueError:
+            return convert_struct(node.properties, properties)
+        if key in self.specs:
+            return self.specs[key], []
+        spec, wrong = convert_struct(node.properties, properties)
+        if not wrong:
+            self.specs[key] = spec
+        return spec, wrong
 
     def policy(self, node: Node) -> None:
         policy, backoff = node.policy, node.policy.backoff

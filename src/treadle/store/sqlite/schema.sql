@@ -2,7 +2,7 @@
 --
 -- Instants are REAL: seconds since 1970-01-01 UTC. Outputs, inputs, meta, items and requests are TEXT: the codec's JSON.
 --
--- diagrams     sources of diagrams by their hash; written once, shared by executions
+-- diagrams     sources of diagrams by their hash; written once, shared by executions. A large one is a BLOB: zlib
 -- executions   one run of one diagram. (epoch, seq) is the version of its cell. lease_epoch is the fencing number of
 --              its owner: a claim raises it, and a batch writes only under it. owner is NULL once the lease was given
 --              back; expires_at ends the lease of an owner that gives no sign of life

@@ -20,7 +20,7 @@ from treadle.store.base import Batch, Lease, Owner, Signal, Summary, Written
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
 from treadle.store.sqlite.connection import connect_reader, queries, translated
-from treadle.store.sqlite.rows import cell_of, execution_of
+from treadle.store.sqlite.rows import cell_of, execution_of, unpacked
 from treadle.store.sqlite.writing import BatchWriter, document_of
 
 _T = TypeVar("_T")
@@ -194,7 +194,7 @@ class SqliteStore:
             self._sql["get_diagram"], (diagram,)).fetchone())
         if row is None:
             raise KeyError(diagram)
-        return str(row[0])
+        return unpacked(row[0])
 
     def signals(self, execution_ids: Iterable[str]) -> list[Signal]:
         wanted = _json(list(execution_ids)).decode()

@@ -20,6 +20,7 @@ from treadle.store.sqlite.rows import (
     cells_json,
     execution_row,
     new_execution_row,
+    packed,
     plain_cells_json,
     split_plain,
 )
@@ -146,7 +147,7 @@ class BatchWriter:
 
     def _create(self, connection: apsw.Connection, batch: Batch, written: Written) -> None:
         for digest, source in {cell.diagram: source for cell, source in batch.created if source}.items():
-            connection.execute(self._sql["put_diagram"], (digest, source))
+            connection.execute(self._sql["put_diagram"], (digest, packed(source)))
         made = {row[0] for row in connection.execute(
             self._sql["insert_executions"] + " ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id",
             {"owner": _text(batch.owner), "expires_at": time.time() + batch.lease_s,
