@@ -87,7 +87,7 @@ async def main() -> None:
             recorded = time.perf_counter()
             flushing = asyncio.create_task(manager.flush())
             rate, gap = await spin(lambda flushing=flushing: not flushing.done())  # type: ignore[misc]
-            written = time.perf_counter() - recorded
+            written = time.perf_counter() - begin
             rows.append((rate / alone, rate / beside, gap, (recorded - begin) / CELLS * 1e6, CELLS / written))
             cells = [msgspec.structs.replace(cell, seq=cell.seq + 1) for cell in cells]
         kept, kept_beside, gap, record_us, rows_s = (statistics.median(column) for column in zip(*rows))

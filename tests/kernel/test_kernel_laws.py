@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treadle.diagram.policy import OnError
 from treadle.kernel import facts as f
+from treadle.kernel import flow
 from treadle.kernel.execution import Kernel
 from treadle.kernel.order import DynamicOrderCalculator
 from treadle.state.cell import ExecutionCell
@@ -14,6 +18,14 @@ from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.testing.simulate import Shape, Simulation, random_diagram
 
 SEEDS = st.integers(0, 2**32)
+
+
+@pytest.fixture(scope="module", autouse=True, params=[flow.PORTION, 1], ids=["usual", "one by one"])
+def portion(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How many arrows of a fan-out are delivered in one go must not matter."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "PORTION", request.param)
+        yield
 
 
 @settings(max_examples=150, deadline=None)

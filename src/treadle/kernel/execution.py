@@ -238,7 +238,7 @@ class Kernel(Flow):
 
     def _advance(self) -> None:
         settled, aborts, ready = self._settled, self._aborts, self._ready
-        plain, ranked = ready.plain, ready.ranked
+        plain, ranked, wide = ready.plain, ready.ranked, self._wide
         while True:
             while settled or aborts:
                 if settled:
@@ -247,7 +247,12 @@ class Kernel(Flow):
                         self._pass_on(frame, i)
                 else:
                     self._abort(aborts.pop())
-            if not (plain or ranked) or self._busy >= self._concurrency or self.closed:
+            if self.closed:
+                break
+            if wide and len(plain) < self._concurrency:
+                self._deliver_more()
+                continue
+            if not (plain or ranked) or self._busy >= self._concurrency:
                 break
             self._start(ready.pop() if ranked else plain.popleft())
         if self.closed:
@@ -487,11 +492,6 @@ class Kernel(Flow):
     def _after(self, cell: NodeState, **changes: Any) -> NodeState:
         """The cell that follows another of the same attempt."""
         return msgspec.structs.replace(cell, seq=cell.seq + 1, epoch=self._epoch, **changes)
-
-    def _winner(self, frame: AnyFrame, i: int) -> str | None:
-        if type(frame) is not Frame or i not in frame.winners:
-            return None
-        return frame.block.arrows[frame.winners[i]].text
 
 
 HANDLERS: dict[type[f.Fact], Callable[[Kernel, Any], None]] = {

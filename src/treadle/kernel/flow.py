@@ -8,6 +8,8 @@ rescan.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -36,6 +38,9 @@ _COMPLETED, _FAILED, _SKIPPED = NodeStatus.COMPLETED, NodeStatus.FAILED, NodeSta
 _SCHEDULED, _RUNNING, _CANCELLED = NodeStatus.SCHEDULED, NodeStatus.RUNNING, NodeStatus.CANCELLED
 _SUSPENDED, _RETRYING = NodeStatus.SUSPENDED, NodeStatus.RETRYING
 
+PORTION = 1000
+"""Arrows of one node that are delivered in one go."""
+
 
 class Flow(Frames, ABC):
     """Frames and what travels in them. `Kernel` adds facts, attempts and the execution's own state."""
@@ -43,8 +48,8 @@ class Flow(Frames, ABC):
     # More than 30 attributes without slots would cost a dictionary each, and every look-up a hash.
     __slots__ = (
         "_aborts", "_asked", "_before", "_busy", "_cells", "_changed", "_commands", "_epoch", "_id",
-        "_memory", "_now", "_ready", "_retrying", "_settled", "_suspended", "closed", "completed", "diagram",
-        "execution", "failed", "skipped")
+        "_memory", "_now", "_ready", "_retrying", "_settled", "_suspended", "_wide", "closed", "completed",
+        "diagram", "execution", "failed", "skipped")
 
     def __init__(self, diagram: ExecutableDiagram, cell: ExecutionCell) -> None:
         super().__init__()
@@ -56,6 +61,7 @@ class Flow(Frames, ABC):
         self._ready = Ready()
         self._settled: list[tuple[AnyFrame, int]] = []
         self._aborts: list[AnyFrame] = []
+        self._wide: deque[tuple[Frame, int, int]] = deque()  # fan-outs, and how far each was delivered
         self._memory: dict[tuple[str, str], NodeState] = {}  # recorded cells that a replay has not met yet
         self._asked: set[int] = set()  # composites whose Expand or Gather is out
         self._busy = 0  # Perform, Expand and Gather that are out
@@ -132,12 +138,14 @@ class Flow(Frames, ABC):
             return
         assert type(frame) is Frame
         block = frame.block
-        if frame.status[i] is _COMPLETED:
-            self._deliver(frame, i, block)
-        else:
-            for a, target, _ in block.forward[i]:
+        forward, loop = block.forward[i], block.loop_of[i]
+        if frame.status[i] is not _COMPLETED:
+            for a, target, _ in forward:
                 self._carry(frame, a, target, self._outcome(frame, a))
-        loop = block.loop_of[i]
+        elif len(forward) <= PORTION or loop >= 0 or block.ranked:
+            self._deliver(frame, i, forward)
+        else:
+            self._wide.append((frame, i, 0))
         if loop < 0:
             frame.open -= 1
             if not frame.open:
@@ -145,19 +153,29 @@ class Flow(Frames, ABC):
         else:
             self._count_down(frame, frame.loops[loop])
 
-    def _deliver(self, frame: Frame, i: int, block: ExecutableDiagram) -> None:
+    def _deliver_more(self) -> None:
+        """The next portion of a wide fan-out: one step for all of it would hold the event loop up."""
+        frame, i, start = self._wide.popleft()
+        if frame.ended:
+            return
+        forward, stop = frame.block.forward[i], start + PORTION
+        if stop < len(forward):
+            self._wide.appendleft((frame, i, stop))
+        self._deliver(frame, i, forward[start:stop])
+
+    def _deliver(self, frame: Frame, i: int, forward: Sequence[tuple[int, int, str]]) -> None:
         """Put a completed node's value on the arrows of the port that it chose, and kill the others.
 
         The plain case of `_carry` stands here once more: it is most of what a wide fan-out costs.
         """
         cell = frame.cells[i]
         assert cell is not None
-        port = cell.port or DEFAULT
+        block, port = frame.block, cell.port or DEFAULT
         arrows, pending, simple, bad = frame.arrows, frame.pending, block.simple, frame.bad
         quick = not self._memory and not block.ranked
         status, scheduled, now, base, push = (
             frame.status, frame.scheduled, self._now, frame.base, self._ready.plain.append)
-        for a, target, leaving in block.forward[i]:
+        for a, target, leaving in forward:
             if leaving != port or not simple[target] or arrows[a] is not None:
                 self._carry(frame, a, target, cell if leaving == port else DEAD)
                 continue
@@ -210,6 +228,11 @@ class Flow(Frames, ABC):
         if recorded is None or recorded.winner is None or recorded.lineage != frame.node(target).lineage:
             return True
         return recorded.winner == frame.block.arrows[a].text
+
+    def _winner(self, frame: AnyFrame, i: int) -> str | None:
+        if type(frame) is not Frame or i not in frame.winners:
+            return None
+        return frame.block.arrows[frame.winners[i]].text
 
     def _resolve(self, frame: Frame, i: int) -> None:
         """No arrow into a node is pending any more."""
