@@ -26,8 +26,10 @@ def cells(path: Path) -> list[NodeState]:
 
 
 CHILD = """
-import asyncio, sys
+import asyncio, signal, sys
 from treadle.store import StateManager, open_store
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits "ignore"
 
 async def main(path):
     manager = StateManager(execution_id="job-123", store=open_store(path), batch_size=20)

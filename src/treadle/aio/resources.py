@@ -185,7 +185,11 @@ def shut_down(executor: concurrent.futures.Executor) -> asyncio.Future[None]:
         except RuntimeError:
             pass  # the loop was closed meanwhile: nobody waits any more
 
-    threading.Thread(target=work, name=f"shutdown {type(executor).__name__}", daemon=True).start()
+    try:
+        threading.Thread(target=work, name=f"shutdown {type(executor).__name__}", daemon=True).start()
+    except RuntimeError:  # the interpreter is going down (from 3.12 on): its own exit has joined the workers
+        executor.shutdown(wait=False, cancel_futures=True)
+        tell(None)
     return done
 
 
