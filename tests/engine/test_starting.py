@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import treadle
 from treadle.diagram.formats import loads
 from treadle.engine.engine import Engine
 from treadle.errors import InvalidDiagram, TreadleError
@@ -54,3 +55,15 @@ def test_a_file_is_started_by_its_path(tmp_path: Path) -> None:
         return handle.execution_id
 
     run(tmp_path, main)
+
+
+def test_inputs_may_be_named_like_parameters(tmp_path: Path) -> None:
+    diagram = loads("treadle: 1\ninputs: {execution_id: {}, store: {default: s}}\n"
+                    "nodes: {t: {type: template_job, text: '{{ inputs.execution_id }} {{ inputs.store }}'}}\n")
+
+    async def main(engine: Engine) -> None:
+        handle = await engine.start(diagram, {"execution_id": "given"}, execution_id="mine", store="shop")
+        assert (handle.execution_id, await handle.result()) == ("mine", "given shop")
+
+    run(tmp_path, main)
+    assert treadle.run(diagram, {"execution_id": "a", "store": "b"}) == "a b"

@@ -95,7 +95,7 @@ def run(
         compiled = engine.compile(spec)
         for warning in compiled.warnings:
             view.line(str(warning))
-        return await engine.start(compiled, execution_id=execution_id, **given)
+        return await engine.start(compiled, given, execution_id=execution_id)
 
     raise typer.Exit(Performance(store, durability, live, as_json, concurrency).perform(begin, "runs"))
 

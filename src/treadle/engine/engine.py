@@ -219,18 +219,20 @@ class Engine:
 
     # Executions
 
-    async def start(self, diagram: Drawn, /, *, execution_id: str | None = None, **inputs: Any) -> Handle:
-        """Start an execution; returns when its row is committed.
+    async def start(self, diagram: Drawn, given: Mapping[str, Any] | None = None, /, *,
+                    execution_id: str | None = None, **inputs: Any) -> Handle:
+        """Start an execution; returns when its row is committed. Inputs come by name, or as the map `given`,
+        whose names may be any text.
 
         Raises InvalidDiagram, InvalidInput, StoreError; ValueError if the id is taken.
         """
         self._require_open()
         compiled, prepared = await self._prepare(diagram)
-        given = complete_inputs(compiled.inputs, inputs, f"diagram {compiled.name!r}")
+        complete = complete_inputs(compiled.inputs, {**(given or {}), **inputs}, f"diagram {compiled.name!r}")
         now = self.clock.now()
         cell = ExecutionCell(
             execution_id or self.clock.new_execution_id(), epoch=1, name=compiled.name,
-            diagram=prepared.digest, inputs=codec.encode(given), created_at=now,
+            diagram=prepared.digest, inputs=codec.encode(complete), created_at=now,
             options=codec.encode({"durability": self.durability}))
         if self.manager is not None:
             lease = await self.manager.create(cell, prepared.source)

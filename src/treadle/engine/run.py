@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
     from treadle.engine.recover import Drawn
 
 
-def run(diagram: Drawn, /, *, store: str | None = None, durability: Durability = "memory",
-        config: TreadleConfig = DEFAULT_CONFIG, **inputs: Any) -> Any:
-    """Run a diagram and return its result. With `store` its state is kept there (durability `batched`
-    unless said).
+def run(diagram: Drawn, given: Mapping[str, Any] | None = None, /, *, store: str | None = None,
+        durability: Durability = "memory", config: TreadleConfig = DEFAULT_CONFIG, **inputs: Any) -> Any:
+    """Run a diagram and return its result. Inputs come by name, or as the map `given`, whose names may be any
+    text. With `store` its state is kept there (durability `batched` unless said).
 
     Raises InvalidDiagram, InvalidInput, ExecutionFailed. In a notebook, or anywhere inside a running event
     loop, use the engine itself: the error says how.
@@ -37,7 +38,7 @@ def run(diagram: Drawn, /, *, store: str | None = None, durability: Durability =
 
     async def main() -> Any:
         async with Engine.open(store, config=config, durability=durability) as engine:
-            return await (await engine.start(diagram, **inputs)).result()
+            return await (await engine.start(diagram, {**(given or {}), **inputs})).result()
 
     with asyncio.Runner(loop_factory=loop_factory(config)) as runner:
         return runner.run(main())

@@ -18,7 +18,7 @@ from treadle.diagram.diagram import DiagramSpec
 from treadle.diagram.expression import Expression, Template
 from treadle.diagram.fingerprint import source_of
 from treadle.diagram.formats import Format, from_map, read, read_text
-from treadle.diagram.formats.reading import INPUT_TYPES, fits
+from treadle.diagram.formats.reading import INPUT_TYPES, NODE_KEYS, fits
 from treadle.diagram.formats.values import Mismatch, convert_struct
 from treadle.diagram.loops import Structure
 from treadle.diagram.node import DEFAULT, ERROR, FIRST, Arrow, Node
@@ -215,10 +215,10 @@ class _Check:
         try:
             key = (properties, marshal.dumps(node.properties, 2))  # exact in types, unlike repr and JSON
         except ValueError:
-            return convert_struct(node.properties, properties)
+            return convert_struct(node.properties, properties, NODE_KEYS)
         if key in self.specs:
             return self.specs[key], []
-        spec, wrong = convert_struct(node.properties, properties)
+        spec, wrong = convert_struct(node.properties, properties, NODE_KEYS)
         if not wrong:
             self.specs[key] = spec
         return spec, wrong

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, get_args
 
@@ -43,14 +43,15 @@ def fields_of(kind: type[msgspec.Struct]) -> dict[str, msgspec.structs.FieldInfo
     return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
-def convert_struct(data: Mapping[str, Any], kind: type[msgspec.Struct]) -> tuple[Any, list[Mismatch]]:
+def convert_struct(data: Mapping[str, Any], kind: type[msgspec.Struct], also: Sequence[str] = ()
+                   ) -> tuple[Any, list[Mismatch]]:
     """Convert a map to a struct strictly; None and all that is wrong (unknown, missing, unfit) if anything
-    is."""
+    is. `also` are other keys that may stand beside it in the file, and be meant."""
     fields = fields_of(kind)
     wrong: list[Mismatch] = []
     for key, value in data.items():
         if key not in fields:
-            near = did_you_mean(key, fields)
+            near = did_you_mean(key, [*fields, *also])
             known = ", ".join(sorted(fields)) or "none"
             wrong.append(Mismatch(key, f"unknown property {key!r}", near or f"there is: {known}"))
         else:
