@@ -214,20 +214,19 @@ def test_sub_diagrams_are_checked_and_their_faults_point_into_their_files(kinds:
         "treadle: 1\nnodes:\n  x: {type: sub_diagram, diagram: sub/inner.yaml}\n"
         "  y: {type: sub_diagram, diagram: sub/inner.yaml}\n  z: {type: sub_diagram, diagram: none.yaml}\n"
         "  i: {type: sub_diagram, diagram: {nodes: {q: {type: nope}, r: {type: code_job, neds: q}}}}\n")
-    (tmp_path / "sub" / "inner.yaml").write_text("treadle: 1\nnodes:\n  a: {type: code_job, typo: 1}\n")
+    (tmp_path / "sub" / "inner.yaml").write_text("treadle: 1\nnodes:\n  a: {type: code_job, bogus: 1}\n")
     found = [
         str(fault).replace(str(tmp_path), "") for fault in check_file(tmp_path / "main.yaml", kinds).faults
     ]
     assert found == [
-        "/sub/inner.yaml:3: node 'a': unknown property 'typo' (there is: arguments, call, "
+        "/sub/inner.yaml:3: node 'a': unknown property 'bogus' (there is: arguments, call, "
         "function, isolation, "
         "memory_mb)",
         "/main.yaml:5: node 'z': diagram 'none.yaml' can't be read: No such file or directory",
         "/main.yaml:6: node 'q': there is no node type 'nope' (there is: code_job, condition, "
         "endpoint, picky, "
         "start, sub_diagram, text)",
-        "/main.yaml:6: node 'r': unknown property 'neds' (there is: arguments, call, function, "
-        "isolation, memory_mb)",
+        "/main.yaml:6: node 'r': unknown property 'neds' (did you mean 'needs'?)",
     ]
 
 

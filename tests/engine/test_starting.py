@@ -59,7 +59,7 @@ def test_a_file_is_started_by_its_path(tmp_path: Path) -> None:
 
 def test_inputs_may_be_named_like_parameters(tmp_path: Path) -> None:
     diagram = loads("treadle: 1\ninputs: {execution_id: {}, store: {default: s}}\n"
-                    "nodes: {t: {type: template_job, text: '{{ inputs.execution_id }} {{ inputs.store }}'}}\n")
+                    "nodes: {t: {type: template_job, text: '{{inputs.execution_id}} {{inputs.store}}'}}\n")
 
     async def main(engine: Engine) -> None:
         handle = await engine.start(diagram, {"execution_id": "given"}, execution_id="mine", store="shop")
