@@ -18,6 +18,17 @@ NODE_ID = re.compile(r"[\w -]+\Z")
 _STEP = re.compile(r"(?P<id>[\w -]+)(?:\[(?P<item>\d+)\])?\Z")
 
 
+EXECUTION_ID_CHARS_MAX = 200
+
+
+def check_execution_id(text: str) -> None:
+    """ValueError that says why, if a text can't be an execution's id: it must be printable, and not too
+    long."""
+    if not 0 < len(text) <= EXECUTION_ID_CHARS_MAX or not text.isprintable():
+        raise ValueError(f"{text!r:.80} can't be the id of an execution: choose 1 to "
+                         f"{EXECUTION_ID_CHARS_MAX} printable characters")
+
+
 def is_node_id(text: str) -> bool:
     """Whether a text can be a node's id as it stands."""
     return NODE_ID.match(text) is not None

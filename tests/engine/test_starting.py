@@ -67,3 +67,15 @@ def test_inputs_may_be_named_like_parameters(tmp_path: Path) -> None:
 
     run(tmp_path, main)
     assert treadle.run(diagram, {"execution_id": "a", "store": "b"}) == "a b"
+
+
+def test_an_id_that_can_not_be_written_hurts_nobody_else(tmp_path: Path) -> None:
+    diagram = loads("treadle: 1\nnodes: {a: {type: start}}\n")
+
+    async def main(engine: Engine) -> None:
+        for bad in ("half \ud800", "nul \x00", "x" * 201):
+            with pytest.raises(ValueError, match="can't be the id of an execution"):
+                await engine.start(diagram, execution_id=bad)
+        assert await (await engine.start(diagram, execution_id="a/b c")).result() == {}
+
+    run(tmp_path, main)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from treadle import failpoints
 from treadle.config import TreadleConfig
 from treadle.errors import StoreClosed, StoreError
+from treadle.ids import check_execution_id
 from treadle.state.cell import CellKey, ExecutionCell, NodeState
 from treadle.store.base import Batch, Lease, Store, Written
 from treadle.store.journal.handover import EVERY_S, Handover
@@ -160,7 +161,9 @@ class Journal:
     # Executions
 
     async def create(self, cell: ExecutionCell, source: str) -> Lease:
-        """Write a new execution, claimed for us; committed on return. ValueError if the id is taken."""
+        """Write a new execution, claimed for us; committed on return. ValueError if the id is taken, or can't
+        be one."""
+        check_execution_id(cell.execution_id)
         self._next.created.append((cell, source))
         await self._soon()
         if cell.execution_id in self._taken:
