@@ -9,12 +9,14 @@ from datetime import datetime
 import pytest
 
 from treadle.diagram.compile import compile_diagram
-from treadle.diagram.diagram import ExecutableDiagram
+from treadle.diagram.diagram import DiagramSpec, ExecutableDiagram
 from treadle.diagram.formats import loads
+from treadle.diagram.node import Node
 from treadle.engine.context import ExecutionContext, envelope_of
 from treadle.engine.resolver import RuntimeResolver
 from treadle.engine.tracker import ExecutionTracker
 from treadle.errors import NoSuchNode
+from treadle.ids import NodeID
 from treadle.kernel.order import DynamicOrderCalculator
 from treadle.nodes.registry import StrategyRegistry, default_registry
 from treadle.state.envelope import Envelope, EnvelopeFactory
@@ -147,3 +149,11 @@ def test_what_a_body_may_ask_of_a_context(diagram: ExecutableDiagram) -> None:
     assert context.path("t.txt").name == "t.txt" and context.now() > 0
     with pytest.raises(LookupError, match="has no executor"):
         context.executor("thread")
+
+
+def test_diagrams_drawn_in_python_are_told_apart() -> None:
+    drawn = [compile_diagram(DiagramSpec(name, (Node(NodeID(node), "start"),)), default_registry())
+             for name, node in (("one", "a"), ("one", "b"), ("two", "a"))]
+    contexts = [ExecutionContext(diagram, f"exec-{number}") for number, diagram in enumerate(drawn)]
+    found = [ExecutionContext.from_state(context.to_state()).diagram for context in contexts]
+    assert all(one is diagram for one, diagram in zip(found, drawn, strict=True))

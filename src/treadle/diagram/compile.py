@@ -70,9 +70,15 @@ def link(spec: DiagramSpec, *, specs: Mapping[NodeID, Any] | None = None,
     return ExecutableDiagram(
         name=spec.name, nodes=nodes, arrows=arrows, loops=_loops(found, arrows), loop_of=tuple(found.loop_of),
         order=tuple(found.order), inputs=spec.inputs, on_error=spec.on_error, deadline=spec.deadline,
-        hash=hashlib.blake2b(spec.source.encode(), digest_size=16).hexdigest(), spec=spec,
+        hash=_hash(spec, nodes), spec=spec,
         endpoints=typed or tuple(node.index for node in nodes if node.index not in sources),
         warnings=tuple(warnings))
+
+
+def _hash(spec: DiagramSpec, nodes: Sequence[ExecutableNode]) -> str:
+    """A name for what runs: of its source, or, where it was drawn in Python, of what it comes to."""
+    text = spec.source or "\n".join([spec.name, *(f"{node.id} {node.lineage}" for node in nodes)])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _loops(found: Structure, arrows: Sequence[ExecutableArrow]) -> tuple[ExecutableLoop, ...]:

@@ -23,7 +23,9 @@ PAUSE_S = 0.00005
 TRIES = 5
 """How many pauses the writer thread gets to take a batch."""
 AGAIN_S = 0.001
-"""When the next pause follows, while a batch that should be written by now isn't."""
+"""When the next pause follows, while a batch that should be written by now isn't; and then twice as late each
+time."""
+AGAIN_S_MAX = 0.05
 EVERY_S = 0.005
 """How often a loop on which no node runs pauses while a batch is on its way."""
 ROW_S = 0.000003
@@ -34,11 +36,12 @@ class Handover:
     """When the loop should pause for the writer: at `at`, an instant of `time.monotonic`. Actors ask for it
     before each body."""
 
-    __slots__ = ("_row_s", "_writer", "at")
+    __slots__ = ("_again_s", "_row_s", "_writer", "at")
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
         self._row_s = ROW_S
+        self._again_s = AGAIN_S
         self.at = math.inf
 
     def sealed(self, rows: int) -> None:
@@ -48,6 +51,7 @@ class Handover:
                 time.sleep(PAUSE_S)
                 if not self._writer.behind:
                     break
+            self._again_s = AGAIN_S
             self.at = time.monotonic() + 0.8 * self._row_s * rows
 
     def pause(self) -> None:
@@ -55,7 +59,8 @@ class Handover:
         if not self._writer.idle:
             time.sleep(PAUSE_S)
             if not self._writer.idle:
-                self.at = time.monotonic() + AGAIN_S
+                self.at = time.monotonic() + self._again_s
+                self._again_s = min(2 * self._again_s, AGAIN_S_MAX)
                 return
         self.at = math.inf
 
