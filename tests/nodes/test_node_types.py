@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from treadle.diagram.check import check
+from treadle.diagram.formats import loads
 from treadle.diagram.policy import Policy
 from treadle.errors import ExpressionError, NotEncodable
 from treadle.nodes.base import NodeKind, NodeStrategyProtocol, Suspend
@@ -295,3 +297,17 @@ def test_every_type_keeps_the_protocol_and_is_documented(kind: NodeKind) -> None
 
 def test_an_error_is_no_input_of_its_own_kind() -> None:
     assert str(ErrorInfo("E", "m")) == "E: m" and str(ErrorInfo("E", "")) == "E"
+
+
+def test_what_a_sub_diagram_needs_is_checked() -> None:
+    inner = "diagram: {inputs: {topic: {}, size: {default: 1}}, nodes: {a: {type: start}}}"
+    cases = {
+        f"s: {{type: sub_diagram, {inner}, inputs: {{topci: 1}}}}":
+            "its diagram needs the input 'topic' (did you mean 'topci'?)",
+        f"s: {{type: sub_diagram, {inner}}}": "needs the input 'topic' (write: inputs: {topic: …})",
+        f"s: {{type: sub_diagram, {inner}, inputs: {{topic: 1}}}}": "",
+        f"s: {{type: sub_diagram, {inner}, for_each: '[1]'}}": "",  # an item may have it
+    }
+    for text, message in cases.items():
+        faults = check(loads(f"treadle: 1\nnodes:\n  {text}\n"), default_registry()).faults
+        assert message in "\n".join(map(str, faults)) and bool(faults) is bool(message), text

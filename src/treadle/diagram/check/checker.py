@@ -209,6 +209,7 @@ class _Check:
         self.needed(node, ports)
         if child is not None:
             self.child(node, child)
+            self.child_inputs(node, getattr(spec, "inputs", None))
 
     def converted(self, node: Node, properties: type[msgspec.Struct]) -> tuple[Any, list[Mismatch]]:
         """A node's properties as its type's struct, and what is wrong with them."""
@@ -335,6 +336,20 @@ class _Check:
                 return
             self.faults += self.known[home].faults  # once, however many nodes run it
         self.checked.children[node.id] = self.known[home]
+
+    def child_inputs(self, node: Node, mapping: Mapping[str, Any] | None) -> None:
+        """Required inputs of a sub-diagram that nothing gives. The keys of an unlabelled value, or of an
+        item, are known only when it runs."""
+        child = self.checked.children.get(node.id)
+        arrows = self.into[node.id]
+        open_ended = node.policy.for_each is not None or any(one.input in (DEFAULT, FIRST) for one in arrows)
+        if child is None or (open_ended and not mapping):
+            return
+        given = mapping or [arrow.input for arrow in arrows]
+        for name, one in child.spec.inputs.items():
+            if one.required and name not in given:
+                self.fault(f"its diagram needs the input {name!r}", node, at="inputs",
+                           hint=did_you_mean(name, given) or f"write: inputs: {{{name}: …}}")
 
     # arrows
 
