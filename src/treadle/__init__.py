@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from treadle.diagram.builder import when as when
     from treadle.diagram.diagram import ExecutableDiagram as ExecutableDiagram
     from treadle.diagram.diagram import ExecutableNode as ExecutableNode
+    from treadle.diagram.transform import TransformRule as TransformRule
     from treadle.engine.actor import NodeActor as NodeActor
     from treadle.engine.bus import EventBus as EventBus
     from treadle.engine.bus import EventConsumer as EventConsumer
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from treadle.engine.context import ExecutionContext as ExecutionContext
     from treadle.engine.engine import Engine as Engine
     from treadle.engine.resolver import RuntimeResolver as RuntimeResolver
-    from treadle.engine.resolver import TransformRule as TransformRule
     from treadle.engine.run import run as run
     from treadle.engine.runner import WorkflowRunner as WorkflowRunner
     from treadle.engine.services import EVENT_BUS as EVENT_BUS
@@ -74,11 +74,12 @@ _HOMES = {
     "config": "TreadleConfig",
     "diagram.builder": "Diagram loop node when",
     "diagram.diagram": "ExecutableDiagram ExecutableNode",
+    "diagram.transform": "TransformRule",
     "engine.actor": "NodeActor",
     "engine.bus": "EventBus EventConsumer EventType",
     "engine.context": "ExecutionContext",
     "engine.engine": "Engine",
-    "engine.resolver": "RuntimeResolver TransformRule",
+    "engine.resolver": "RuntimeResolver",
     "engine.run": "run",
     "engine.runner": "WorkflowRunner",
     "engine.services": "EVENT_BUS ServiceRegistry",

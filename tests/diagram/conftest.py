@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from treadle.diagram.node import Node
+from treadle.diagram.transform import default_transforms
 from treadle.diagram.types import Expression, Ports, Template
 
 
@@ -67,6 +68,7 @@ class Kind:
 class Kinds:
     def __init__(self, *kinds: Kind) -> None:
         self._kinds = {kind.name: kind for kind in kinds}
+        self.transforms = default_transforms()
 
     def get(self, name: str) -> Kind | None:
         return self._kinds.get(name)

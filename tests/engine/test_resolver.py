@@ -9,15 +9,11 @@ import pytest
 from treadle.diagram.compile import link
 from treadle.diagram.diagram import DiagramSpec, ExecutableArrow
 from treadle.diagram.node import Arrow, Node
+from treadle.diagram.transform import TransformError, TransformRule, coerce, convert, select
 from treadle.engine.context import ExecutionContext
 from treadle.engine.resolver import (
     RuntimeResolver,
-    TransformError,
-    TransformRule,
-    coerce,
-    convert,
     error_value,
-    select,
     turn,
 )
 from treadle.ids import NodeID

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Protocol
 import msgspec
 
 from treadle.diagram.node import Node
+from treadle.diagram.transform import Transforms
 
 Template = Annotated[str, msgspec.Meta(extra={"treadle": "template"})]
 """A property that is a text with `{{ expressions }}` in it."""
@@ -51,7 +52,10 @@ class NodeType(Protocol):
 
 
 class NodeTypes(Protocol):
-    """Every type of node there is."""
+    """Every type of node there is, and every transform that an arrow may name."""
+
+    @property
+    def transforms(self) -> Transforms: ...
 
     def get(self, name: str) -> NodeType | None: ...
     def names(self) -> Iterable[str]: ...

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression
 from treadle.diagram.node import DEFAULT, Input
+from treadle.diagram.transform import TransformError, coerce
 from treadle.engine.outputs import TAGGED, aside
-from treadle.engine.resolver import TransformError, coerce
 from treadle.engine.values import Reference, decode
 from treadle.errors import ExpressionError, InvalidInput, did_you_mean
 from treadle.kernel.commands import Expand, Gather

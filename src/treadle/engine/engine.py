@@ -100,7 +100,7 @@ class Engine:
         self.registry = registry or default_registry()
         self.bus = self.services.get(EVENT_BUS) or EventBus(
             backlog_max=config.event_backlog_max, errors_max=config.consumer_errors_max)
-        self.resolver = RuntimeResolver(config=config)
+        self.resolver = RuntimeResolver(self.registry.transforms, config)
         self.manager: StateManager | None = None
         self.recovered: list[Handle] = []
         self._url = url

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from treadle.diagram.transform import default_transforms
 from treadle.errors import did_you_mean
 from treadle.nodes import (
     code_job,
@@ -25,9 +26,11 @@ BUILT_IN = (start, endpoint, code_job, condition, template_job, db, sub_diagram,
 
 
 class NodeRegistry:
-    """The types of node by name; what `check` calls `NodeTypes`."""
+    """The types of node by name, and `transforms`, those that arrows may name; what `check` calls
+    `NodeTypes`."""
 
     def __init__(self, kinds: Iterable[NodeKind] = ()) -> None:
+        self.transforms = default_transforms()
         self._kinds: dict[str, NodeKind] = {}
         for kind in kinds:
             self.register(kind)

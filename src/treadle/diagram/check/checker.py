@@ -358,6 +358,8 @@ class _Check:
         whole = True
         drawn: dict[tuple[str, str, str, str], Arrow] = {}
         for arrow in self.spec.arrows:
+            for message, hint in self.types.transforms.faults(arrow.transform) if arrow.transform else ():
+                self.fault(f"arrow '{arrow}': {message}", where=arrow.where, hint=hint)
             for end in (arrow.source, arrow.target):
                 if end not in self.ids:
                     whole = False
