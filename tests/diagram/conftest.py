@@ -76,6 +76,9 @@ class Kinds:
     def names(self) -> Iterable[str]:
         return self._kinds
 
+    def content_types(self) -> Iterable[str]:
+        return ["raw_text", "object"]
+
 
 _KINDS = Kinds(
     Kind("code_job", Code), Kind("condition", Condition), Kind("text", Text), Kind("sub_diagram", Sub),

@@ -64,3 +64,11 @@ def test_a_registered_transform_is_known_to_the_check(kinds: Any) -> None:
     diagram = loads("treadle: 1\nnodes: {a: {type: start}, b: {type: endpoint}}\n"
                     "arrows:\n  - {from: a, to: b, transform: [{double: 3}]}\n")
     assert "transform double: it takes nothing" in str(check(diagram, types).faults[0])
+
+
+def test_an_unknown_content_type_is_a_fault(kinds: Any) -> None:
+    diagram = loads("treadle: 1\nnodes: {a: {type: start}, b: {type: endpoint}}\n"
+                    "arrows:\n  - {from: a, to: b, content_type: raw_txt}\n",
+                    file="d.yaml")
+    found = [str(one) for one in check(diagram, kinds).faults]
+    assert found[0] == "d.yaml:4: arrow 'a -> b': unknown content type 'raw_txt' (did you mean 'raw_text'?)"

@@ -52,10 +52,13 @@ class NodeType(Protocol):
 
 
 class NodeTypes(Protocol):
-    """Every type of node there is, and every transform that an arrow may name."""
+    """Every type of node there is, and what else an arrow may name."""
 
     @property
     def transforms(self) -> Transforms: ...
+
+    def content_types(self) -> Iterable[str]:
+        """The kinds of content that an arrow may ask for."""
 
     def get(self, name: str) -> NodeType | None: ...
     def names(self) -> Iterable[str]: ...

@@ -19,6 +19,7 @@ from treadle.nodes import (
     wait_for,
 )
 from treadle.nodes.base import NodeKind, NodeStrategyProtocol
+from treadle.state.envelope import ContentType
 
 BUILT_IN = (start, endpoint, code_job, condition, template_job, db, sub_diagram, user_response, wait_for,
             sleep)
@@ -46,6 +47,9 @@ class NodeRegistry:
 
     def names(self) -> list[str]:
         return list(self._kinds)
+
+    def content_types(self) -> list[str]:
+        return ContentType.names()
 
     def kind(self, name: str) -> NodeKind:
         """The type of that name; LookupError with the nearest one."""

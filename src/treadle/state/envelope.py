@@ -68,6 +68,11 @@ class ContentType:
             raise LookupError(f"no content type {name!r}: known are {', '.join(_handlers)}; add one with "
                               "ContentType.register(name, encode=…, decode=…, validate=…)") from None
 
+    @staticmethod
+    def names() -> list[str]:
+        """The kinds of content that there are."""
+        return list(_handlers)
+
 
 ContentType.register("raw_text", validate=lambda body: isinstance(body, str))
 ContentType.register("object")

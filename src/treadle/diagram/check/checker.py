@@ -353,13 +353,21 @@ class _Check:
 
     # arrows
 
+    def on_the_way(self, arrow: Arrow) -> None:
+        """What an arrow does to its value."""
+        if arrow.transform:
+            for message, hint in self.types.transforms.faults(arrow.transform):
+                self.fault(f"arrow '{arrow}': {message}", where=arrow.where, hint=hint)
+        if arrow.content_type is not None and arrow.content_type not in (known := self.types.content_types()):
+            self.fault(f"arrow '{arrow}': unknown content type {arrow.content_type!r}", where=arrow.where,
+                       hint=did_you_mean(arrow.content_type, known) or f"there is: {', '.join(known)}")
+
     def arrows(self) -> bool:
         """Look at each arrow by itself; gives whether both ends of all of them exist."""
         whole = True
         drawn: dict[tuple[str, str, str, str], Arrow] = {}
         for arrow in self.spec.arrows:
-            for message, hint in self.types.transforms.faults(arrow.transform) if arrow.transform else ():
-                self.fault(f"arrow '{arrow}': {message}", where=arrow.where, hint=hint)
+            self.on_the_way(arrow)
             for end in (arrow.source, arrow.target):
                 if end not in self.ids:
                     whole = False
