@@ -275,3 +275,32 @@ def test_digests_are_the_same_in_every_process(kinds: Any, tmp_path: Path) -> No
     runs = {subprocess.run([sys.executable, str(program)], env={"PYTHONHASHSEED": seed, "PYTHONPATH": "src"},
                            capture_output=True, text=True, check=True).stdout for seed in ("1", "2")}
     assert len(runs) == 1
+
+
+def test_functions_that_call_each_other_are_each_there_once(tmp_path: Path) -> None:
+    text = "def even(n):\n    return n == 0 or odd(n - 1)\n\ndef odd(n):\n    return n > 0 and even(n - 1)\n"
+    found = source_of(module(tmp_path, text, "rings").even)
+    assert (found.count("def even"), found.count("def odd")) == (1, 1)
+
+
+def test_a_name_that_a_function_does_not_know_yet_is_left_out() -> None:
+    def inner() -> Any:
+        return later
+
+    found = source_of(inner)
+    later = 1
+    assert "return later" in found
+    assert inner() == later
+    assert "later =" not in found
+
+
+def test_a_node_decorator_does_not_count_but_others_do(tmp_path: Path) -> None:
+    def source(decorator: str) -> str:
+        text = ("import functools\nimport treadle.diagram.builder as treadle\n"
+                f"from treadle.diagram.builder import node\n{decorator}\ndef f(x):\n    return x\n")
+        name = f"decorated_{len(list(tmp_path.iterdir()))}"
+        return source_of(module(tmp_path, text, name).f)
+
+    plain = source("")
+    assert {source("@node"), source("@node(retries=3)"), source("@treadle.node(timeout=1)")} == {plain}
+    assert source("@functools.lru_cache(maxsize=3)") != plain

@@ -303,7 +303,7 @@ def test_what_a_sub_diagram_needs_is_checked() -> None:
     inner = "diagram: {inputs: {topic: {}, size: {default: 1}}, nodes: {a: {type: start}}}"
     cases = {
         f"s: {{type: sub_diagram, {inner}, inputs: {{topci: 1}}}}":
-            "its diagram needs the input 'topic' (did you mean 'topci'?)",
+            "its diagram needs the input 'topic' (rename 'topci')",
         f"s: {{type: sub_diagram, {inner}}}": "needs the input 'topic' (write: inputs: {topic: …})",
         f"s: {{type: sub_diagram, {inner}, inputs: {{topic: 1}}}}": "",
         f"s: {{type: sub_diagram, {inner}, for_each: '[1]'}}": "",  # an item may have it

@@ -10,12 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from treadle.errors import Corruption
+from treadle.ids import NodeID
 from treadle.state.cell import (
     CellKey,
     Delta,
+    ErrorInfo,
     ExecutionCell,
     ExecutionState,
     ExecutionStateProtocol,
+    ItemError,
     NodeState,
     instant,
     join,
@@ -124,3 +127,27 @@ def test_instants() -> None:
     at = datetime(2026, 1, 2, tzinfo=UTC)
     assert moment(instant(at)) == at and instant(3.0) == 3.0
     assert instant(None) is None and moment(None) is None
+
+
+def test_an_error_reads_like_python_writes_it_and_stands_in_for_its_item() -> None:
+    assert str(ErrorInfo("KeyError", "'x'")) == "KeyError: 'x'"
+    assert str(ErrorInfo("KeyboardInterrupt", "")) == "KeyboardInterrupt"
+    item = ItemError(3, ErrorInfo("OSError", "gone"))
+    assert (item.index, item.type, item.message) == (3, "OSError", "gone")
+
+
+def test_the_key_of_an_execution_is_its_id() -> None:
+    assert ExecutionCell("run-1", epoch=4, seq=2).key == "run-1"
+    assert ExecutionCell("run-1", epoch=4, seq=2).version == (4, 2)
+
+
+def test_a_state_shows_itself_in_short() -> None:
+    state = ExecutionState("run-1", "running", {NodeID("a"): NodeState("run-1", "a")})
+    assert repr(state) == "ExecutionState('run-1', 'running', 1 nodes)"
+
+
+def test_what_has_ended_is_terminal() -> None:
+    assert {status.value for status in NodeStatus if status.terminal} == {
+        "completed", "failed", "skipped", "cancelled"}
+    assert {status.value for status in ExecutionStatus if status.terminal} == {
+        "completed", "failed", "cancelled"}

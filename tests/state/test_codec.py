@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from treadle.errors import NotDecodable, NotEncodable
 from treadle.state import codec
+from treadle.state._tags import NESTING_MAX
 from treadle.state.cell import ErrorInfo, ItemError
 from treadle.state.codec import decode, encode, register_encoder
 
@@ -73,6 +74,21 @@ class Model(pydantic.BaseModel):
     when: datetime
     label: str = pydantic.Field(alias="Label", default="x")
     _hits: int = pydantic.PrivateAttr(default=4)
+
+
+@dataclass
+class Grown:
+    """A class that has got fields since its values were recorded."""
+
+    a: int
+    tags: list[str] = field(default_factory=lambda: ["new"])
+    level: int = 5
+    seen: int = field(init=False)
+
+
+class Settings(pydantic.BaseModel):
+    name: str
+    tags: list[str] = pydantic.Field(default_factory=lambda: ["new"])
 
 
 class Money:
@@ -237,6 +253,23 @@ def test_what_contains_itself_or_is_too_deep() -> None:
             encode(value)
 
 
+def test_values_nest_as_deep_as_is_said() -> None:
+    class Box:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+    def boxed(levels: int) -> Any:
+        return Box(boxed(levels - 1)) if levels else "inmost"
+
+    register_encoder(Box, "box", lambda box: box.inner, Box)
+    found = decode(encode(boxed(NESTING_MAX)))
+    for _ in range(NESTING_MAX):
+        found = found.inner
+    assert found == "inmost"
+    with pytest.raises(NotEncodable, match=f"nested deeper than {NESTING_MAX} levels"):
+        encode(boxed(NESTING_MAX + 1))
+
+
 def test_a_class_in_a_function_must_move_or_be_registered() -> None:
     @dataclass
     class Local:
@@ -286,6 +319,41 @@ def test_a_class_that_has_changed() -> None:
         decode(raw.replace(b'"a":1', b'"a":1,"b":2'))
     with pytest.raises(NotDecodable, match="no 'a'"):
         decode(raw.replace(b'"a":1', b""))
+
+
+def test_a_dataclass_that_has_grown_gets_its_defaults() -> None:
+    raw = encode(Grown(1, ["old"], 6))
+    first, second = (decode(raw.replace(b',"tags":["old"],"level":6', b"")) for _ in range(2))
+    assert (first.a, first.tags, first.level) == (1, ["new"], 5) and first.tags is not second.tags
+    assert not hasattr(first, "seen"), "what `__init__` doesn't take and nobody had set stays unset"
+    with pytest.raises(NotDecodable, match="the recorded value has no 'a'"):
+        decode(raw.replace(b'"a":1,', b""))
+
+
+def test_a_model_that_has_changed() -> None:
+    raw = encode(Settings(name="x", tags=["old"]))
+    assert decode(raw) == Settings(name="x", tags=["old"])
+    grown = decode(raw.replace(b',"tags":["old"]', b""))
+    assert (grown.name, grown.tags) == ("x", ["new"])
+    with pytest.raises(NotDecodable, match=r"Settings can't be made again: .* has no 'name'"):
+        decode(raw.replace(b'"name":"x",', b""))
+    with pytest.raises(NotDecodable, match="the class has no 'other'"):
+        decode(raw.replace(b'"name":"x"', b'"name":"x","other":1'))
+
+
+@pytest.mark.parametrize(("value", "back"), [
+    (Colour.RED, "red"), (Frozen((1,)), {"a": (1,)}), (Row(5), {"a": 5}), (Point(1, 2), (1, 2)),
+    (Settings(name="x"), {"name": "x", "tags": ["new"]}),
+])
+def test_a_class_whose_module_is_not_loaded_comes_back_as_plain_data(value: Any, back: Any) -> None:
+    raw = encode([value]).replace(__name__.encode(), b"antigravity")
+    assert same(decode(raw), [back]) and "antigravity" not in sys.modules
+
+
+def test_numpy_values_come_back_plain_where_numpy_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = encode([numpy.int8(-3), numpy.arange(3, dtype="u1")])
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    assert same(decode(raw), [-3, b"\x00\x01\x02"])
 
 
 def test_data_never_imports_a_module() -> None:

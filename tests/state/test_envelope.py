@@ -49,6 +49,16 @@ def test_custom_node_output() -> None:
         TextOutput(3).to_envelope()  # type: ignore[arg-type]
 
 
+def test_an_output_takes_any_value_unless_a_subclass_says_otherwise() -> None:
+    output = BaseNodeOutput({"a": 1}, "n", {"a": 2, "b": 3})
+    assert output.validate() and not output.has_error()
+    assert (output.get_output("a"), output.get_output("b"), output.get_output("c", 4)) == (1, 3, 4)
+    envelope = output.to_envelope()
+    assert (envelope.body, envelope.content_type, envelope.port) == ({"a": 1}, "object", None)
+    failed = BaseNodeOutput(None, "n", {"error": "boom"})
+    assert failed.has_error() and failed.to_envelope().has_error()
+
+
 def test_an_envelope_is_immutable_and_its_defaults_are_its_own() -> None:
     one, two = Envelope("1", "a", "object", 1), Envelope("2", "a", "object", 1)
     with pytest.raises(AttributeError):
@@ -109,6 +119,11 @@ def test_to_dict_is_json_and_from_dict_its_inverse(body: Any) -> None:
     assert decode(encode(envelope)) == envelope
 
 
+def test_to_dict_refuses_a_body_that_is_not_of_its_kind() -> None:
+    with pytest.raises(ValueError, match="envelope e7 of 'n': a int is no body of content type 'raw_text'"):
+        Envelope("e7", "n", "raw_text", 3).to_dict()
+
+
 def test_from_dict_says_what_is_no_envelope() -> None:
     with pytest.raises(ValueError, match="not an envelope's data"):
         Envelope.from_dict({"id": "1"})
@@ -121,6 +136,7 @@ def test_custom_content_types_have_their_own_encoding() -> None:
     envelope = EnvelopeFactory.create("hey", content_type=name)
     assert Envelope.from_dict(envelope.to_dict()).body == "hey"
     assert "base64" in envelope.to_dict()["body"]
+    assert {name, ContentType.OBJECT, ContentType.BINARY} <= set(ContentType.names())
     with pytest.raises(ValueError, match="registered already"):
         ContentType.register("shout")
     with pytest.raises(ValueError, match="no body of content type 'shout'"):

@@ -310,8 +310,7 @@ class Expression(_Compiled):
         made = _Undefined.made
         context = _Context(self._environment, names, None, {})  # type: ignore[arg-type]
         try:
-            for _ in self._root(context):
-                pass
+            tuple(self._root(context))  # runs it: it gives no text, but sets the result
             value = context.vars[_RESULT]
             kind = type(value)
             if kind is bool or kind is int or kind is str or value is None:

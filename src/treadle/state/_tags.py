@@ -20,7 +20,7 @@ import msgspec
 from treadle.errors import NotEncodable
 
 KEY = "$treadle"
-NESTING_MAX = 200
+NESTING_MAX = 100
 """Levels of containers in a value that needs tags."""
 TAG = "$"
 _INT_PLAIN = 1 << 63

@@ -155,8 +155,6 @@ def _plain(kind: Any) -> Any:
             return kinds.pop() if len(kinds) == 1 else Any
         elif isinstance(kind, typing.NewType):
             kind = kind.__supertype__
-        elif kind is inspect.Parameter.empty:
-            return Any
         else:
             return kind
 

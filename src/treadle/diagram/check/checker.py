@@ -6,6 +6,7 @@ import marshal
 import math
 import os
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -349,7 +350,8 @@ class _Check:
         for name, one in child.spec.inputs.items():
             if one.required and name not in given:
                 self.fault(f"its diagram needs the input {name!r}", node, at="inputs",
-                           hint=did_you_mean(name, given) or f"write: inputs: {{{name}: …}}")
+                           hint=f"rename {near[0]!r}" if (near := get_close_matches(name, given, 1)) else
+                           f"write: inputs: {{{name}: …}}")
 
     # arrows
 

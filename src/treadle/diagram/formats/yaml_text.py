@@ -63,8 +63,6 @@ def read_yaml(text: str, file: str, builder: TreeBuilder) -> None:
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 0
         raise Unreadable(Fault(f"not YAML: {error.reason}", where=Where(file, line))) from None
-    except yaml.YAMLError as error:
-        raise Unreadable(Fault(f"not YAML: {error}", where=Where(file))) from None
 
 
 def _collection(tag: str | None, kind: str, where: Where) -> None:

@@ -1,0 +1,106 @@
+"""`check` on what files seldom hold: nested properties, inline diagrams, data that only Python can make."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from treadle.config import TreadleConfig
+from treadle.diagram.check import check, check_file
+from treadle.diagram.diagram import DiagramSpec
+from treadle.diagram.fingerprint import identify
+from treadle.diagram.formats import loads
+from treadle.diagram.node import Node
+from treadle.diagram.types import Expression, Template
+from treadle.ids import NodeID
+
+
+class Case(msgspec.Struct, frozen=True):
+    when: Expression
+    say: Template = ""
+
+
+class Cases(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    first: Case
+    cases: list[Case] = []
+
+
+def said(text: str, kinds: Any) -> list[str]:
+    return [str(fault) for fault in check(loads("treadle: 1\n" + text, file="d.yaml"), kinds).faults]
+
+
+def test_expressions_in_structs_inside_of_properties_are_checked(kinds: Any) -> None:
+    kind = type(kinds.get("text"))("cases", Cases)
+    types = type(kinds)(kind)
+    assert said("nodes:\n  a:\n    type: cases\n    first: {when: 'x > 1'}\n    cases:\n"
+                "      - {when: 'true', say: 'plain'}\n      - {when: 'true', say: '{{ y }}'}\n", types) == [
+        "d.yaml:5: node 'a': first.when: unknown name 'x' (there is: attempt, inputs, iteration, nodes)",
+        "d.yaml:8: node 'a': cases[1].say: unknown name 'y' (there is: attempt, inputs, iteration, nodes)"]
+
+
+def test_a_file_beyond_its_limit_is_a_fault_and_not_an_exception(kinds: Any, tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    path.write_text("treadle: 1\nnodes: {a: {type: start}}\n")
+    found = check_file(path, kinds, config=TreadleConfig(diagram_bytes_max=10))
+    (fault,) = found.errors
+    assert "has more than 10 bytes" in fault.message and "diagram_bytes_max" in fault.message
+    assert fault.where is not None and fault.where.file == str(path)
+
+
+def helper() -> int:
+    return 1
+
+
+def other() -> int:
+    return 2
+
+
+def test_the_source_of_a_function_that_was_given_is_in_the_fingerprint(kinds: Any) -> None:
+    def lineage(function: Any) -> str:
+        spec = DiagramSpec(nodes=(Node(NodeID("a"), "code_job"),), functions={"a": function})
+        return identify(check(spec, kinds)).lineages[NodeID("a")]
+
+    assert lineage(helper) == lineage(helper)
+    assert lineage(helper) != lineage(other)
+
+
+def test_properties_that_only_python_can_make_are_converted_too(kinds: Any) -> None:
+    thing = object()
+    nodes = (Node(NodeID("a"), "code_job", {"arguments": {"thing": thing}}),
+             Node(NodeID("b"), "code_job", {"arguments": {"thing": thing}, "memory_mb": "x"}))
+    found = check(DiagramSpec(nodes=nodes), kinds)
+    assert found.specs[NodeID("a")].arguments["thing"] is thing
+    assert [str(fault) for fault in found.faults] == ["node 'b': memory_mb: expected an integer, not a text"]
+
+
+def test_the_item_of_a_map_is_unknown_elsewhere(kinds: Any) -> None:
+    assert said("nodes:\n  a: {type: text, text: '{{ item }}{{ index }}'}\n", kinds) == [
+        f"d.yaml:3: node 'a': text: unknown name '{name}' (only a node with for_each has it)"
+        for name in ("index", "item")]
+
+
+def test_an_inline_diagram_that_is_no_plain_data_is_a_fault(kinds: Any) -> None:
+    inline = {"nodes": {"x": {"type": "start", "custom_data": {"thing": object()}}}}
+    found = check(DiagramSpec(nodes=(Node(NodeID("a"), "sub_diagram", {"diagram": inline}),)), kinds)
+    (fault,) = found.errors
+    assert fault.message.startswith("the inline diagram is no plain data: ")
+
+
+def test_an_inline_diagram_may_hold_lists(kinds: Any) -> None:
+    inline = {"nodes": {"x": {"type": "start"}, "y": {"type": "endpoint"}}, "arrows": ["x -> y"]}
+    found = check(DiagramSpec(nodes=(Node(NodeID("a"), "sub_diagram", {"diagram": inline}),)), kinds)
+    assert found.faults == ()
+    assert [str(arrow) for arrow in found.children[NodeID("a")].spec.arrows] == ["x -> y"]
+
+
+@pytest.mark.parametrize(("mapping", "fault"), [
+    ("{}", "its diagram needs the input 'limit' (write: inputs: {limit: …})"),
+    ("{limit: '3'}", ""),
+])
+def test_a_sub_diagram_gets_the_inputs_that_it_needs(kinds: Any, mapping: str, fault: str) -> None:
+    found = said("nodes:\n  a: {type: sub_diagram, diagram: {inputs: {limit: integer, more: {default: 1}}, "
+                 f"nodes: {{x: {{type: start}}}}}}, inputs: {mapping}}}\n", kinds)
+    assert found == ([f"d.yaml:3: node 'a': {fault}"] if fault else [])
