@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -66,3 +67,13 @@ def test_the_cache_of_compiled_texts_has_an_end(monkeypatch: pytest.MonkeyPatch)
     assert len(first._environment.texts) <= 3
     assert Expression.compile("0 + n", config=config) is not first  # it was forgotten, and made again
     assert [one.evaluate({"n": 1}) for one in (first, *many)] == list(range(1, 10))
+
+
+def test_json_has_text_keys_only() -> None:
+    @dataclasses.dataclass
+    class Table:
+        rows: dict[Any, Any]
+
+    assert to_json({(1, 2): {date(2026, 1, 2): [{(3,): 4}]}, 5: 6}) == (
+        '{"(1, 2)": {"2026-01-02": [{"(3,)": 4}]}, "5": 6}')
+    assert to_json([Table({(1, 2): 3})]) == '[{"rows": {"(1, 2)": 3}}]'

@@ -142,7 +142,18 @@ def _printed(value: Any) -> Any:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """A value as JSON text. What JSON lacks is written as its nearest: dates, paths, dataclasses …"""
-    return json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
+    try:
+        return json.dumps(value, ensure_ascii=False, indent=indent, default=_plain)
+    except TypeError:  # a key that is no text
+        return json.dumps(_text_keys(value), ensure_ascii=False, indent=indent,
+                          default=lambda part: _text_keys(_plain(part)))
+
+
+def _text_keys(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key if key is None or isinstance(key, str | int | float) else str(key): _text_keys(one)
+                for key, one in value.items()}
+    return [_text_keys(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from treadle.diagram.transform import default_transforms
 from treadle.errors import did_you_mean
 from treadle.nodes import (
+    api_job,
     code_job,
     condition,
     db,
@@ -21,8 +22,8 @@ from treadle.nodes import (
 from treadle.nodes.base import NodeKind, NodeStrategyProtocol
 from treadle.state.envelope import ContentType
 
-BUILT_IN = (start, endpoint, code_job, condition, template_job, db, sub_diagram, user_response, wait_for,
-            sleep)
+BUILT_IN = (start, endpoint, code_job, condition, template_job, db, api_job, sub_diagram, user_response,
+            wait_for, sleep)
 """A new type is one file: its module goes here."""
 
 

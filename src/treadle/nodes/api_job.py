@@ -1,0 +1,443 @@
+"""`api_job`: calls an HTTP API."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any, Literal, TypeAlias
+from urllib.parse import quote
+
+import msgspec
+
+from treadle.diagram.diagram import ExecutableNode
+from treadle.diagram.expression import Expression as Compiled
+from treadle.diagram.expression import Template as CompiledTemplate
+from treadle.diagram.formats.values import convert_struct
+from treadle.diagram.node import Node
+from treadle.diagram.types import Ports, Template
+from treadle.errors import ExpressionError
+from treadle.nodes import http
+from treadle.nodes.base import BodyContext, NodeKind
+from treadle.nodes.files import plain
+from treadle.state.envelope import Envelope, infer
+
+# Structures whose texts are templates. A type can't contain itself here, so `check` looks for unknown names
+# this deep; below, it finds bad syntax alone.
+_Deep4: TypeAlias = Template | dict[str, Template | Any] | list[Template | Any] | Any
+_Deep3: TypeAlias = Template | dict[str, _Deep4] | list[_Deep4] | Any
+_Deep2: TypeAlias = Template | dict[str, _Deep3] | list[_Deep3] | Any
+_Deep1: TypeAlias = Template | dict[str, _Deep2] | list[_Deep2] | Any
+_Values: TypeAlias = dict[str, Template | list[Template | Any] | Any]
+
+_BODIES = ("json", "form", "text", "files")
+_PAGE_NAMES = ("body", "headers", "links", "status", "url", "page")
+_ALWAYS = ("inputs", "nodes", "iteration", "attempt", "item", "index")
+_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
+
+
+class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Calls an HTTP API; its result is the decoded body of the answer. It needs httpx:
+    `pip install treadle[http]`.
+
+    ```yaml
+    treadle: 1
+    inputs:
+      server: {type: string, default: "https://api.github.com"}
+      label: {type: string, default: bug}
+    nodes:
+      issues:
+        type: api_job
+        url: "{{ inputs.server }}/repos/pallets/jinja/issues"
+        params: {labels: "{{ inputs.label }}", per_page: 50}
+        headers: {Accept: application/json}
+        retries: 3
+        timeout: 30
+    ```
+
+    Where a value may be a template, a text that is exactly one `{{ expression }}` gives the value itself: a
+    number stays a number, a list a list.
+
+    Errors of the connection, timeouts and the statuses 408, 425, 429 and 5xx are tried again if the node has
+    `retries`, no sooner than the server's `Retry-After` asks; any other failure ends the node at once.
+    Without `timeout` a server may be silent for 60 seconds. The message of a failure has the method, the URL,
+    the status and the start of the body, and never a secret.
+
+    Secrets are named, never written: `env:NAME` stands for the environment variable NAME. They are sent to
+    the host of `url` only, also when it redirects or its pages lead elsewhere.
+
+    The envelope's meta has `status`, `url`, `headers` (names in small letters; without Set-Cookie and
+    Authorization), `elapsed_s` (seconds, all pages together) and, with `paginate`, `pages`.
+    """
+
+    url: Template
+    """Where to: `http://` or `https://`."""
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] = "GET"
+    """What to do there."""
+    headers: _Values = {}
+    """Headers by name; each value is a template. One that is none is left out."""
+    params: _Values = {}
+    """Parameters that the URL's query gets, by name; each value is a template or a list of them, which
+    repeats the parameter. One that is none is left out."""
+    json: Template | dict[str, _Deep1] | list[Template | dict[str, _Deep1]] | Any = None
+    """A body to send as JSON: any structure, whose texts are templates."""
+    form: _Values | None = None
+    """A body to send as a form (`application/x-www-form-urlencoded`): fields by name, each like a
+    parameter."""
+    text: Template | None = None
+    """A body to send as it is, in UTF-8; `text/plain` unless a header says otherwise."""
+    files: dict[str, Template] | None = None
+    """Files to send as `multipart/form-data`: their paths, in the diagram's folder, by the name of their
+    field. Of `json`, `form`, `text` and `files` say one at most."""
+    auth: dict[str, Any] | None = None
+    """Who calls: `{bearer: env:TOKEN}`, `{basic: {user: ann, password: env:PASSWORD}}`,
+    `{api_key: env:KEY, header: X-API-Key}` (with `prefix: "Token "` before it, if need be) or
+    `{api_key: env:KEY, query: key}`. The user may be an `env:NAME` too."""
+    expect: int | str | list[int | str] = "2xx"
+    """The statuses that count as success: codes and classes, like `[2xx, 404]`."""
+    response: Literal["auto", "json", "text", "bytes"] = "auto"
+    """How the answer is decoded. `auto` goes by its Content-Type; what is neither JSON nor text is bytes. An
+    empty body is none, unless `text` or `bytes` is said."""
+    follow_redirects: bool = True
+    """Whether to go where a redirect leads."""
+    verify: bool = True
+    """Whether the server must prove by its certificate who it is."""
+    paginate: dict[str, str | int] | None = None
+    """Calls again for further pages and joins their items into one list: `{next: …, items: …,
+    pages_max: 100}`. `next` is an expression over `body`, `headers`, `links` (the URLs of the Link header by
+    `rel`), `status`, `url` and `page` (from 1): it gives the next page's URL, or a map of parameters to
+    change, or nothing (none, false, an empty text) at the last page. `items` gives a page's list (`body`
+    unless said). `inputs` and `nodes` are there as well. More pages than `pages_max` are an error."""
+    response_bytes_max: int = 64 * 1024 * 1024
+    """Bytes that the answer may have, unpacked, all pages together; more are an error."""
+    idempotency: bool = True
+    """Whether POST and PATCH send an `Idempotency-Key` (unless `headers` has one) that stays the same when
+    the call is tried again, so that a server that knows it does the work once."""
+
+
+class _Basic(msgspec.Struct, frozen=True):
+    user: str
+    password: str
+
+
+class _Auth(msgspec.Struct, frozen=True):
+    bearer: str | None = None
+    basic: _Basic | None = None
+    api_key: str | None = None
+    header: str | None = None
+    query: str | None = None
+    prefix: str = ""
+
+
+class _Pages(msgspec.Struct, frozen=True):
+    next: str
+    items: str = "body"
+    pages_max: int = 100
+
+
+def _struct(data: Mapping[str, Any], kind: type[msgspec.Struct], key: str) -> Any:
+    found, wrong = convert_struct(data, kind)
+    if wrong:
+        said = "; ".join(f"{one.path}: {one.message}" if one.path else one.message for one in wrong)
+        raise ValueError(f"`{key}`: {said}" + (f" ({wrong[0].hint})" if wrong[0].hint else ""))
+    return found
+
+
+def _is_expression(text: str) -> bool:
+    """Whether a text is exactly one `{{ expression }}`."""
+    bare = text.strip()
+    if not (bare.startswith("{{") and bare.endswith("}}")):
+        return False
+    try:
+        Compiled.compile(bare)
+    except ExpressionError:  # `{{ a }} and {{ b }}`
+        return False
+    return True
+
+
+class _Filler:
+    """Fills in the templates of one node's properties."""
+
+    def __init__(self, context: BodyContext, inputs: dict[str, Any]) -> None:
+        self.context, self.inputs = context, inputs
+
+    def value(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if _is_expression(value):
+                return self.context.evaluate(value.strip(), self.inputs)
+            return self.context.render(value, self.inputs)
+        if isinstance(value, dict):
+            return {key: self.value(one) for key, one in value.items()}
+        return [self.value(one) for one in value] if isinstance(value, list) else value
+
+    def fields(self, values: Mapping[str, Any]) -> dict[str, str | list[str]]:
+        """Values as the texts of a query or form; none is left out."""
+        filled = {name: self.value(value) for name, value in values.items()}
+        return http.fields_of(filled)
+
+    def headers(self, values: Mapping[str, Any]) -> dict[str, str]:
+        found = {}
+        for name, value in self.fields(values).items():
+            text = ", ".join(value) if isinstance(value, list) else value
+            http.require_header(text, f"header {name!r}")
+            found[name] = text
+        return found
+
+
+class ApiJobStrategy:
+    async def execute(self, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Envelope:
+        httpx = http.load()
+        spec: ApiJob = node.spec
+        fill = _Filler(context, inputs)
+        secrets = _secrets(spec)
+        started = time.monotonic()
+        try:
+            url = httpx.URL(context.render(spec.url, inputs).strip())
+        except httpx.InvalidURL as error:
+            raise http.ApiError(f"`url: {spec.url}` gave no URL: {error}") from None
+        if url.scheme not in ("http", "https") or not url.host:
+            raise http.ApiError(f"`url: {spec.url}` gave no URL that begins with http:// or https://")
+        if url.userinfo:
+            raise http.ApiError(f"`url: {spec.url}` gave a URL with a user in it: use `auth`")
+        params = fill.fields(spec.params)
+        with ExitStack() as opened:
+            call = _call(spec, context, fill, opened)
+            call.url = url.copy_merge_params(params) if params else url
+            async with http.client(secrets, url, verify=spec.verify, follow=spec.follow_redirects,
+                                   timeout=node.policy.timeout) as client:
+                reader = _Reader(spec, context, inputs, client, secrets)
+                if spec.paginate is None:
+                    answer = await reader.ask(call)
+                    value, more = reader.body(answer), {}
+                else:
+                    value, answer, pages = await reader.pages(call)
+                    more = {"pages": pages}
+        meta = {"status": answer.status, "url": answer.url, "headers": answer.headers,
+                "elapsed_s": round(time.monotonic() - started, 6), **more}
+        return Envelope(context.node_id, context.node_id, infer(value), value, meta)
+
+    def can_handle(self, node_type: str) -> bool:
+        return node_type == "api_job"
+
+
+def _call(spec: ApiJob, context: BodyContext, fill: _Filler, opened: ExitStack) -> http.Call:
+    """The request without its URL."""
+    headers = fill.headers(spec.headers)
+    given = {name.lower() for name in headers}
+    call = http.Call(spec.method, None, headers)
+    if spec.idempotency and spec.method in ("POST", "PATCH") and "idempotency-key" not in given:
+        headers["Idempotency-Key"] = quote(context.idempotency_key)
+    kind = None
+    if spec.json is not None:
+        kind = "application/json"
+        try:
+            call.content = json.dumps(plain(fill.value(spec.json)), ensure_ascii=False,
+                                      allow_nan=False).encode()
+        except ValueError as error:
+            if isinstance(error, ExpressionError):
+                raise
+            raise http.ApiError(f"`json` can't be sent as JSON: {error}") from None
+    elif spec.text is not None:
+        kind = "text/plain; charset=utf-8"
+        call.content = context.render(spec.text, fill.inputs).encode()
+    elif spec.form is not None:
+        call.data = fill.fields(spec.form)
+    elif spec.files is not None:
+        call.files = {name: opened.enter_context(_open(context, context.render(path, fill.inputs)))
+                      for name, path in spec.files.items()}
+    if kind is not None and "content-type" not in given:
+        headers["Content-Type"] = kind
+    return call
+
+
+def _open(context: BodyContext, said: str) -> Any:
+    path, base = context.path(said).resolve(), context.path(".").resolve()
+    if not path.is_relative_to(base):
+        raise http.ApiError(f"`files`: {said!r} is outside the diagram's folder")
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise http.ApiError(f"`files`: {said!r} can't be read: {error.strerror}") from None
+
+
+def _secrets(spec: ApiJob) -> http.Secrets:
+    """The secrets that `auth` names. ApiError names a variable that is missing or unfit."""
+    secrets = http.Secrets()
+    if spec.auth is None:
+        return secrets
+    auth: _Auth = _struct(spec.auth, _Auth, "auth")
+    if auth.bearer is not None:
+        secrets.headers["Authorization"] = f"Bearer {http.resolve(auth.bearer, secrets)}"
+    elif auth.basic is not None:
+        user = auth.basic.user
+        user = http.resolve(user, secrets) if user.startswith("env:") else user
+        pair = f"{user}:{http.resolve(auth.basic.password, secrets)}"
+        secrets.hide(pair)
+        secrets.headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+    elif auth.api_key is not None:
+        value = auth.prefix + http.resolve(auth.api_key, secrets)
+        if auth.query is not None:
+            secrets.params[auth.query] = value
+        else:
+            secrets.headers[auth.header or "X-API-Key"] = value
+    return secrets
+
+
+class _Reader:
+    """Asks, decodes, and turns the pages."""
+
+    def __init__(self, spec: ApiJob, context: BodyContext, inputs: dict[str, Any], client: Any,
+                 secrets: http.Secrets) -> None:
+        self.spec, self.context, self.inputs = spec, context, inputs
+        self.client, self.secrets = client, secrets
+        self.left = spec.response_bytes_max
+        said = spec.expect
+        self.expected = http.status_test(said if isinstance(said, list) else [said])
+
+    async def ask(self, call: http.Call) -> http.Answer:
+        answer = await http.perform(self.client, call, self.secrets, bytes_max=self.left,
+                                    expected=self.expected, now=self.context.now)
+        self.left -= len(answer.body)
+        return answer
+
+    def body(self, answer: http.Answer) -> Any:
+        """The body, decoded as the node says."""
+        form = self.spec.response
+        if form == "auto":
+            if not answer.body:
+                return None
+            form = http.form_of(answer.kind)
+        if form == "bytes":
+            return answer.body
+        if form == "text":
+            return http.decode(answer.body, answer.charset)
+        if not answer.body:
+            return None
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError) as error:
+            # Redacted before it is cut.
+            start = self.secrets.redact(http.decode(answer.body[:4096], answer.charset))[:http.SHOWN_CHARS]
+            why = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise http.ApiError(f"{self.spec.method} {answer.url}: the answer is not JSON ({why}): {start}",
+                                status=answer.status) from None
+
+    async def pages(self, call: http.Call) -> tuple[list[Any], http.Answer, int]:
+        """The items of all pages, the last answer, and how many pages there were."""
+        assert self.spec.paginate is not None
+        pages: _Pages = _struct(self.spec.paginate, _Pages, "paginate")
+        first, key = call.url, call.headers.get("Idempotency-Key")
+        items: list[Any] = []
+        seen = {str(first)}
+        for number in range(1, pages.pages_max + 1):
+            answer = await self.ask(call)
+            names = {"body": self.body(answer), "headers": answer.headers, "links": answer.links,
+                     "status": answer.status, "url": answer.url, "page": number}
+            found = self._evaluate(pages.items, names)
+            if not isinstance(found, list | tuple):
+                raise http.ApiError(f"`paginate.items: {pages.items}` gave a {type(found).__name__} for page "
+                                    f"{number}, not a list")
+            items += found
+            onward = self._evaluate(pages.next, names)
+            if onward is None or onward is False or onward == "" or onward == {}:
+                return items, answer, number
+            call.url = self._onward(onward, first, answer, pages)
+            if str(call.url) in seen:
+                raise http.ApiError(f"`paginate.next: {pages.next}` leads from page {number} to one that was "
+                                    f"there before: {self.secrets.url(call.url)}")
+            seen.add(str(call.url))
+            if key is not None and "Idempotency-Key" not in self.spec.headers:
+                call.headers["Idempotency-Key"] = f"{key}/page-{number + 1}"  # another request, another key
+        raise http.ApiError(f"there are more than {pages.pages_max} pages: raise `paginate.pages_max`, or "
+                            "let `next` end earlier")
+
+    def _onward(self, onward: Any, first: Any, answer: http.Answer, pages: _Pages) -> Any:
+        import httpx
+        if isinstance(onward, Mapping):
+            return first.copy_merge_params(http.fields_of(onward))
+        if isinstance(onward, str):
+            try:
+                url = answer.place.join(onward)
+            except httpx.InvalidURL:
+                url = None
+            if url is not None and url.scheme in ("http", "https") and not url.userinfo:
+                return url
+        raise http.ApiError(f"`paginate.next: {pages.next}` gave a {type(onward).__name__} that is no URL "
+                            "and no map of parameters")
+
+    def _evaluate(self, expression: str, names: dict[str, Any]) -> Any:
+        try:
+            return self.context.evaluate(expression, {**self.inputs, **names})
+        except ExpressionError as error:
+            raise ExpressionError(self.secrets.redact(f"`paginate`: {error}")) from None
+
+
+class ApiJobKind(NodeKind):
+    def ports(self, spec: ApiJob, node: Node, base: str) -> Ports:
+        said = [name for name in _BODIES if getattr(spec, name) is not None]
+        if len(said) > 1:
+            raise ValueError(f"say one body at most, not {' and '.join(f'`{name}`' for name in said)}")
+        if "{" not in spec.url[:2] and not re.match(r"https?://[^/]", spec.url, re.IGNORECASE):
+            raise ValueError(f"`url` must begin with http:// or https://, not {spec.url!r:.80}")
+        if re.match(r"[a-z]+://[^/?#]*@", spec.url, re.IGNORECASE):
+            raise ValueError("`url` has a user in it: use `auth: {basic: {user: …, password: env:NAME}}`")
+        for name, value in spec.headers.items():
+            if name.lower() in ("authorization", "proxy-authorization") and "{{" not in str(value):
+                raise ValueError(f"`headers.{name}` is a secret in the diagram: use `auth` with env:NAME")
+        if spec.response_bytes_max < 1:
+            raise ValueError(f"`response_bytes_max` must be at least 1, not {spec.response_bytes_max}")
+        http.status_test(spec.expect if isinstance(spec.expect, list) else [spec.expect])
+        for value in (spec.headers, spec.params, spec.json, spec.form):
+            _compile(value, base)
+        if spec.auth is not None:
+            _check_auth(_struct(spec.auth, _Auth, "auth"))
+        if spec.paginate is not None:
+            _check_pages(_struct(spec.paginate, _Pages, "paginate"))
+        return Ports()
+
+
+def _compile(value: Any, base: str) -> None:
+    """Raise for a template, however deep, that can't be compiled."""
+    if isinstance(value, str):
+        if not _is_expression(value):
+            CompiledTemplate.compile(value, base=base)
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            _compile(one, base)
+
+
+def _check_auth(auth: _Auth) -> None:
+    ways = [name for name in ("bearer", "basic", "api_key") if getattr(auth, name) is not None]
+    if len(ways) != 1:
+        raise ValueError("`auth` needs one of `bearer`, `basic` and `api_key`")
+    if ways != ["api_key"] and (auth.header is not None or auth.query is not None or auth.prefix):
+        raise ValueError(f"`auth`: `header`, `query` and `prefix` belong to `api_key`, not to `{ways[0]}`")
+    if auth.header is not None and auth.query is not None:
+        raise ValueError("`auth`: say where the key goes: either `header` or `query`")
+    if auth.basic is not None:
+        secrets = {"basic.password": auth.basic.password}
+        if auth.basic.user.startswith("env:"):
+            secrets["basic.user"] = auth.basic.user
+    else:
+        secrets = {ways[0]: getattr(auth, ways[0])}
+    for key, said in secrets.items():
+        if not _REFERENCE.fullmatch(said):  # the message doesn't quote it: it is a secret
+            raise ValueError(f"`auth.{key}` must name an environment variable, as in `env:NAME`: a secret "
+                             "has no place in a diagram")
+
+
+def _check_pages(pages: _Pages) -> None:
+    if pages.pages_max < 1:
+        raise ValueError(f"`paginate.pages_max` must be at least 1, not {pages.pages_max}")
+    known = {*_PAGE_NAMES, *_ALWAYS}
+    for key, text in (("next", pages.next), ("items", pages.items)):
+        unknown = sorted(Compiled.compile(text).names - known)
+        if unknown:
+            raise ValueError(f"`paginate.{key}`: unknown name {unknown[0]!r}; there is: "
+                             f"{', '.join((*_PAGE_NAMES, *_ALWAYS))}")
+
+
+KIND = ApiJobKind("api_job", ApiJob, ApiJobStrategy())
