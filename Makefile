@@ -40,6 +40,8 @@ check: setup
 
 bench: setup
 	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/engine.py --durability memory chain-10000 executions-200x10
+	$(BIN)/python benchmarks/kernel.py
 	$(BIN)/python benchmarks/durability.py
 	$(BIN)/python benchmarks/writer.py
 

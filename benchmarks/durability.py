@@ -4,6 +4,7 @@
 
 - strict chain: a chain of 1,000 no-op nodes, against as many single-row commits with `synchronous=FULL` on
   one bare SQLite connection (one fsync each). Judged only where such a commit costs at least 100 µs.
+- a strict batch on the store alone, with and without room in the WAL file (`treadle.store.sqlite.reserve`).
 - strict fan-out of 10,000 and 200 concurrent chains: against the same in `batched`.
 - resume: a chain of 10,000 nodes is killed half-way; the time from the start of work in a new process (after
   imports) to the first body, and of `treadle --version`.
@@ -26,6 +27,11 @@ from engine import WORKLOADS, compiled
 
 from treadle.diagram.diagram import ExecutableDiagram
 from treadle.engine.engine import Engine
+from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.status import NodeStatus
+from treadle.store.base import Batch
+from treadle.store.owner import this_owner
+from treadle.store.sqlite.store import SqliteStore
 
 REPEAT = 5
 
@@ -45,6 +51,34 @@ def bare_commits(folder: str, count: int) -> float:
     for end in ("", "-wal", "-shm"):
         (path.parent / (path.name + end)).unlink(missing_ok=True)
     return seconds
+
+
+def store_commits(folder: str, count: int, room: bool) -> float:
+    """Seconds of `count` strict batches of two cells, as a chain has them, without the loop; with or without
+    room in the WAL file ahead of them."""
+    store = SqliteStore(Path(folder) / "commits.db")
+    writer = store._writer
+    if not room and writer._reserve is not None:
+        writer._reserve.close()
+        writer._reserve = None
+    store.apply(Batch([], created=[(ExecutionCell("x", epoch=1), "")], owner=this_owner()))
+    begin = time.perf_counter()
+    for k in range(count):
+        ended = NodeState("x", f"n{k}", epoch=1, seq=2, status=NodeStatus.COMPLETED, output=b'{"i":1}')
+        begun = NodeState("x", f"n{k + 1}", epoch=1, status=NodeStatus.RUNNING)
+        store.apply(Batch([ended, begun], sync=True))
+    seconds = time.perf_counter() - begin
+    store.close()
+    Path(store.path).unlink()
+    return seconds
+
+
+def commits() -> None:
+    with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
+        rows = [[store_commits(folder, 1000, room) for room in (True, False)] for _ in range(REPEAT)]
+    ours, without = (statistics.median(column) for column in zip(*rows))
+    print(f"a strict batch of two cells, without the loop: {ours * 1000:.0f} µs; without room in the WAL "
+          f"file {without * 1000:.0f} µs, {without / ours:.2f} times as long")
 
 
 async def once(folder: str, diagram: ExecutableDiagram, executions: int, durability: str) -> float:
@@ -88,6 +122,11 @@ import asyncio, sys, time
 sys.path.insert(0, {here!r})
 import engine as bench
 from treadle.engine.engine import Engine
+from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.status import NodeStatus
+from treadle.store.base import Batch
+from treadle.store.owner import this_owner
+from treadle.store.sqlite.store import SqliteStore
 from pathlib import Path
 import noop, treadle.nodes.registry, treadle.store.sqlite.store, treadle.diagram.compile
 
@@ -149,5 +188,6 @@ def version() -> None:
 
 if __name__ == "__main__":
     strict()
+    commits()
     resume()
     version()

@@ -86,8 +86,7 @@ MUTANTS = (
         ("tests/store/test_acceptance_state_manager.py",)),
     Mutant(
         "an older cell replaces a newer one", "store/sqlite/queries.sql",
-        " > (node_states.epoch, node_states.seq)\n\n-- name: update_executions",
-        " > (0, 0)\n\n-- name: update_executions",
+        " > (node_states.epoch, node_states.seq)", " > (0, 0)",
         ("tests/store/test_store_laws.py",)),
     Mutant(
         "a batch after a gap is written", "store/journal/writer.py",

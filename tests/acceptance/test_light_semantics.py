@@ -13,8 +13,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 import treadle
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, NodeState
@@ -124,7 +122,6 @@ def test_18_a_loop_without_end_fails_at_its_limit(tmp_path: Path) -> None:
     assert len(case.outputs("step")) == 100
 
 
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_19_after_kill_9_only_what_was_under_way_runs_again(tmp_path: Path) -> None:
     case = Case(tmp_path, "19_kill9_resume")
     child = subprocess.Popen(case.command("run", case.diagram, "--execution-id", "x"), env=case.environment,

@@ -8,7 +8,6 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from treadle.state.cell import NodeState
 from treadle.state.status import NodeStatus
 from treadle.store import StateManager, open_store
 from treadle.store.base import Store
+from treadle.testing.faults import locked
 
 AUDIT = """
 CREATE TABLE audit (n INTEGER PRIMARY KEY, node_id TEXT, attempt INTEGER, status TEXT);
@@ -60,19 +60,6 @@ def script(path: Path, sql: str) -> None:
     connection.set_busy_timeout(5000)
     connection.execute(sql)
     connection.close()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another program holds the write lock."""
-    connection = apsw.Connection(str(path))
-    connection.set_busy_timeout(5000)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-        connection.close()
 
 
 def balanced(manager: StateManager) -> bool:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 
-import apsw
 import msgspec
 import pytest
 
@@ -21,7 +19,7 @@ from treadle.store.base import Batch, Lease, Signal, Store, Written
 from treadle.store.manager import UNCHANGED
 from treadle.store.owner import this_owner
 from treadle.testing.contract import a_cell, an_execution
-from treadle.testing.faults import dead_owner
+from treadle.testing.faults import dead_owner, locked
 
 
 class SlowStore(MemoryStore):
@@ -55,18 +53,6 @@ def run(main: Callable[[StateManager], Coroutine[None, None, None]], store: Stor
         return manager
 
     return asyncio.run(asyncio.wait_for(script(), 20))
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another program holds the write lock."""
-    connection = apsw.Connection(str(path))
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-        connection.close()
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -58,11 +58,12 @@ class Transforms:
         for rule in rules:
             for name, argument in rule.items():
                 if name not in self._known:
-                    near = did_you_mean(name, self._known)
-                    yield (f"unknown transform {name!r}",
-                           near or f"there is: {', '.join(sorted(self._known))}")
+                    yield f"unknown transform {name!r}", self._hint(name)
                 elif (wrong := self._checks[name](argument)) is not None:
                     yield f"transform {name}: {wrong}", None
+
+    def _hint(self, name: str) -> str:
+        return did_you_mean(name, self._known) or f"there is: {', '.join(sorted(self._known))}"
 
     def rules(self, rules: Iterable[TransformRule | Mapping[str, Any]]) -> list[TransformRule]:
         """A pipeline as rules in the order in which they run; ValueError for an unknown transform."""
@@ -75,10 +76,7 @@ class Transforms:
             )
             for one in several:
                 if one.name not in self._known:
-                    hint = (
-                        did_you_mean(one.name, self._known) or f"there are {', '.join(sorted(self._known))}"
-                    )
-                    raise TransformError(f"unknown transform {one.name!r}: {hint}")
+                    raise TransformError(f"unknown transform {one.name!r}: {self._hint(one.name)}")
             flat.extend(sorted(several, key=lambda one: self._known[one.name][0]))
         return flat
 

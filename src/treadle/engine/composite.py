@@ -15,7 +15,7 @@ from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression
 from treadle.diagram.node import DEFAULT, Input
 from treadle.diagram.transform import TransformError, coerce
-from treadle.engine.outputs import TAGGED, aside
+from treadle.engine.outputs import aside
 from treadle.engine.values import Reference, decode
 from treadle.errors import ExpressionError, InvalidInput, did_you_mean
 from treadle.kernel.commands import Expand, Gather
@@ -27,8 +27,6 @@ from treadle.state.status import NodeStatus
 if TYPE_CHECKING:
     from treadle.engine.context import NodeContext
     from treadle.engine.runner import WorkflowRunner
-
-"""How a document begins that can't stand inside another one as it is."""
 
 
 async def expand(
@@ -177,7 +175,7 @@ async def collect(runner: WorkflowRunner, results: Sequence[tuple[str, NodeState
             raw = await runner.values.raw(cell.output, cell.blob)
             part = b"null" if raw is None else raw
         parts.append(part)
-        plain = plain and not part.startswith(TAGGED)
+        plain = plain and not part.startswith(codec.MARK)
         if k & 255 == 255:
             await runner.breathe()
     if not is_map and len(results) == 1:

@@ -221,8 +221,8 @@ class Engine:
 
     async def start(self, diagram: Drawn, given: Mapping[str, Any] | None = None, /, *,
                     execution_id: str | None = None, **inputs: Any) -> Handle:
-        """Start an execution; returns when its row is committed. Inputs come by name, or as the map `given`,
-        whose names may be any text.
+        """Start an execution; returns when its row is committed. Inputs come by name, or in the map `given`,
+        whose names may be any text; of two for one input the one by name counts.
 
         Raises InvalidDiagram, InvalidInput, StoreError; ValueError if the id is taken.
         """
@@ -267,7 +267,7 @@ class Engine:
                 gc.collect()
                 self._frozen = self._frozen or not gc.get_freeze_count()
                 gc.freeze()
-            self._prepared[compiled] = Prepared()
+            self.prepared(compiled)
         remember(compiled)
         return compiled
 

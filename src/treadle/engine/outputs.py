@@ -17,9 +17,6 @@ from treadle.state.status import ExecutionStatus
 if TYPE_CHECKING:
     from treadle.engine.runner import WorkflowRunner
 
-TAGGED = b'{"$treadle"'
-"""How an encoded value begins that JSON alone does not keep."""
-
 
 def finished(runner: WorkflowRunner, slot: int, started: float | None, raw: bytes,
              envelope: Envelope) -> Finished:
@@ -69,7 +66,7 @@ def _output_of(results: Iterable[tuple[str, NodeState]]) -> tuple[bytes | None, 
         return found[0][1].output, found[0][1].blob
     if all(
         cell.output is not None
-        and not cell.output.startswith(TAGGED)
+        and not cell.output.startswith(codec.MARK)
         and type(cell.output) is not Reference
         for _, cell in found
     ):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, assert_never
@@ -154,10 +154,13 @@ class WorkflowRunner:
         """Tell the kernel a fact and do what follows from it. `consumed` are the signals that the fact used
         up."""
         if not self.ended:
-            try:
-                self._step(self.kernel.handle(fact), consumed)
-            except Exception as error:  # ours, or the store's: loud, and only this execution
-                self.broken(error)
+            self._guarded(lambda: self._step(self.kernel.handle(fact), consumed))
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # ours, or the store's: loud, and only this execution
+            self.broken(error)
 
     def _step(self, step: Step, consumed: Sequence[int]) -> None:
         execution = None if step.execution is None else outputs.with_output(self, step.execution)
@@ -170,15 +173,10 @@ class WorkflowRunner:
             elif step.cells or execution is not None:
                 self._ticket = manager.record(step.cells, execution, strict=self._strict)
             if self._strict or self._holding:
-                manager.when_durable(self._ticket, partial(self._follow_later, step, execution))
+                follow = partial(self._follow, step, execution)
+                manager.when_durable(self._ticket, partial(self._guarded, follow))
                 return
         self._follow(step, execution)
-
-    def _follow_later(self, step: Step, execution: ExecutionCell | None) -> None:
-        try:
-            self._follow(step, execution)
-        except Exception as error:  # ours, or the store's
-            self.broken(error)
 
     def _follow(self, step: Step, execution: ExecutionCell | None) -> None:
         """Publish a step and obey its commands."""

@@ -1,7 +1,8 @@
 """One HTTP call at a time, with httpx: secrets stay out of sight, bodies are bounded, failures say whether to
 try again.
 
-httpx is an extra (`treadle[http]`): it is imported where a call is made, never with this module.
+httpx is an extra (`treadle[http]`): it is imported where a call is made, never with this module, and so is
+whatever else takes long to import: every program imports this module.
 """
 
 from __future__ import annotations
@@ -12,11 +13,8 @@ import functools
 import json
 import os
 import re
-import ssl
 import types
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, quote_plus
 
@@ -26,6 +24,8 @@ from treadle.errors import TreadleError
 from treadle.nodes.files import plain
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 HIDDEN = "***"
@@ -140,6 +140,8 @@ class _Transport:
         return await transport.handle_async_request(request)
 
     def _transport(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
+        import urllib.request
+
         import httpx
         proxies = urllib.request.getproxies()
         proxy = proxies.get(url.scheme, proxies.get("all"))
@@ -245,6 +247,8 @@ def retry_after(said: str | None, now: float) -> float | None:
     """The seconds that a Retry-After header asks for; None if it is missing or means nothing."""
     if said is None:
         return None
+    from email.utils import parsedate_to_datetime
+
     if re.fullmatch(r"[0-9]{1,9}", said.strip()):
         return float(said)
     try:

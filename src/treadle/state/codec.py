@@ -32,7 +32,8 @@ from treadle.state.cell import ErrorInfo, ItemError
 
 _T = TypeVar("_T")
 
-_MARK = b'{"$treadle"'
+MARK = b'{"$treadle"'
+"""How encoded bytes begin that JSON alone does not keep: they can't stand inside others as they are."""
 _PLAIN = (str, int, float, list, dict)
 _dumps = msgspec.json.Encoder().encode
 _loads = msgspec.json.Decoder().decode
@@ -43,7 +44,7 @@ def encode(value: Any) -> bytes:
     try:
         raw = _dumps(value)
         # The comparison is the proof that JSON keeps this value: tuples, datetimes, NaN … fail it.
-        if _loads(raw) == value and raw[:11] != _MARK:
+        if _loads(raw) == value and raw[:11] != MARK:
             return raw
     except Exception:  # foreign `__eq__` and whatever msgspec can't write: the walk below says why
         pass
@@ -57,7 +58,7 @@ def decode(raw: bytes) -> Any:
         value = _loads(raw)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         _damaged(raw, error)
-    return Reader().read(value["$treadle"]) if raw[:11] == _MARK else value
+    return Reader().read(value["$treadle"]) if raw[:11] == MARK else value
 
 
 def register_encoder(kind: type[_T], name: str, encode: Callable[[_T], Any],

@@ -1,10 +1,13 @@
-"""Faults to test against: a disk that loses what was not synced, a disk that is full, owners that are dead.
+"""Faults to test against: a file that another program has locked, a disk that loses what was not synced, a
+disk that is full, owners that are dead.
 
 The places at which a process can be killed are in `treadle.failpoints`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
@@ -12,6 +15,19 @@ import msgspec
 
 from treadle.store.base import Owner
 from treadle.store.owner import this_owner
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program holds a SQLite file's write lock."""
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(5000)
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        connection.execute("ROLLBACK")
+        connection.close()
 
 
 class LossyVFS(apsw.VFS):

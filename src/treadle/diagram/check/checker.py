@@ -349,9 +349,9 @@ class _Check:
         given = mapping or [arrow.input for arrow in arrows]
         for name, one in child.spec.inputs.items():
             if one.required and name not in given:
+                near = get_close_matches(name, given, 1)
                 self.fault(f"its diagram needs the input {name!r}", node, at="inputs",
-                           hint=f"rename {near[0]!r}" if (near := get_close_matches(name, given, 1)) else
-                           f"write: inputs: {{{name}: …}}")
+                           hint=f"rename {near[0]!r}" if near else f"write: inputs: {{{name}: …}}")
 
     # arrows
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -30,16 +30,20 @@ def queries() -> dict[str, str]:
     """The statements of queries.sql by name."""
     text = _resource("queries.sql")
     parts = re.split(r"^-- name: (\w+)\n", text, flags=re.MULTILINE)
-    return dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
+    named = dict(zip(parts[1::2], (part.strip() for part in parts[2::2]), strict=True))
+    return {name: _placed(text, named) for name, text in named.items()}
+
+
+def _placed(text: str, named: Mapping[str, str]) -> str:
+    """A text with the named ones in place of {their names}."""
+    return re.sub(r"\{(\w+)\}", lambda match: named[match[1]], text)
 
 
 @cache
 def at_once() -> str:
     """batch.sql with the named queries in place."""
-    def placed(match: re.Match[str]) -> str:
-        return re.sub(r":(\w+)", r"NEW.\1", queries()[match[1]])
-
-    return re.sub(r"\{(\w+)\}", placed, _resource("batch.sql"))
+    inside = {name: re.sub(r":(\w+)", r"NEW.\1", text) for name, text in queries().items()}
+    return _placed(_resource("batch.sql"), inside)
 
 
 def migrations() -> list[str]:

@@ -1,5 +1,17 @@
 -- Statements by name. One statement a table and batch: SQLite parses the JSON document with the GIL released, so the
--- writer never fights the event loop for it. Those with :names are also what batch.sql does in one go.
+-- writer never fights the event loop for it. Those with :names are also what batch.sql does in one go. A name in
+-- braces stands for the text of that name.
+
+-- name: if_newer
+-- A part of others: law 1 in SQL.
+ON CONFLICT (execution_id, node_id, iteration, attempt) DO UPDATE SET
+    epoch = excluded.epoch, seq = excluded.seq, status = excluded.status, scheduled_at = excluded.scheduled_at,
+    started_at = excluded.started_at, ended_at = excluded.ended_at, wake_at = excluded.wake_at,
+    output = excluded.output, blob = excluded.blob, content_type = excluded.content_type, meta = excluded.meta,
+    error = excluded.error, retryable = excluded.retryable, port = excluded.port, lineage = excluded.lineage,
+    claims = excluded.claims, worker = excluded.worker, winner = excluded.winner, request = excluded.request,
+    items = excluded.items, round = excluded.round
+WHERE (excluded.epoch, excluded.seq) > (node_states.epoch, node_states.seq)
 
 -- name: upsert_cells
 INSERT INTO node_states
@@ -9,14 +21,7 @@ SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4
        e.value ->> 21, e.value ->> 22, e.value ->> 23, e.value ->> 24
 FROM jsonb_each(jsonb(:cells)) AS e
 WHERE true
-ON CONFLICT (execution_id, node_id, iteration, attempt) DO UPDATE SET
-    epoch = excluded.epoch, seq = excluded.seq, status = excluded.status, scheduled_at = excluded.scheduled_at,
-    started_at = excluded.started_at, ended_at = excluded.ended_at, wake_at = excluded.wake_at,
-    output = excluded.output, blob = excluded.blob, content_type = excluded.content_type, meta = excluded.meta,
-    error = excluded.error, retryable = excluded.retryable, port = excluded.port, lineage = excluded.lineage,
-    claims = excluded.claims, worker = excluded.worker, winner = excluded.winner, request = excluded.request,
-    items = excluded.items, round = excluded.round
-WHERE (excluded.epoch, excluded.seq) > (node_states.epoch, node_states.seq)
+{if_newer}
 
 -- name: upsert_plain_cells
 INSERT INTO node_states (execution_id, node_id, iteration, attempt, epoch, seq, status, scheduled_at, started_at,
@@ -25,14 +30,7 @@ SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4
        e.value ->> 7, e.value ->> 8, e.value ->> 9, e.value ->> 10, e.value ->> 11, e.value ->> 12, e.value ->> 13
 FROM jsonb_each(jsonb(:plain_cells)) AS e
 WHERE true
-ON CONFLICT (execution_id, node_id, iteration, attempt) DO UPDATE SET
-    epoch = excluded.epoch, seq = excluded.seq, status = excluded.status, scheduled_at = excluded.scheduled_at,
-    started_at = excluded.started_at, ended_at = excluded.ended_at, wake_at = excluded.wake_at,
-    output = excluded.output, blob = excluded.blob, content_type = excluded.content_type, meta = excluded.meta,
-    error = excluded.error, retryable = excluded.retryable, port = excluded.port, lineage = excluded.lineage,
-    claims = excluded.claims, worker = excluded.worker, winner = excluded.winner, request = excluded.request,
-    items = excluded.items, round = excluded.round
-WHERE (excluded.epoch, excluded.seq) > (node_states.epoch, node_states.seq)
+{if_newer}
 
 -- name: update_executions
 UPDATE executions SET

@@ -1,9 +1,10 @@
 """Room in the WAL file ahead of its last frame.
 
 An fsync of a file that has grown also commits the file system's own journal; on ext4 that makes a commit of
-two pages half as dear again (`benchmarks/durability.py`). So the file grows by zeros, a piece at a time, and
-commits overwrite them, as PostgreSQL does with its segments. SQLite ends its reading of a WAL at the first
-frame whose salt is not the header's (sqlite.org/fileformat2.html, section 4.4), and zeros never are.
+two pages one and a half times as dear (`benchmarks/durability.py`). So the file grows by zeros, a piece at a
+time, and commits overwrite them, as PostgreSQL does with its segments. SQLite ends its reading of a WAL at
+the first frame whose salt is not the header's (sqlite.org/fileformat2.html, section 4.4), and zeros never
+are.
 
 The file is touched only inside a write transaction, that is, under SQLite's lock on writing the WAL: nobody
 else, in any process, appends to it meanwhile.
