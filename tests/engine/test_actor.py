@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 import logging
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,13 @@ from typing import Any
 import msgspec
 import pytest
 
+from treadle.diagram.diagram import DiagramSpec
 from treadle.diagram.formats import loads
-from treadle.engine.actor import Drive
+from treadle.diagram.node import Arrow, Node
+from treadle.engine.actor import IN_A_ROW_MAX, Drive
+from treadle.engine.context import NodeContext
 from treadle.engine.engine import Engine
+from treadle.ids import NodeID
 
 
 def test_bodies_that_never_wait_share_one_task() -> None:
@@ -34,6 +39,32 @@ def test_bodies_that_never_wait_share_one_task() -> None:
 
     asyncio.run(main())
     assert len(tasks) <= 3
+
+
+def test_one_execution_goes_on_before_the_next_but_not_for_long() -> None:
+    """A chain's nodes follow each other directly, at most so many while others wait."""
+    order: list[str] = []
+
+    async def note(context: NodeContext, **_: Any) -> None:
+        order.append(context.execution_id)
+
+    spec = DiagramSpec(
+        "chain", tuple(Node(NodeID(f"n{i}"), "code_job", {"function": "x:note"}) for i in range(40)),
+        tuple(Arrow(NodeID(f"n{i}"), NodeID(f"n{i + 1}")) for i in range(39)),
+        functions={f"n{i}": note for i in range(40)})
+
+    async def main() -> None:
+        async with Engine.open(durability="memory") as engine:
+            drawn = engine.compile(spec)
+            handles = await asyncio.gather(*(engine.start(drawn, execution_id=name) for name in "ab"))
+            for handle in handles:
+                await handle.result()
+
+    asyncio.run(main())
+    stretches = [(name, len(list(group))) for name, group in itertools.groupby(order)]
+    first = IN_A_ROW_MAX + 1
+    assert stretches == [("a", first), ("b", first), ("a", first), ("b", first),
+                         ("a", 40 - 2 * first), ("b", 40 - 2 * first)]
 
 
 def test_the_loop_breathes_while_nodes_run(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ class Values:
     def __init__(self, manager: StateManager | None, config: TreadleConfig) -> None:
         self._manager = manager
         self._config = config
-        self._bytes_max = config.output_bytes_max
+        self._bytes_max, self._inline_bytes_max = config.output_bytes_max, config.output_inline_bytes_max
+        self._last, self._copy = b"", None  # the newest output, and a decoding that nobody has yet
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
 
@@ -64,9 +65,12 @@ class Values:
         """A value's bytes; NotEncodable, LimitExceeded."""
         if self._manager is None:
             return Reference.of(value)
-        raw = codec.encode(value)
-        if len(raw) > self._bytes_max:
-            raise self._config.exceeded("output_bytes_max", f"an output of {len(raw)} bytes")
+        raw, copy = codec.encode_and_copy(value)
+        if len(raw) > self._inline_bytes_max:
+            if len(raw) > self._bytes_max:
+                raise self._config.exceeded("output_bytes_max", f"an output of {len(raw)} bytes")
+        elif copy is not codec.UNREAD:
+            self._last, self._copy = raw, copy
         return raw
 
     def aside(self, raw: bytes) -> str | None:
@@ -89,6 +93,9 @@ class Values:
             raw = self._kept.get(cell.blob)
             if raw is None:
                 raise Absent(cell.blob)
+        if raw is self._last:  # the first who asks for it takes the decoding that its encoding made
+            copy, self._last, self._copy = self._copy, b"", None
+            return copy
         return raw.value if type(raw) is Reference else codec.decode(raw)
 
     async def load(self, cell: NodeState) -> Any:

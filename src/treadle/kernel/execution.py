@@ -282,11 +282,12 @@ class Kernel(Flow):
         if b is not None:
             self._start_over(frame, i, b, composite)
             return
+        plain = frame is root and not frame.loops  # of most nodes: path and iteration take no looking up
         cell = NodeState(
-            self._id, frame.path(i), frame.iteration(i), 1, self._epoch, 1, _RUNNING, frame.scheduled[i],
-            self._now, None, None, None, None, None, None, None, None, None, node.lineage,
-            0 if composite else 1, None, self._winner(frame, i) if frame.winners else None, None, None,
-            frame.round)
+            self._id, node.id if plain else frame.path(i), "1" if plain else frame.iteration(i), 1,
+            self._epoch, 1, _RUNNING, frame.scheduled[i], self._now, None, None, None, None, None, None,
+            None, None, None, node.lineage, 0 if composite else 1, None,
+            self._winner(frame, i) if frame.winners else None, None, None, frame.round)
         if composite:
             self._begin(frame, i, cell, None, composite)
             return
@@ -372,10 +373,8 @@ class Kernel(Flow):
         self._before.append(before)
         if frame.log is not None:
             frame.log[(cell.node_id, cell.iteration)] = cell
-        if frame.children:
-            child = frame.children.pop(i, None)
-            if child is not None:
-                self._forget(child)
+        if frame.children and (child := frame.children.pop(i, None)) is not None:
+            self._forget(child)
         self._settled.append((frame, i))
 
     def _fail(self, frame: AnyFrame, i: int, b: NodeState, error: ErrorInfo, *, retryable: bool, luck: float,

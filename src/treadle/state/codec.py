@@ -34,6 +34,8 @@ _T = TypeVar("_T")
 
 MARK = b'{"$treadle"'
 """How encoded bytes begin that JSON alone does not keep: they can't stand inside others as they are."""
+UNREAD = object()
+"""Stands for a decoding that was not made."""
 _PLAIN = (str, int, float, list, dict)
 _dumps = msgspec.json.Encoder().encode
 _loads = msgspec.json.Decoder().decode
@@ -41,14 +43,20 @@ _loads = msgspec.json.Decoder().decode
 
 def encode(value: Any) -> bytes:
     """A value as UTF-8 JSON; `NotEncodable` names the type and the place of what can't be written down."""
+    return encode_and_copy(value)[0]
+
+
+def encode_and_copy(value: Any) -> tuple[bytes, Any]:
+    """The same bytes, and what `decode` would make of them if that was made on the way, else `UNREAD`."""
     try:
         raw = _dumps(value)
+        copy = _loads(raw)
         # The comparison is the proof that JSON keeps this value: tuples, datetimes, NaN … fail it.
-        if _loads(raw) == value and raw[:11] != MARK:
-            return raw
+        if copy == value and raw[:11] != MARK:
+            return raw, copy
     except Exception:  # foreign `__eq__` and whatever msgspec can't write: the walk below says why
         pass
-    return _encode_tagged(value)
+    return _encode_tagged(value), UNREAD
 
 
 def decode(raw: bytes) -> Any:

@@ -34,6 +34,8 @@ CELL_BYTES = 200
 """What a cell counts beside its payloads."""
 BATCH_MIN = 800
 """Cells that make a batch while the writer has nothing to do: so most is written when the work is done."""
+LOOK_EVERY = 32
+"""After how many cells more to look again whether a busy writer is free."""
 
 
 class Sealed:
@@ -69,6 +71,8 @@ class Journal:
         self._urgent = False  # somebody waits: seal as soon as the writer is free
         self._exact = batch_size is not None
         self._batch_min = self.batch_size if self._exact else min(BATCH_MIN, self.batch_size)
+        self._look_at = self._batch_min  # dirty cells at which to look whether a batch is due
+        self._bytes_max = config.batch_bytes_max
         self._queued = 0  # updates in the dirty cells
         self._ticket = 0
         self._flushed = 0  # the last ticket that is on disk
@@ -260,10 +264,13 @@ class Journal:
             self._next.sync = self._urgent = True
             if self._free():
                 self._seal()
-        elif self._bytes >= self.config.batch_bytes_max or (
-                len(dirty) >= self._batch_min and (len(dirty) >= self.batch_size or self._free())) or (
-                self._exact and self._queued >= self.batch_size):
+        elif self._bytes >= self._bytes_max or (self._exact and self._queued >= self.batch_size):
             self._seal()
+        elif len(dirty) >= self._look_at:
+            if self._free() or len(dirty) >= self.batch_size:
+                self._seal()
+            else:
+                self._look_at = min(len(dirty) + LOOK_EVERY, self.batch_size)
         if self._timer is None and (dirty or self._executions or self._next.consumed):
             assert self._loop is not None
             self._timer = self._loop.call_later(self.batch_interval, self._due)
@@ -315,6 +322,7 @@ class Journal:
         self._flight_bytes += self._bytes
         self._dirty, self._originals, self._executions = {}, {}, {}
         self._bytes = self._queued = 0
+        self._look_at = self._batch_min
         assert self._writer is not None
         self._writer.put(Job(batch, None, self._written))
         self.handover.sealed(len(batch.cells) + len(batch.created))
@@ -374,7 +382,7 @@ class Journal:
                 self._flight_bytes <= self.config.backlog_bytes_max // 2:
             self.congested = False
             self._room.set()
-        if self._urgent:
+        if self._urgent and self._free():
             self._seal()
         self._arrived(sealed.ticket)
 
