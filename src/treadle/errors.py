@@ -75,6 +75,11 @@ class InvalidDiagram(TreadleError, ValueError):
         super().__init__("\n".join(str(fault) for fault in self.faults))
 
 
+class DiagramChanged(TreadleError, ValueError):
+    """A resume was asked to be strict, and the diagram is not the one that the execution was recorded
+    with."""
+
+
 class InvalidInput(TreadleError, ValueError):
     """An input of an execution is unknown, missing or of the wrong type."""
 
@@ -149,7 +154,12 @@ class LeaseHeld(TreadleError, RuntimeError):
 
 
 class LeaseLost(TreadleError, RuntimeError):
-    """Somebody else took this execution over."""
+    """Somebody else runs the execution now."""
+
+    @classmethod
+    def to(cls, execution_id: str, epoch: int) -> LeaseLost:
+        """For an execution whose epoch is another's by now."""
+        return cls(f"execution {execution_id} was taken over by another owner (epoch {epoch})")
 
 
 class StoreError(TreadleError, OSError):

@@ -22,6 +22,8 @@ from treadle.diagram.types import NodeTypes
 from treadle.errors import Fault, InvalidDiagram
 from treadle.ids import NodeID
 
+_NOTHING: frozenset[str] = frozenset()
+
 
 def compile_diagram(spec: DiagramSpec, types: NodeTypes, *,
                     config: TreadleConfig = DEFAULT_CONFIG) -> ExecutableDiagram:
@@ -35,17 +37,20 @@ def _compiled(checked: Checked, identity: Identity) -> ExecutableDiagram:
     children = {
         node_id: _compiled(child, identity.children[node_id]) for node_id, child in checked.children.items()}
     return link(checked.spec, specs=checked.specs, children=children, fingerprints=identity.fingerprints,
-                lineages=identity.lineages, structure=checked.structure, warnings=checked.warnings)
+                lineages=identity.lineages, sees=identity.sees, bodies=identity.bodies, bound=checked.bound,
+                structure=checked.structure, warnings=checked.warnings)
 
 
 def link(spec: DiagramSpec, *, specs: Mapping[NodeID, Any] | None = None,
          children: Mapping[NodeID, ExecutableDiagram] | None = None,
          fingerprints: Mapping[NodeID, str] | None = None, lineages: Mapping[NodeID, str] | None = None,
+         sees: Mapping[NodeID, frozenset[str]] | None = None, bodies: Mapping[NodeID, str] | None = None,
+         bound: Mapping[int, tuple[dict[str, Any], ...]] | None = None,
          structure: Structure | None = None, warnings: Sequence[Fault] = ()) -> ExecutableDiagram:
     """Put the parts of a diagram together. Its nodes and arrows must exist.
 
-    `specs`, `children`, `fingerprints` and `lineages` are by node id; `structure` saves finding the loops
-    again. InvalidDiagram if the loops have faults.
+    `specs`, `children` and what `fingerprint.Identity` has are by node id; `structure` saves finding the
+    loops again. InvalidDiagram if the loops have faults.
     """
     index = {node.id: i for i, node in enumerate(spec.nodes)}
     pairs = [(index[arrow.source], index[arrow.target]) for arrow in spec.arrows]
@@ -56,13 +61,15 @@ def link(spec: DiagramSpec, *, specs: Mapping[NodeID, Any] | None = None,
         ExecutableNode(
             id=node.id, type=node.type, index=i, spec=(specs or {}).get(node.id), policy=node.policy,
             child=(children or {}).get(node.id), fingerprint=(fingerprints or {}).get(node.id, ""),
-            lineage=(lineages or {}).get(node.id, ""), where=node.where, function=spec.functions.get(node.id),
+            lineage=(lineages or {}).get(node.id, ""), sees=(sees or {}).get(node.id, _NOTHING),
+            body=(bodies or {}).get(node.id, ""), where=node.where, function=spec.functions.get(node.id),
             base=spec.base)
         for i, node in enumerate(spec.nodes))
     arrows = tuple(
         ExecutableArrow(
             index=i, source=pairs[i][0], target=pairs[i][1], port=arrow.port, input=arrow.input,
-            back_of=found.back_of[i], exits=found.exits[i], enters=found.enters[i], transform=arrow.transform,
+            back_of=found.back_of[i], exits=found.exits[i], enters=found.enters[i],
+            transform=(bound or {}).get(i, arrow.transform),
             content_type=arrow.content_type, drawn=arrow)
         for i, arrow in enumerate(spec.arrows))
     sources = {arrow.source for arrow in arrows}

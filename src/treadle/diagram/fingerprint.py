@@ -20,6 +20,7 @@ import functools
 import hashlib
 import inspect
 import linecache
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
@@ -41,12 +42,23 @@ FUNCTIONS_MAX = 1000
 """Functions that `source_of` follows from one function."""
 
 
+_WORD = re.compile(rb"[^\W\d]\w*")
+_AROUND = frozenset(("inputs", "nodes", "default", "index", "iteration", "attempt", "context"))
+"""The names by which a body reaches what surrounds it."""
+
+
 class Identity(msgspec.Struct, frozen=True):
-    """The digests of a diagram, by node id, and those of its sub-diagrams."""
+    """The digests of a diagram, by node id, and those of its sub-diagrams.
+
+    `sees` says which of the names around a node (`inputs`, `index`, the nodes before it …) its texts and its
+    code mention. `bodies` are the digests of what nodes with `cache` perform, wherever they stand.
+    """
 
     fingerprints: dict[NodeID, str]
     lineages: dict[NodeID, str]
     children: dict[NodeID, Identity]
+    sees: dict[NodeID, frozenset[str]]
+    bodies: dict[NodeID, str]
 
 
 def identify(checked: Checked, around: str = "") -> Identity:
@@ -59,7 +71,10 @@ def identify(checked: Checked, around: str = "") -> Identity:
         checked.spec, fingerprints, checked.structure, insides=insides, around=around
     )
     children = {node_id: identify(child, entries[node_id]) for node_id, child in checked.children.items()}
-    return Identity(fingerprints, lineages_, children)
+    bodies = {node.id: _digest("body", node.type, _said(checked.specs[node.id]),
+                               list(checked.sources.get(node.id, ())))
+              for node in checked.spec.nodes if node.policy.cache}
+    return Identity(fingerprints, lineages_, children, _sights(checked), bodies)
 
 
 def whole(checked: Checked) -> str:
@@ -83,11 +98,31 @@ def _prints(checked: Checked) -> Iterator[tuple[NodeID, str]]:
         if inline is not None:
             yield node.id, fingerprint(node, spec, sources, inline)
             continue
-        key = (node.type, id(spec), policy.join, policy.for_each, policy.on_item_error, tuple(sources))
+        key = (node.type, id(spec), policy.join, policy.for_each, policy.on_item_error, tuple(sources),
+               policy.reduce, "" if policy.reduce is None else _text(policy.initial))
         found = known.get(key)
         if found is None:
             found = known[key] = fingerprint(node, spec, sources)
         yield node.id, found
+
+
+def _sights(checked: Checked) -> dict[NodeID, frozenset[str]]:
+    into: dict[str, set[str]] = {}
+    for arrow in checked.spec.arrows:
+        into.setdefault(arrow.target, set()).add(arrow.source)
+    known: dict[tuple[Any, ...], frozenset[str]] = {}
+    same: dict[frozenset[str], frozenset[str]] = {}
+    found = {}
+    for node in checked.spec.nodes:
+        sources = checked.sources.get(node.id, ())
+        key = (id(checked.specs[node.id]), tuple(sources))
+        words = known.get(key)
+        if words is None:
+            raw = msgspec.json.encode([_said(checked.specs[node.id]), sources], enc_hook=repr)
+            words = known[key] = frozenset(word.decode() for word in _WORD.findall(raw))
+        seen = words & _AROUND | words & into.get(node.id, _AROUND)
+        found[node.id] = same.setdefault(seen, seen)
+    return found
 
 
 def fingerprint(node: Node, spec: Any, sources: Iterable[str],
@@ -97,8 +132,10 @@ def fingerprint(node: Node, spec: Any, sources: Iterable[str],
     The property that holds an `inline` sub-diagram is left out: its nodes have digests of their own.
     """
     policy = node.policy
-    results = [policy.join.value, policy.for_each,
+    results: list[Any] = [policy.join.value, policy.for_each,
                policy.on_item_error.value if policy.on_item_error is not OnItemError.FAIL else ""]
+    if policy.reduce is not None:
+        results += [policy.reduce, policy.initial]
     return _digest("node", node.type, _said(spec, inline), results, list(sources))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
@@ -49,7 +50,10 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
 
     `retries` counts attempts after the first. `retry_on` names exception types (empty: any retryable error).
     `timeout` is in seconds, per attempt. `concurrency` bounds a map's items at once (None: the execution's
-    bound). Higher `priority` starts first among those that are ready.
+    bound). Higher `priority` starts first among those that are ready. `reduce` makes one
+    value of a map's results: an expression over `acc` (`initial`, then what it gave before), `value` (a
+    result), `item` and `index`, in the order of the items. `cache`: another execution's result may
+    be used whose body was the same and saw the same (a number: if it is at most so many seconds old).
     """
 
     retries: int = 0
@@ -61,6 +65,9 @@ class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     for_each: str | None = None
     concurrency: int | None = None
     on_item_error: OnItemError = OnItemError.FAIL
+    cache: bool | float = False
+    reduce: str | None = None
+    initial: Any = None
 
 
 LOOP_ITERATIONS_MAX = 100

@@ -38,6 +38,9 @@ Transform = Callable[[Any, Any], Any]
 """(value, argument) → value."""
 Check = Callable[[Any], str | None]
 """argument → what is wrong with it, or None: found before anything runs."""
+Bind = Callable[[Any, str], tuple[Any, str]]
+"""(argument, folder of the diagram) → what the transform gets in its place, and the source text that results
+depend on. Raises ValueError or OSError for what the argument names and isn't there."""
 
 
 class Transforms:
@@ -46,12 +49,35 @@ class Transforms:
     def __init__(self) -> None:
         self._known: dict[str, tuple[int, Transform]] = {}
         self._checks: dict[str, Check] = {}
+        self._binds: dict[str, Bind] = {}
 
     def register(self, name: str, transform: Transform, *, precedence: int = 50,
-                 check: Check | None = None) -> None:
-        """Add a transform, or replace the one of that name. `check` looks at the argument in a diagram."""
+                 check: Check | None = None, bind: Bind | None = None) -> None:
+        """Add a transform, or replace the one of that name. `check` looks at the argument in a diagram,
+        `bind` finds what it names."""
         self._known[name] = (precedence, transform)
         self._checks[name] = check or (lambda argument: None)
+        self._binds.pop(name, None)
+        if bind is not None:
+            self._binds[name] = bind
+
+    def bound(self, rules: Sequence[Mapping[str, Any]],
+              base: str) -> tuple[tuple[dict[str, Any], ...], tuple[str, ...]]:
+        """The rules of an arrow with what their arguments name, and the sources of that. Raises what a `bind`
+        does."""
+        texts: list[str] = []
+        made = []
+        for rule in rules:
+            one = dict(rule)
+            for name in one.keys() & self._binds.keys():
+                one[name], text = self._binds[name](one[name], base)
+                texts.append(text)
+            made.append(one)
+        return tuple(made), tuple(texts)
+
+    def names(self) -> list[str]:
+        """Every transform, in the order in which they run in one rule."""
+        return sorted(self._known, key=lambda name: self._known[name][0])
 
     def faults(self, rules: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str | None]]:
         """What is wrong with the rules of an arrow, each with what to do, if there is a guess."""

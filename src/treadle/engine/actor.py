@@ -13,7 +13,6 @@ costs a fraction of a task.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
@@ -21,6 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from treadle import failpoints
+from treadle.engine.capture import Capture, Speaker
 from treadle.errors import NodeTimeout
 from treadle.kernel.commands import Expand, Gather, Perform
 
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("treadle.engine")
 
 Work = Perform | Expand | Gather
-_copy_context = contextvars.copy_context
 
 IN_A_ROW_MAX = 16
 """How many nodes follow each other at once, each made ready by the one before, while other work waits its
@@ -159,6 +158,7 @@ class NodeActor:
     __slots__ = (
         "_active",
         "_breathing",
+        "_capture",
         "_grace",
         "_loop",
         "_manager",
@@ -180,6 +180,7 @@ class NodeActor:
         self._turn_open = False
         self._turn_ends = 0.0
         self._turn_s, self._grace, self._manager = turn_s, grace_s, manager
+        self._capture = Capture(manager)
 
     def put(self, runner: WorkflowRunner, command: Work) -> None:
         """Perform a command soon. Called by runners, on the loop."""
@@ -199,6 +200,7 @@ class NodeActor:
         """Wait until every actor has ended; how many have not."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
+        self._capture.close()
         return len(self._tasks)
 
     def _spawn(self) -> None:
@@ -220,6 +222,7 @@ class NodeActor:
         """One actor. It may end at any time: there is another, or nothing to do, or `put` starts one."""
         ready, manager = self._ready, self._manager
         handover = None if manager is None else manager.handover
+        speaker, home = self._capture.speaker()
         row = 0  # nodes that were put before their turn, one after another
         try:
             while ready:
@@ -245,13 +248,18 @@ class NodeActor:
                     continue
                 if failpoints.armed:
                     failpoints.hit("perform.before")
-                run = _copy_context().run
+                run = home.copy().run  # a context of its own for each body; in all of them `speaker` speaks
+                speaker.cell = command.cell
                 started = runner.now()
                 try:
                     try:
                         coroutine = runner.begin(command)
                         waiting = run(coroutine.send, None)
                     except StopIteration as stop:
+                        if speaker.heard:
+                            speaker.end()
+                            speaker, home = self._capture.speaker()
+                        speaker.cell = None
                         behind = len(ready)
                         runner.returned(command, started, stop.value)
                         if len(ready) == behind + 1 and row < IN_A_ROW_MAX:
@@ -260,9 +268,16 @@ class NodeActor:
                         else:
                             row = 0
                     except (Exception, asyncio.CancelledError, SystemExit) as error:  # foreign code
+                        if speaker.heard:
+                            speaker.end()
+                            speaker, home = self._capture.speaker()
+                        speaker.cell = None
                         runner.raised(command, started, error)
                     else:
-                        await self._suspended(runner, command, started, Drive(coroutine, run, waiting))
+                        theirs = speaker  # and of whatever the body has started
+                        speaker, home = self._capture.speaker()
+                        drive = Drive(coroutine, run, waiting)
+                        await self._suspended(runner, command, started, drive, theirs)
                 except Exception as error:  # ours: it must end this execution, and not the others
                     runner.broken(error)
                 if failpoints.armed:
@@ -272,7 +287,8 @@ class NodeActor:
             if ready and not self._active:  # ended by an error, or cancelled from outside
                 self._spawn()
 
-    async def _suspended(self, runner: WorkflowRunner, command: Work, started: float, drive: Drive) -> None:
+    async def _suspended(self, runner: WorkflowRunner, command: Work, started: float, drive: Drive,
+                         speaker: Speaker) -> None:
         """Wait for a body, with another actor in this one's place."""
         task = asyncio.current_task()
         assert task is not None
@@ -293,6 +309,8 @@ class NodeActor:
             self._active += 1
             performance.ended()
             runner.resumed(command, performance)
+            if speaker.heard:
+                speaker.end()
         if performance.cancelled:
             return
         if performance.timed_out:

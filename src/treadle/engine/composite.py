@@ -15,8 +15,9 @@ from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression
 from treadle.diagram.node import DEFAULT, Input
 from treadle.diagram.transform import TransformError, coerce
+from treadle.engine.context import NodeContext
 from treadle.engine.outputs import aside
-from treadle.engine.values import Reference, decode
+from treadle.engine.values import Reference, decode, split
 from treadle.errors import ExpressionError, InvalidInput, did_you_mean
 from treadle.kernel.commands import Expand, Gather
 from treadle.kernel.facts import Expanded, Finished
@@ -25,7 +26,6 @@ from treadle.state.cell import ItemError, NodeState
 from treadle.state.status import NodeStatus
 
 if TYPE_CHECKING:
-    from treadle.engine.context import NodeContext
     from treadle.engine.runner import WorkflowRunner
 
 
@@ -148,12 +148,13 @@ def exact(value: Any, kind: str) -> Any:
 
 async def gather(runner: WorkflowRunner, command: Gather) -> Finished:
     """The result of a composite whose nodes have all ended."""
-    cell = command.cell
+    cell, node = command.cell, runner.kernel.node(command.slot)
     results = runner.kernel.results(command.slot)
-    is_map = (
-        runner.kernel.node(command.slot).policy.for_each is not None
-        and runner.kernel.item(command.slot) is None
-    )
+    is_map = node.policy.for_each is not None and runner.kernel.item(command.slot) is None
+    if is_map and node.policy.reduce is not None:
+        folded = runner.values.encode(await _reduced(runner, command, node, results))
+        runner.scope.forget(command.slot)
+        return aside(runner, Finished(command.slot, runner.now(), cell.started_at, folded))
     runner.scope.forget(command.slot)
     if not is_map and len(results) == 1:
         only = results[0][1]
@@ -162,6 +163,31 @@ async def gather(runner: WorkflowRunner, command: Gather) -> Finished:
         )
     raw = await collect(runner, results, is_map)
     return aside(runner, Finished(command.slot, runner.now(), cell.started_at, raw))
+
+
+async def _reduced(runner: WorkflowRunner, command: Gather, node: ExecutableNode,
+                   results: Sequence[tuple[str, NodeState]]) -> Any:
+    """One value of a map's results, in the order of its items whatever the order in which they ended."""
+    assert node.policy.reduce is not None
+    expression = Expression.compile(node.policy.reduce, config=runner.config)
+    values = [(arrow, await runner.values.load(cell)) for arrow, cell in runner.kernel.inputs(command.slot)]
+    context = NodeContext(runner, command.slot, node, command.cell, values)
+    names = context.names(runner.engine.resolver.inputs(values))
+    items = split(command.cell.items or b"[]") if "item" in expression.names else []
+    acc = node.policy.initial
+    for k, (index, cell) in enumerate(results):
+        if cell.status is NodeStatus.FAILED:
+            value: Any = None if cell.error is None else ItemError(int(index), cell.error)
+        else:
+            value = await runner.values.load(cell)
+        if k == 0 and acc is None:
+            acc = value
+            continue
+        more = {"item": decode(items[k])} if items else {}
+        acc = expression.evaluate({**names, **more, "acc": acc, "value": value, "index": k})
+        if k & 31 == 31:
+            await runner.breathe()
+    return acc
 
 
 async def collect(runner: WorkflowRunner, results: Sequence[tuple[str, NodeState]], is_map: bool) -> bytes:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from treadle.engine.resolver import turn
 from treadle.errors import NoSuchNode
 from treadle.ids import ExecutionID, NodeID
 from treadle.state import codec
+from treadle.state.blob import Blob, Place, Source
 from treadle.state.cell import ErrorInfo, ExecutionCell, ExecutionState, NodeState, instant
 from treadle.state.envelope import Envelope, EnvelopeFactory
 from treadle.state.status import ExecutionStatus, NodeStatus
@@ -94,6 +96,15 @@ class NodeContext(msgspec.Struct, gc=False):
 
     def path(self, path: str) -> Path:
         return Path(self.node.base) / path
+
+    @property
+    def place(self) -> Place:
+        """Where the blobs of this execution are."""
+        return self.runner.values.place
+
+    def blob(self, source: Source, name: str = "") -> Blob:
+        """See `treadle.nodes.base.BodyContext`."""
+        return self.place.put(source, name)
 
     def executor(self, isolation: str) -> Executor:
         """The executor for `thread` or `process`. It times the body itself."""
@@ -271,6 +282,13 @@ class ExecutionContext:
 
     def path(self, path: str) -> Path:
         return Path(self.diagram.spec.base) / path
+
+    @cached_property
+    def place(self) -> Place:
+        return Place.temporary()
+
+    def blob(self, source: Source, name: str = "") -> Blob:
+        return self.place.put(source, name)
 
     def executor(self, isolation: str) -> Executor:
         raise NoSuchNode(

@@ -23,18 +23,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from treadle.clock import Clock, SystemClock
-from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.config import DEFAULT_CONFIG, Retention, TreadleConfig
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
 from treadle.engine import recover as recovery
+from treadle.engine import sources
 from treadle.engine.actor import NodeActor, Work
 from treadle.engine.bus import EventBus
+from treadle.engine.cache import ResultCache
 from treadle.engine.composite import complete_inputs
 from treadle.engine.context import remember
 from treadle.engine.handle import Handle
-from treadle.engine.recover import Drawn
+from treadle.engine.plan import Plan
 from treadle.engine.resolver import RuntimeResolver
+from treadle.engine.retention import Keeper
 from treadle.engine.runner import WorkflowRunner
 from treadle.engine.services import CLOCK, EVENT_BUS, STORE, ServiceRegistry
+from treadle.engine.sources import Drawn
 from treadle.engine.values import Values
 from treadle.errors import LeaseLost, StoreError, TreadleError
 from treadle.kernel.execution import Kernel
@@ -44,7 +48,7 @@ from treadle.nodes.registry import NodeRegistry, default_registry
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
-from treadle.store.base import Signal, Store
+from treadle.store.base import LOG_LINES, LogLine, Signal, Store
 
 if TYPE_CHECKING:
     from treadle.engine.executor import Executors
@@ -90,7 +94,7 @@ class Engine:
     def __init__(self, url: str | None = None, *, config: TreadleConfig = DEFAULT_CONFIG,
                  durability: Durability = "batched", clock: Clock | None = None,
                  registry: NodeRegistry | None = None, services: ServiceRegistry | None = None,
-                 recover: bool = False, check: bool = False) -> None:
+                 recover: bool = False, check: bool = False, retention: Retention | None = None) -> None:
         if durability not in ("batched", "strict", "memory"):
             raise ValueError(f"durability {durability!r}: choose batched, strict or memory")
         self.services = services or ServiceRegistry()
@@ -107,7 +111,10 @@ class Engine:
         self._own_store: Store | None = None
         self._recover = recover
         self._check = check
+        self._retention = retention
+        self._keeper: Keeper | None = None
         self._executors: Executors | None = None
+        self._cache: ResultCache | None = None
         self._runners: dict[str, WorkflowRunner] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._prepared: weakref.WeakKeyDictionary[ExecutableDiagram, Prepared] = weakref.WeakKeyDictionary()
@@ -128,11 +135,13 @@ class Engine:
         services: ServiceRegistry | None = None,
         recover: bool = False,
         check: bool = False,
+        retention: Retention | None = None,
     ) -> Engine:
         """An engine for `async with`. `url` is a store's (None: the default store).
 
         `recover` takes over executions whose owner is gone (`engine.recovered`). `check` tests all
-        invariants of the kernel after every step: slow, for tests.
+        invariants of the kernel after every step: slow, for tests. By `retention` the store is pruned in
+        the background, after executions have ended, at most once an hour.
         """
         return cls(
             url,
@@ -143,6 +152,7 @@ class Engine:
             services=services,
             recover=recover,
             check=check,
+            retention=retention,
         )
 
     async def __aenter__(self) -> Engine:
@@ -165,6 +175,8 @@ class Engine:
             await self.manager.start()
             self.manager.on_lost(self._on_lost)
             self.manager.on_dead(self._on_dead)
+            if self._retention:
+                self._keeper = Keeper(self.manager, self._retention, self.clock.now)
         self.values = Values(self.manager, self.config)
         self.actors = NodeActor(turn_s=self.config.turn_ms_max / 1000, grace_s=self.config.cancel_s_max,
                                 manager=self.manager)
@@ -208,6 +220,8 @@ class Engine:
         except TimeoutError:
             logger.warning("event consumers had not read everything within shutdown_s_max=%g s", patience)
         await self.bus.close()
+        if self._keeper is not None:
+            await self._keeper.close()
         if self.manager is not None:
             await self.manager.stop(timeout=patience)
         if self._own_store is not None:
@@ -235,7 +249,8 @@ class Engine:
             diagram=prepared.digest, inputs=codec.encode(complete), created_at=now,
             options=codec.encode({"durability": self.durability}))
         if self.manager is not None:
-            lease = await self.manager.create(cell, prepared.source)
+            lease = await self.manager.create(cell, prepared.source,
+                                              draw=lambda: sources.source_of(compiled.spec))
             prepared.source = ""
             cell = msgspec.structs.replace(cell, epoch=lease.epoch)
         elif cell.execution_id in self._runners:
@@ -245,22 +260,45 @@ class Engine:
         runner.start()
         return handle
 
-    async def resume(self, execution_id: str, *, diagram: Drawn | None = None) -> Handle:
+    async def resume(self, execution_id: str, *, diagram: Drawn | None = None,
+                     strict: bool = False) -> Handle:
         """Go on with an execution that was interrupted, crashed, is suspended, failed or was cancelled.
 
-        It runs the diagram that it was started with; hand it in if it has functions that can't be imported
-        again. A completed execution is not run again: its handle has the result. Raises NoSuchExecution,
-        LeaseHeld that names the owner, InvalidDiagram.
+        It runs the diagram that it was started with, or the edited one that is handed in (as must one whose
+        functions can't be imported again): nodes whose lineage has changed are performed anew, the others are
+        kept (`plan` says which). With `strict` a change is refused (DiagramChanged). A completed execution is
+        run again only where an edited diagram differs; else its handle has the result. Raises
+        NoSuchExecution, LeaseHeld that names the owner, InvalidDiagram, InvalidInput.
         """
         self._require_open()
         running = self._runners.get(execution_id)
         if running is not None:
             return Handle(self, running)
-        return await recovery.resume(self, execution_id, diagram)
+        return await recovery.resume(self, execution_id, diagram, strict=strict)
+
+    async def plan(self, execution_id: str, *, diagram: Drawn | None = None) -> Plan:
+        """What a resume with this diagram would keep, and what it would do again and why. Nothing is
+        written."""
+        self._require_open()
+        return await recovery.plan(self, execution_id, diagram)
+
+    async def fork(self, execution_id: str, given: Mapping[str, Any] | None = None, /, *,
+                   at: str | None = None, diagram: Drawn | None = None, fork_id: str | None = None,
+                   **inputs: Any) -> Handle:
+        """Start a new execution from a point of an old one, which stays as it is.
+
+        What is recorded before the node `at` (a path: `report`, `parse[17]`, `sub/inner`) is taken over; that
+        node, the whole of a loop that it is in, and what follows are performed. Without `at` it begins where
+        changed `inputs` may be seen, where an edited `diagram` differs, and where the old one had failed or
+        not ended. Raises as `start` and `resume` do, NoSuchNode, and InvalidInput if nothing would differ.
+        """
+        self._require_open()
+        return await recovery.fork(self, execution_id, at=at, given={**(given or {}), **inputs},
+                                   diagram=diagram, new_id=fork_id)
 
     def compile(self, diagram: Drawn) -> ExecutableDiagram:
         """A diagram as it runs. Raises InvalidDiagram, OSError."""
-        compiled = recovery.compile_drawn(diagram, self.registry)
+        compiled = sources.compile_drawn(diagram, self.registry)
         if compiled not in self._prepared:
             if len(compiled) >= FROZEN_NODES_MIN:
                 # Walking a large graph that never changes is what makes the collector hold the loop up.
@@ -281,8 +319,8 @@ class Engine:
         def prepare() -> tuple[ExecutableDiagram, Prepared]:
             compiled = self.compile(diagram)
             prepared = self._prepared[compiled]
-            prepared.source = "" if self.manager is None else recovery.source_of(compiled.spec)
-            prepared.digest = recovery.digest_of(prepared.source)
+            prepared.source = "" if self.manager is None else sources.source_of(compiled.spec)
+            prepared.digest = sources.digest_of(prepared.source)
             return compiled, prepared
 
         small = isinstance(diagram, ExecutableDiagram) and len(diagram) < FROZEN_NODES_MIN
@@ -312,6 +350,19 @@ class Engine:
         if runner is not None:
             runner.deliver([msgspec.structs.replace(signal, id=number)])
 
+    async def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
+                   since: LogLine | None = None, limit: int = LOG_LINES) -> list[LogLine]:
+        """What bodies of an execution have printed and logged, in order, at most `limit` lines; `since` is
+        the line to go on after. A `node` (a path) stands for its items and inner nodes, too. NoSuchExecution;
+        TreadleError in durability `memory`."""
+        store = self.store
+        assert self.manager is not None
+        await self.manager.flush()
+        name = (await self.manager.read(store.summary, execution_id)).cell.execution_id
+        read = partial(store.logs, node=node, attempt=attempt, limit=limit,
+                       since=None if since is None else (since.at, since.id))
+        return await self.manager.read(read, name)
+
     # What runners need
 
     def _runner(self, diagram: ExecutableDiagram, cell: ExecutionCell) -> WorkflowRunner:
@@ -338,6 +389,10 @@ class Engine:
         else:
             with looking_once(prepared.functions):
                 body = bind(node)
+        if node.policy.cache and self.manager is not None:
+            if self._cache is None:
+                self._cache = ResultCache(self.manager)
+            body = self._cache.around(node, body)
         prepared.bodies[id(node)] = body
         return body
 
@@ -361,6 +416,8 @@ class Engine:
             del self._runners[runner.execution_id]
             if self.manager is not None and not self._runners:
                 self.manager.watch(None)
+            if self._keeper is not None and runner.kernel.execution.status.terminal:
+                self._keeper.ended()
         self.bus.finish(runner.execution_id)
 
     # What the state manager tells
@@ -368,9 +425,7 @@ class Engine:
     def _on_lost(self, execution_id: str, epoch: int) -> None:
         runner = self._runners.get(execution_id)
         if runner is not None:
-            runner.lost(
-                LeaseLost(f"execution {execution_id} was taken over by another owner (epoch {epoch})")
-            )
+            runner.lost(LeaseLost.to(execution_id, epoch))
 
     def _on_dead(self, error: BaseException) -> None:
         for runner in list(self._runners.values()):
@@ -404,6 +459,11 @@ class Engine:
             raise TreadleError("durability `memory` has no store")
         store: Store = self.manager.store
         return store
+
+    @property
+    def pruned(self) -> int:
+        """How many executions the retention policy has deleted so far."""
+        return 0 if self._keeper is None else self._keeper.pruned
 
     @property
     def running(self) -> Mapping[str, ExecutionStatus]:

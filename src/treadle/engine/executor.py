@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -86,6 +87,7 @@ class ThreadExecutor:
 
     def __init__(self, config: TreadleConfig = DEFAULT_CONFIG) -> None:
         self._config = config
+        self._process = os.getpid()
         self._loop = asyncio.get_running_loop()
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._slots = asyncio.Semaphore(config.thread_max)
@@ -165,6 +167,8 @@ class ThreadExecutor:
                 value = call.context.run(call.function, *call.args)
             except BaseException as raised:  # the body's code
                 error = _presentable(raised)
+            if os.getpid() != self._process:
+                os._exit(0)  # a copy of us that the body forked: it must neither answer nor stay
             try:
                 self._loop.call_soon_threadsafe(self._ended, call, value, error)
             except RuntimeError:  # the loop is closed: an abandoned thread has come to its end
@@ -189,7 +193,7 @@ class ThreadExecutor:
 def _presentable(error: BaseException) -> BaseException:
     """An exception as a future can carry it."""
     if isinstance(error, SystemExit):
-        return BodyDied(f"the body called sys.exit({error.code!r})")
+        return BodyDied(f"the body called sys.exit({error.code!r})").with_traceback(error.__traceback__)
     if isinstance(error, StopIteration):
         return RuntimeError(f"the body raised StopIteration({error.value!r})")
     return error

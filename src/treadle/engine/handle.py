@@ -12,6 +12,7 @@ from treadle.engine.tracker import ExecutionMetrics
 from treadle.errors import ExecutionFailed
 from treadle.state.cell import ErrorInfo, ExecutionCell
 from treadle.state.status import ExecutionStatus
+from treadle.store.base import LOG_LINES, LogLine
 
 if TYPE_CHECKING:
     from treadle.engine.engine import Engine
@@ -70,6 +71,12 @@ class Handle:
         if self._runner is None or self._runner.done.done():
             stream.finish()
         return stream
+
+    async def logs(self, *, node: str | None = None, attempt: int | None = None, since: LogLine | None = None,
+                   limit: int = LOG_LINES) -> list[LogLine]:
+        """What its bodies have printed and logged so far: see `Engine.logs`."""
+        return await self._engine.logs(self.execution_id, node=node, attempt=attempt, since=since,
+                                       limit=limit)
 
     async def wait(self) -> ExecutionStatus:
         """Wait until the engine is done with the execution, its last cell on disk; returns the status.
@@ -164,8 +171,11 @@ class Handle:
             message = (
                 f"{name} {'was ' if status is ExecutionStatus.CANCELLED else ''}{status.value}{at}: {error}"
             )
-        return ExecutionFailed(message, execution_id=cell.execution_id, status=status.value, node_id=node,
-                               kind=kind or "")
+        failed = ExecutionFailed(message, execution_id=cell.execution_id, status=status.value, node_id=node,
+                                 kind=kind or "")
+        if cell.error is not None and cell.error.traceback:
+            failed.add_note(f"in node {node!r}:\n{cell.error.traceback}")  # Python shows it below the message
+        return failed
 
     def __repr__(self) -> str:
         return f"Handle({self.execution_id!r}, {self.status.value!r})"

@@ -8,14 +8,14 @@ is kept for the next bodies, since starting one takes some 150 ms.
 from __future__ import annotations
 
 import asyncio
+import codecs
 import fcntl
 import logging
 import os
 import socket
-import subprocess
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import IO, Any
 
 import msgspec
 
@@ -29,16 +29,18 @@ from treadle.errors import (
     NotEncodable,
     TreadleError,
 )
-from treadle.nodes.child import FIRST_FREE_FD, Child, how_it_ended, reader
+from treadle.nodes import speech
+from treadle.nodes.child import FIRST_FREE_FD, Child, how_it_ended
 from treadle.nodes.failures import RemoteError
 from treadle.nodes.modules import folders
-from treadle.nodes.worker import LENGTH, Job, Raised, Reply
+from treadle.nodes.speech import Listener
+from treadle.nodes.worker import LENGTH, Job, Logged, Raised, Reply
 
 logger = logging.getLogger("treadle.bodies")
 
 JOBS_MAX = 1000
 """Bodies that one child performs before it is replaced, so that what they leave in memory can't add up."""
-TAIL_BYTES = 2048
+TAIL_CHARS = 2048
 """How much of what a dead child printed its failure shows."""
 _START = "import sys; sys.path[:] = {path!r}; from treadle.nodes.worker import main; main({channel})"
 
@@ -112,16 +114,18 @@ class Worker:
 
     def __init__(self, child: Child, config: TreadleConfig,
                  channel: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-                 printed: tuple[asyncio.StreamReader, asyncio.ReadTransport]) -> None:
+                 printed: Sequence[Printed]) -> None:
         self._child, self._config = child, config
         self._reader, self._writer = channel
-        self._printed = printed[1]
-        self._listening = asyncio.ensure_future(self._listen(printed[0]))
+        self._printed = printed
+        for one in printed:
+            one.heard = self._heard
         self._ended = asyncio.ensure_future(child.exited())
         self._ended.add_done_callback(self._hang_up)
         self.jobs = 0
         self._name = ""
-        self._tail = b""
+        self._listener: Listener | None = None
+        self._tail = ""
         self._timed_out = False
         self._closing: asyncio.Future[None] | None = None
 
@@ -132,18 +136,22 @@ class Worker:
         channel = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
         try:
             child = Child([sys.executable, "-c", _START.format(path=sys.path, channel=channel)],
-                          keep=(channel,), stderr=subprocess.STDOUT)
+                          keep=(channel,))
         except BaseException:
             ours.close()
             raise
         finally:
             theirs.close()
             os.close(channel)
+        printed: list[Printed] = []
         try:
-            worker = cls(child, config, await asyncio.open_unix_connection(sock=ours),
-                         await reader(child.process.stdout))
+            for name, pipe in (("stdout", child.process.stdout), ("stderr", child.process.stderr)):
+                printed.append(await Printed.of(name, pipe))
+            worker = cls(child, config, await asyncio.open_unix_connection(sock=ours), printed)
         except BaseException:
             ours.close()
+            for one in printed:
+                one.close()
             child.close()
             raise
         try:
@@ -162,8 +170,10 @@ class Worker:
         return not self._ended.done()
 
     async def perform(self, job: Job, name: str, timeout: float | None) -> Reply:
-        """Do a job. The time counts from here: the child is waiting for it."""
-        self._name, self._tail = name, b""
+        """Do a job. The time counts from here: the child is waiting for it. Who listens to the caller hears
+        what the job says."""
+        self._name, self._tail = name, ""
+        self._listener = speech.speaking.get()
         self.jobs += 1
         timer = None
         if timeout is not None:
@@ -172,7 +182,9 @@ class Worker:
             data = msgspec.msgpack.encode(job)
             self._writer.write(LENGTH.pack(len(data)) + data)
             await self._writer.drain()
-            return await self._receive()
+            reply = await self._receive()
+            self._listener = None
+            return reply
         except (ConnectionError, asyncio.IncompleteReadError):
             raise await self._death(timeout) from None
         finally:
@@ -193,8 +205,8 @@ class Worker:
     async def _close(self) -> None:
         self.kill()
         await self._ended
-        self._listening.cancel()
-        self._printed.close()
+        for one in self._printed:
+            one.close()
         self._writer.close()
         self._child.close()
 
@@ -213,25 +225,63 @@ class Worker:
                                "process was killed")
         code = await self._ended
         await asyncio.sleep(0)  # for its last words
-        said = self._tail.decode(errors="replace").strip()
+        said = self._tail.encode(errors="replace").decode().strip()
         return BodyDied(f"the body's process ended with {how_it_ended(code)} before it had a result"
                         + (f"; it printed last: {said}" if said else ""))
 
     async def _receive(self) -> Reply:
-        size = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))[0]
-        if size > self._config.body_output_bytes_max:
-            raise self._config.exceeded("body_output_bytes_max", f"node {self._name!r} sent {size} bytes "
-                                                                 "back")
-        reply: Reply = msgspec.msgpack.decode(await self._reader.readexactly(size), type=Reply)
-        return reply
+        """The reply of the job that runs; what it logs meanwhile is passed on."""
+        while True:
+            size = LENGTH.unpack(await self._reader.readexactly(LENGTH.size))[0]
+            if size > self._config.body_output_bytes_max:
+                raise self._config.exceeded("body_output_bytes_max", f"node {self._name!r} sent {size} bytes "
+                                                                     "back")
+            frame: Reply | Logged = msgspec.msgpack.decode(
+                await self._reader.readexactly(size), type=Reply | Logged)
+            if not isinstance(frame, Logged):
+                return frame
+            if frame.job == self.jobs:  # not one that an earlier job's threads left behind
+                self._tail = f"{self._tail}{frame.text}\n"[-TAIL_CHARS:]
+                if self._listener is not None:
+                    self._listener.logged(frame.level, frame.logger, frame.text)
 
-    async def _listen(self, printed: asyncio.StreamReader) -> None:
+    def _heard(self, stream: str, text: str) -> None:
         """What bodies print must not mix with what the program prints: it is logged."""
-        while part := await printed.read(65536):
-            self._tail = (self._tail + part)[-TAIL_BYTES:]
-            if logger.isEnabledFor(logging.DEBUG):
-                for line in part.decode(errors="replace").splitlines():
-                    logger.debug("node %r printed: %s", self._name, line)
+        self._tail = (self._tail + text)[-TAIL_CHARS:]
+        if self._listener is not None:
+            self._listener.printed(stream, text)
+        if logger.isEnabledFor(logging.DEBUG):
+            for line in text.splitlines():
+                logger.debug("node %r printed: %s", self._name, line)
+
+
+class Printed(asyncio.Protocol):
+    """One of a child's pipes, read as text as it comes. It is read in the very turn of the loop in which it
+    can be, so what a body printed is here before its result is."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._decode = codecs.getincrementaldecoder("utf-8")("surrogateescape").decode
+        self._transport: asyncio.BaseTransport | None = None
+        self.heard: Callable[[str, str], None] = lambda stream, text: None
+
+    @classmethod
+    async def of(cls, name: str, pipe: IO[bytes] | None) -> Printed:
+        """Read a pipe."""
+        assert pipe is not None
+        made = cls(name)
+        made._transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: made, pipe)
+        return made
+
+    def data_received(self, data: bytes) -> None:
+        text = self._decode(data)
+        if text:
+            self.heard(self._name, text)
+
+    def close(self) -> None:
+        """Close the pipe."""
+        if self._transport is not None:
+            self._transport.close()
 
 
 def _local(raised: Raised) -> Exception:

@@ -1,165 +1,176 @@
-"""Bringing executions back: compile what the store keeps of their diagram, claim, load, go on.
-
-What the store keeps of a diagram is its text, with what it takes to read it again; of a diagram built in
-Python its spec as JSON with the import paths of its functions.
-"""
+"""Going on with recorded executions: resume, plan, fork, and the recovery of what nobody runs any more."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
-from collections.abc import Iterator
-from itertools import chain
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from treadle.diagram import formats
-from treadle.diagram.diagram import DiagramSpec, ExecutableDiagram
-from treadle.diagram.types import NodeTypes
+from treadle.diagram.diagram import ExecutableDiagram
+from treadle.engine.composite import complete_inputs
+from treadle.engine.fork import Cut, changed_inputs, seeing, taken_over
 from treadle.engine.handle import Handle
+from treadle.engine.plan import Plan, newest, plan_of, static
+from treadle.engine.replay import node_at
+from treadle.engine.sources import Drawn, compile_stored, key_of, source_of
 from treadle.engine.values import decode
-from treadle.errors import InvalidDiagram, LeaseHeld, StoreError, TreadleError
-from treadle.nodes.modules import looking_once
-from treadle.state.cell import ExecutionCell
+from treadle.errors import DiagramChanged, InvalidDiagram, InvalidInput, LeaseHeld, StoreError, TreadleError
+from treadle.state import codec
+from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Store, Summary
 
 if TYPE_CHECKING:
-    from treadle.diagram.builder import Diagram
     from treadle.engine.engine import Engine
-
-Drawn: TypeAlias = "ExecutableDiagram | DiagramSpec | Diagram | str | Path"
-"""What can be started: a file, a diagram from Python, or a compiled one."""
+    from treadle.store.manager import StateManager
 
 logger = logging.getLogger("treadle.engine")
 RECOVERED_MAX = 10_000
 """Executions that one start of an engine takes over."""
 
 
-class Source(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the table `diagrams` keeps. `base` is the folder that the diagram's paths start from."""
-
-    text: str
-    format: Literal["yaml", "json"] = "yaml"
-    file: str = ""
-    base: str = "."
-    python: bool = False  # built in Python: functions that have no import path are missing in the text
-    spec: msgspec.Raw = msgspec.Raw(b"null")  # the same as data: reading it costs a hundredth
-
-
-def digest_of(source: str) -> str:
-    """The key of a source in the table `diagrams`."""
-    return hashlib.blake2b(source.encode(), digest_size=16).hexdigest()
-
-
-def compile_drawn(diagram: Drawn, types: NodeTypes) -> ExecutableDiagram:
-    """A diagram as it runs. Raises InvalidDiagram with all faults, OSError."""
-    if isinstance(diagram, ExecutableDiagram):
-        return diagram
-    if isinstance(diagram, DiagramSpec):
-        spec = diagram
-    elif isinstance(diagram, str | Path):
-        spec = formats.load(Path(diagram))
-    else:
-        from treadle.diagram.builder import Diagram
-
-        if not isinstance(diagram, Diagram):
-            raise TypeError("a diagram is a file's path, a Diagram or a DiagramSpec, "
-                            f"not a {type(diagram).__name__}")
-        spec = diagram.spec()
-    from treadle.diagram.compile import compile_diagram
-
-    with looking_once():
-        return compile_diagram(spec, types)
-
-
-def source_of(spec: DiagramSpec) -> str:
-    """The source of a spec, as text."""
-    base = str(Path(spec.base).absolute())
-    data = _as_data(spec, base)
-    if spec.source:
-        file = spec.where.file if spec.where is not None else ""
-        source = Source(spec.source, "json" if file.endswith(".json") else "yaml", file, base)
-    else:
-        source = Source("" if data else formats.dumps(spec, "json"), "json", spec.name, base, python=True)
-    if data:
-        source = msgspec.structs.replace(source, spec=msgspec.Raw(data))
-    return msgspec.json.encode(source).decode()
-
-
-def _as_data(spec: DiagramSpec, base: str) -> bytes:
-    """A spec as JSON, or b"" if that would not give the same spec again."""
-    values: Iterator[Any] = chain((node.properties for node in spec.nodes),
-                                  (arrow.transform for arrow in spec.arrows if arrow.transform),
-                                  (one.default for one in spec.inputs.values() if not one.required))
-    try:
-        if not all(_survives(value) for value in values):
-            return b""
-        return msgspec.json.encode(msgspec.structs.replace(spec, source="", functions={}, base=base))
-    except (TypeError, ValueError, RecursionError):
-        return b""
-
-
-def _survives(value: Any) -> bool:
-    """Whether JSON gives a value back as it was."""
-    plain = msgspec.json.decode(msgspec.json.encode(value))
-    return bool(plain == (list(value) if isinstance(value, tuple) else value))
-
-
-def compile_stored(text: str, types: NodeTypes) -> ExecutableDiagram:
-    """Compile what the store keeps. Raises InvalidDiagram."""
-    from treadle.diagram.compile import compile_diagram
-
-    source = msgspec.json.decode(text, type=Source)
-    try:
-        if bytes(source.spec) != b"null":
-            spec = msgspec.structs.replace(
-                msgspec.json.decode(source.spec, type=DiagramSpec), source=source.text
-            )
-        else:
-            spec = formats.loads(
-                source.text, file=source.file or "<stored>", base=source.base, format=source.format
-            )
-        with looking_once():
-            return compile_diagram(spec, types)
-    except InvalidDiagram as error:
-        if source.python:
-            error.add_note(
-                "The diagram was built in Python: if its functions can't be imported again, hand the diagram "
-                "in: engine.resume(execution_id, diagram=diagram)."
-            )
-        raise
-
-
-async def resume(engine: Engine, execution_id: str, diagram: Drawn | None = None) -> Handle:
+async def resume(engine: Engine, execution_id: str, diagram: Drawn | None = None, *,
+                 strict: bool = False) -> Handle:
     """Claim an execution, load it and go on; see `Engine.resume`."""
-    manager = engine.manager
-    if manager is None:
-        raise TreadleError("durability `memory` has no store to resume from")
-    store = manager.store
-    cell = (await manager.read(store.summary, execution_id)).cell
-    if diagram is not None:
-        compiled = await asyncio.to_thread(engine.compile, diagram)
-    else:
-        compiled = await asyncio.to_thread(
-            compile_stored, await manager.read(store.source, cell.diagram), engine.registry)
-    if cell.status is ExecutionStatus.COMPLETED:
+    store = _manager(engine).store
+    cell = (await _manager(engine).read(store.summary, execution_id)).cell
+    drawn = await _drawn(engine, cell, diagram)
+    completed = cell.status is ExecutionStatus.COMPLETED
+    if completed and not (drawn.handed and (await _plan(engine, cell, drawn)).changes):
         raw = await engine.values.raw(cell.output, cell.blob)
         return Handle(engine, None, cell=cell, result=None if raw is None else decode(raw))
+    return await _take_over(engine, cell, drawn, strict=strict)
+
+
+async def plan(engine: Engine, execution_id: str, diagram: Drawn | None = None) -> Plan:
+    """See `Engine.plan`."""
+    cell = (await _manager(engine).read(_manager(engine).store.summary, execution_id)).cell
+    return await _plan(engine, cell, await _drawn(engine, cell, diagram))
+
+
+async def fork(engine: Engine, execution_id: str, *, at: str | None, given: Mapping[str, Any],
+               diagram: Drawn | None, new_id: str | None) -> Handle:
+    """See `Engine.fork`."""
+    manager = _manager(engine)
+    cell = (await manager.read(manager.store.summary, execution_id)).cell
+    drawn = await _drawn(engine, cell, diagram)
+    cell, cells = await manager.read(manager.store.load, cell.execution_id)
+    compiled, before = drawn.compiled, codec.decode(cell.inputs)
+    inputs = complete_inputs(compiled.inputs, _declared(before, compiled) | dict(given),
+                             f"diagram {compiled.name!r}")
+    changed = changed_inputs(_declared(before, compiled), inputs)
+    cut = Cut(compiled, at, seeing(compiled, changed) if at is None else ())
+    new_id, now = new_id or engine.clock.new_execution_id(), engine.clock.now()
+    taken = taken_over(cells, compiled, cut, new_id, now)
+    if cell.status is ExecutionStatus.COMPLETED and at is None and not changed and not (
+            await _plan(engine, cell, drawn)).changes:
+        raise InvalidInput(f"execution {cell.execution_id} has completed, and this would be its copy: say "
+                           "where to begin (a node), or give another input or an edited diagram")
+    new = ExecutionCell(new_id, epoch=1, name=compiled.name, diagram=drawn.digest,
+                        inputs=codec.encode(inputs), created_at=now,
+                        options=codec.encode({"durability": engine.durability}), parent=cell.execution_id)
+    lease = await manager.create(new, drawn.source, taken,
+                                 draw=lambda: drawn.source or source_of(compiled.spec))
+    new = msgspec.structs.replace(new, epoch=lease.epoch)
+    return Handle(engine, engine.launch(compiled, new, taken, clean=True, reopen=False, signals=[]))
+
+
+class _Drawing(msgspec.Struct, frozen=True):
+    """The diagram that an execution goes on with. `source` is "" if the store has it."""
+
+    compiled: ExecutableDiagram
+    digest: str
+    source: str = ""
+    handed: bool = False  # by the caller: it may be another than the recorded one
+
+
+def _manager(engine: Engine) -> StateManager:
+    if engine.manager is None:
+        raise TreadleError("durability `memory` has no store to resume from")
+    return engine.manager
+
+
+async def _drawn(engine: Engine, cell: ExecutionCell, diagram: Drawn | None) -> _Drawing:
+    if diagram is None:
+        return _Drawing(await _recorded(engine, cell), cell.diagram)
+
+    def draw() -> _Drawing:
+        compiled = engine.compile(diagram)
+        digest, source = key_of(compiled)
+        return _Drawing(compiled, digest, "" if digest == cell.diagram else source, handed=True)
+
+    return await asyncio.to_thread(draw)
+
+
+async def _recorded(engine: Engine, cell: ExecutionCell) -> ExecutableDiagram:
+    manager = _manager(engine)
+    text = await manager.read(manager.store.source, cell.diagram)
+    return await asyncio.to_thread(compile_stored, text, engine.registry)
+
+
+async def _plan(engine: Engine, cell: ExecutionCell, drawn: _Drawing) -> Plan:
+    manager = _manager(engine)
+    _, cells = await manager.read(manager.store.load, cell.execution_id)
+    before: ExecutableDiagram | None
+    try:
+        same = drawn.digest == cell.diagram
+        before = drawn.compiled if same else await _recorded(engine, cell)
+    except InvalidDiagram:  # what it names is gone: the plan says less
+        before = None
+    return await asyncio.to_thread(plan_of, cells, drawn.compiled, before)
+
+
+async def _take_over(engine: Engine, cell: ExecutionCell, drawn: _Drawing, *, strict: bool) -> Handle:
+    manager = _manager(engine)
+    store, compiled = manager.store, drawn.compiled
     lease = await manager.claim(cell.execution_id)
     try:
+        if strict and (found := await _plan(engine, cell, drawn)).changes:
+            raise DiagramChanged(f"the diagram of execution {cell.execution_id} is not the one that it was "
+                                 f"recorded with: {found}")
         cell, cells = await manager.read(store.load, cell.execution_id)
         signals = await manager.read(store.signals, [cell.execution_id])
+        cell = msgspec.structs.replace(cell, epoch=lease.epoch)
+        if drawn.source:
+            cell = msgspec.structs.replace(cell, seq=cell.seq + 1, diagram=drawn.digest,
+                                           inputs=_inputs_anew(cell, compiled))
+            await manager.call(store.redraw, lease, cell, drawn.source)
+            manager.record(_without_place(cells, compiled, lease.epoch, engine.clock.now()))
     except BaseException:
         await manager.release(cell.execution_id)
         raise
-    cell = msgspec.structs.replace(cell, epoch=lease.epoch)
-    reopen = cell.status in (ExecutionStatus.FAILED, ExecutionStatus.CANCELLED)
+    reopen = cell.status.terminal
     runner = engine.launch(compiled, cell, cells, clean=lease.clean, reopen=reopen, signals=signals)
     return Handle(engine, runner)
+
+
+def _declared(inputs: Mapping[str, Any], diagram: ExecutableDiagram) -> dict[str, Any]:
+    return {name: value for name, value in inputs.items() if name in diagram.inputs}
+
+
+def _inputs_anew(cell: ExecutionCell, diagram: ExecutableDiagram) -> bytes:
+    """The recorded inputs for an edited diagram: what it doesn't declare is left out, what is new has its
+    default."""
+    recorded: dict[str, Any] = codec.decode(cell.inputs)
+    try:
+        return codec.encode(complete_inputs(
+            diagram.inputs, _declared(recorded, diagram), f"the edited diagram {diagram.name!r}"))
+    except InvalidInput as error:
+        error.add_note("A resume goes on with the inputs that were given at the start: give new ones a "
+                       "default, or fork the execution with other inputs.")
+        raise
+
+
+def _without_place(cells: Iterable[NodeState], diagram: ExecutableDiagram, epoch: int,
+                   at: float) -> list[NodeState]:
+    """What waits or runs at nodes that the diagram no longer has, cancelled."""
+    return [msgspec.structs.replace(cell, status=NodeStatus.CANCELLED, epoch=epoch, seq=cell.seq + 1,
+                                    ended_at=at, wake_at=None, request=None)
+            for cell in newest(cells).values()
+            if not cell.status.terminal and node_at(diagram, static(cell.node_id)) is None]
 
 
 async def recover(engine: Engine) -> list[Handle]:

@@ -11,7 +11,7 @@ from treadle.errors import TreadleError
 
 if TYPE_CHECKING:
     from treadle.engine.engine import Durability
-    from treadle.engine.recover import Drawn
+    from treadle.engine.sources import Drawn
 
 
 def run(diagram: Drawn, given: Mapping[str, Any] | None = None, /, *, store: str | None = None,

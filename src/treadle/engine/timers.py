@@ -29,6 +29,11 @@ class Timers:
         for slot in list(self._set):
             self.cancel(slot)
 
+    def again(self) -> None:
+        """Set all anew, since the clock was moved."""
+        for slot, (at, _) in list(self._set.items()):
+            self.set(slot, at)
+
     @property
     def nearest(self) -> float | None:
         """The nearest instant at which a node goes on by itself; the deadline (slot -1) does not count."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +14,7 @@ from treadle.config import TreadleConfig
 from treadle.engine.resolver import error_value
 from treadle.errors import NotDecodable
 from treadle.state import codec
+from treadle.state.blob import Place
 from treadle.state.cell import NodeState
 from treadle.state.status import NodeStatus
 
@@ -60,6 +62,11 @@ class Values:
         self._last, self._copy = b"", None  # the newest output, and a decoding that nobody has yet
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
+
+    @cached_property
+    def place(self) -> Place:
+        """Where bodies leave large content; without a store a folder that ends with the engine."""
+        return Place.temporary() if self._manager is None else self._manager.store.place
 
     def encode(self, value: Any) -> bytes:
         """A value's bytes; NotEncodable, LimitExceeded."""

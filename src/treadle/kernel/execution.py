@@ -76,7 +76,7 @@ class Kernel(Flow):
         `clean`: the former owner gave it back (a clean interrupt); otherwise it crashed, and the bodies that
         ran count one more claim. `reopen`: an explicit resume of an execution that failed or was cancelled;
         what failed, was cancelled, or was skipped by a failed arrow gets its next attempt with a fresh retry
-        budget.
+        budget. So does one that had completed, with a diagram in which something has changed.
         """
         rounds: dict[tuple[str, str], dict[int, int]] = {}
         for cell in cells:
@@ -90,7 +90,8 @@ class Kernel(Flow):
         self._clean = clean
         if reopen:
             self.execution = msgspec.structs.replace(
-                self.execution, round=self.execution.round + 1, error=None, ended_at=None, started_at=at)
+                self.execution, round=self.execution.round + 1, output=None, blob=None, error=None,
+                ended_at=None, started_at=at)
         return self.handle(f.Started(at))
 
     # Facts

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 import msgspec
 
@@ -38,6 +38,14 @@ from treadle.ids import NodeID, escape_label
 P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+A_contra = TypeVar("A_contra", contravariant=True)
+B_contra = TypeVar("B_contra", contravariant=True)
+C_contra = TypeVar("C_contra", contravariant=True)
+Arg: TypeAlias = A | Output[A] | Either[A] | Given[A] | Carried
+"""What a parameter of type A takes while drawing."""
 Isolation = Literal["inline", "thread", "process"]
 JSON_TYPES: Mapping[Any, str] = {
     str: "string", int: "integer", float: "number", bool: "boolean", list: "array", dict: "object"}
@@ -47,13 +55,29 @@ _CONSTANT = "constant value"  # a key that no input of an execution has: those a
 _drawing: ContextVar[Diagram | None] = ContextVar("drawing", default=None)
 
 
+class _Takes1(Protocol[A_contra]):
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, ...], Any]: ...
+
+
+class _Takes2(Protocol[A_contra, B_contra]):
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, B_contra, ...], Any]: ...
+
+
+class _Takes3(Protocol[A_contra, B_contra, C_contra]):
+    @property
+    def function(self) -> Callable[Concatenate[A_contra, B_contra, C_contra, ...], Any]: ...
+
+
 class NodeFunction(Generic[P, R]):
     """A function that can be drawn as a node. `.function` is the plain function."""
 
     def __init__(
         self, function: Callable[P, Any], policy: Policy, properties: Mapping[str, Any], id_: str
     ) -> None:
-        self.function, self.policy, self.properties, self.id = function, policy, dict(properties), id_
+        self.function: Callable[P, Any] = function
+        self.policy, self.properties, self.id = policy, dict(properties), id_
         self.signature = Signature.of(function)
         self.__name__, self.__doc__ = function.__name__, function.__doc__
         self.__wrapped__ = function
@@ -62,7 +86,17 @@ class NodeFunction(Generic[P, R]):
     def __module__(self) -> str:  # type: ignore[override]
         return self.function.__module__
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Output[R]:
+    # A type checker sees what goes to the first three parameters by position; drawing checks all of it.
+    @overload
+    def __call__(self: _Takes3[A, B, C], a: Arg[A], b: Arg[B], c: Arg[C], /,
+                 *rest: Any, **named: Any) -> Output[R]: ...
+    @overload
+    def __call__(self: _Takes2[A, B], a: Arg[A], b: Arg[B], /, **named: Any) -> Output[R]: ...
+    @overload
+    def __call__(self: _Takes1[A], a: Arg[A], /, **named: Any) -> Output[R]: ...
+    @overload
+    def __call__(self, **named: Any) -> Output[R]: ...
+    def __call__(self, *args: Any, **kwargs: Any) -> Output[R]:  # type: ignore[misc]  # it does accept them
         """Draw the node in the diagram of the `with` block; outside of one, call the function."""
         diagram = _drawing.get()
         if diagram is None:
@@ -72,7 +106,8 @@ class NodeFunction(Generic[P, R]):
             return plain  # type: ignore[no-any-return]
         return Output(diagram, diagram._call(self, args, kwargs), kind=self.signature.returns)
 
-    def map(self, over: Output[Any] | Given | str | Iterable[Any], /, *, concurrency: int | None = None,
+    def map(self, over: Output[Iterable[Any]] | Given[Iterable[Any]] | Carried | str | Iterable[Any], /, *,
+            concurrency: int | None = None,
             on_item_error: Literal["fail", "collect"] | None = None, **kwargs: Any) -> Output[list[R]]:
         """Draw the node as a map over a list: an output, an input of the diagram, an expression or plain
         data.
@@ -112,13 +147,24 @@ class NodeFunction(Generic[P, R]):
         return f"<node {self.id}{self.signature}>"
 
 
+class Decorator(Protocol):
+    """What `@node(…)` does: a node's result is what its function returns, awaited if it is async."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> NodeFunction[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> NodeFunction[P, R]: ...
+
+
+@overload
+def node(function: Callable[P, Coroutine[Any, Any, R]], /) -> NodeFunction[P, R]: ...
 @overload
 def node(function: Callable[P, R], /) -> NodeFunction[P, R]: ...
 @overload
 def node(*, id: str | None = None, isolation: Isolation | None = None, memory_mb_max: int | None = None,
          retries: int = 0, backoff: Backoff | float = ..., timeout: float | None = None, priority: int = 0,
          retry_on: Iterable[type[BaseException] | str] = (), join: Join | Literal["all", "any"] = ...,
-         ) -> Callable[[Callable[P, R]], NodeFunction[P, R]]: ...
+         ) -> Decorator: ...
 def node(
     function: Callable[..., Any] | None = None,
     /,
@@ -168,9 +214,14 @@ class Diagram:
                  trace: TracebackType | None) -> None:
         _drawing.reset(self._tokens.pop())
 
+    @overload
+    def input(self, name: str, kind: type[T], default: T = ..., *, description: str = "") -> Given[T]: ...
+    @overload
+    def input(self, name: str, kind: Any = ..., default: Any = ..., *, description: str = ""
+              ) -> Given[Any]: ...
     def input(
         self, name: str, kind: Any = Any, default: Any = msgspec.UNSET, *, description: str = ""
-    ) -> Given:
+    ) -> Given[Any]:
         """An input of the execution; without a default it is required."""
         if name in self._inputs:
             raise invalid(f"the diagram has an input {name!r} already")
@@ -310,7 +361,7 @@ class Diagram:
             constant = self.add(f"{target} {input_}", "start", custom_data={_CONSTANT: value})
             self._connect(Output(self, constant.node_id, select=_CONSTANT), target, input_)
 
-    def _given(self, given: Given) -> Output[Any]:
+    def _given(self, given: Given[Any]) -> Output[Any]:
         if given.diagram is not self:
             raise invalid(f"input {given.name!r} belongs to the diagram {given.diagram.name!r}")
         if _START not in self._nodes:
@@ -361,12 +412,12 @@ class Diagram:
                 yield arrow
 
 
-def when(condition: str | Output[Any], /, **inputs: Output[Any] | Given) -> Choice:
+def when(condition: str | Output[Any], /, **inputs: Output[Any] | Given[Any]) -> Choice:
     """Draw a condition over labelled inputs: an expression, or an output that is true or false."""
     return _condition("when", condition, inputs, ("true", "false"), {})
 
 
-def switch(value: str | Output[Any], cases: Sequence[str], /, **inputs: Output[Any] | Given) -> Choice:
+def switch(value: str | Output[Any], cases: Sequence[str], /, **inputs: Output[Any] | Given[Any]) -> Choice:
     """Draw a condition with a way out per case, and `otherwise`."""
     return _condition("switch", value, inputs, (*cases, "else"), {"cases": list(cases)})
 
@@ -380,7 +431,7 @@ def loop(*, max_iterations: int = LOOP_ITERATIONS_MAX, on_limit: Literal["fail",
 def _condition(
     key: str,
     over: str | Output[Any],
-    inputs: Mapping[str, Output[Any] | Given],
+    inputs: Mapping[str, Output[Any] | Given[Any]],
     ways: Sequence[str],
     properties: dict[str, Any],
 ) -> Choice:

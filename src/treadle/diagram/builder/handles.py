@@ -16,12 +16,13 @@ from treadle.ids import NodeID
 if TYPE_CHECKING:
     from treadle.diagram.builder.drawing import Diagram
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+S = TypeVar("S")
 R = TypeVar("R")
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-class Output(Generic[T]):
+class Output(Generic[T_co]):
     """What a node hands on by one of its ports. Pass it to another node to draw an arrow; `a >> b` draws a
     plain one."""
 
@@ -49,7 +50,7 @@ class Output(Generic[T]):
         """What leaves by another port."""
         return Output(self.diagram, self.node_id, name)
 
-    def __or__(self, other: Output[Any] | Either) -> Either:
+    def __or__(self, other: Output[S] | Either[S]) -> Either[T_co | S]:
         return Either(self, other)
 
     def __rshift__(self, target: Output[R]) -> Output[R]:
@@ -60,25 +61,26 @@ class Output(Generic[T]):
     def __bool__(self) -> bool:
         raise TypeError(f"the value of {self!r} is not known while the diagram is drawn: use when(…)")
 
-    def __iter__(self) -> Any:
-        raise TypeError(f"the value of {self!r} is not known while the diagram is drawn: use node.map(…)")
+    if not TYPE_CHECKING:  # a type checker that saw it would take an output for an iterable
+        def __iter__(self) -> Any:
+            raise TypeError(f"the value of {self!r} is not known while the diagram is drawn: use node.map(…)")
 
     def __repr__(self) -> str:
         return f"<output of {self.node_id}{'' if self._port == DEFAULT else '.' + self._port}>"
 
 
-class Either:
+class Either(Generic[T_co]):
     """Several outputs of which one will have a value, as at the end of branches."""
 
-    def __init__(self, *parts: Output[Any] | Either) -> None:
-        self.parts: tuple[Output[Any], ...] = tuple(
+    def __init__(self, *parts: Output[T_co] | Either[T_co]) -> None:
+        self.parts: tuple[Output[T_co], ...] = tuple(
             output for part in parts for output in (part.parts if isinstance(part, Either) else (part,)))
 
-    def __or__(self, other: Output[Any] | Either) -> Either:
+    def __or__(self, other: Output[S] | Either[S]) -> Either[T_co | S]:
         return Either(self, other)
 
 
-class Given:
+class Given(Generic[T_co]):
     """An input of the execution, by name."""
 
     def __init__(self, diagram: Diagram, name: str, kind: Any) -> None:
@@ -92,7 +94,7 @@ class Carried:
         self.turn, self.name = turn, name
 
 
-Source = Output[Any] | Either | Given | Carried
+Source = Output[Any] | Either[Any] | Given[Any] | Carried
 SOURCES = (Output, Either, Given, Carried)
 
 

@@ -31,6 +31,7 @@ from treadle.ids import NodeID, is_node_id
 NAMES = frozenset({"inputs", "nodes", "iteration", "attempt"})
 """Names that every expression of a node knows."""
 ITEM_NAMES = frozenset({"item", "index"})
+REDUCE_NAMES = frozenset({"acc", "value"})
 """Names that the expressions of a map's items know beside them."""
 
 
@@ -48,6 +49,7 @@ class Checked(msgspec.Struct):
     inline: dict[NodeID, Mapping[str, Any]] = {}  # the sub-diagrams that stand in this diagram's text
     ports: dict[NodeID, Ports] = {}
     sources: dict[NodeID, tuple[str, ...]] = {}  # the texts that each node's fingerprint must change with
+    bound: dict[int, tuple[dict[str, Any], ...]] = {}  # the transforms of arrows that name code, by place
     structure: Structure | None = None
     faults: tuple[Fault, ...] = ()  # errors first
 
@@ -197,7 +199,7 @@ class _Check:
             child = kind.child(spec, node, self.spec.base)
             sources = tuple(kind.sources(spec, node, self.spec.base))
         except (ValueError, OSError) as error:
-            self.fault(str(error), node)
+            self.fault(str(error), node, at=getattr(error, "at", ""))
             return
         self.checked.ports[node.id] = ports
         if node.id in self.spec.functions and "call" not in node.properties:
@@ -209,6 +211,9 @@ class _Check:
                        hint="put it into a sub_diagram and give that for_each")
         self.needed(node, ports)
         if child is not None:
+            if node.policy.cache:
+                self.fault("cache means nothing for what runs nodes of its own: give it to those", node,
+                           at="cache", warning=True)
             self.child(node, child)
             self.child_inputs(node, getattr(spec, "inputs", None))
 
@@ -237,11 +242,17 @@ class _Check:
             self.fault(f"backoff.jitter must be at most 1, not {backoff.jitter}", node, at="backoff.jitter")
         if policy.timeout is not None and not (policy.timeout > 0 and math.isfinite(policy.timeout)):
             self.fault(f"timeout must be more than 0 seconds, not {policy.timeout}", node, at="timeout")
+        if policy.cache is not True and policy.cache is not False and not (
+                policy.cache > 0 and math.isfinite(policy.cache)):
+            self.fault(f"cache must be true, or more than 0 seconds, not {policy.cache}", node, at="cache")
         if policy.for_each is None:
             for key, said in (("concurrency", policy.concurrency is not None),
-                              ("on_item_error", policy.on_item_error is not OnItemError.FAIL)):
+                              ("on_item_error", policy.on_item_error is not OnItemError.FAIL),
+                              ("reduce", policy.reduce is not None)):
                 if said:
                     self.fault(f"{key} means nothing without for_each", node, at=key, warning=True)
+        if policy.reduce is None and policy.initial is not None:
+            self.fault("initial means nothing without reduce", node, at="initial", warning=True)
 
     def needed(self, node: Node, ports: Ports) -> None:
         """Required inputs that nothing brings. An unlabelled arrow or a map's item may bring any one of
@@ -266,6 +277,8 @@ class _Check:
         if node.policy.for_each is not None:
             self.text(node, Expression.kind, node.policy.for_each, "for_each", known)
             known |= ITEM_NAMES
+            if node.policy.reduce is not None:
+                self.text(node, Expression.kind, node.policy.reduce, "reduce", known | REDUCE_NAMES)
         for what, text, at in texts_of(node.properties, kind.properties, ""):
             self.text(node, what, text, at, known)
 
@@ -355,11 +368,22 @@ class _Check:
 
     # arrows
 
-    def on_the_way(self, arrow: Arrow) -> None:
-        """What an arrow does to its value."""
+    def on_the_way(self, place: int, arrow: Arrow) -> None:
+        """What an arrow does to its value. The code that it names counts as its target's."""
         if arrow.transform:
-            for message, hint in self.types.transforms.faults(arrow.transform):
+            wrong = list(self.types.transforms.faults(arrow.transform))
+            for message, hint in wrong:
                 self.fault(f"arrow '{arrow}': {message}", where=arrow.where, hint=hint)
+            if not wrong:
+                try:
+                    rules, texts = self.types.transforms.bound(arrow.transform, self.spec.base)
+                except (ValueError, OSError) as error:
+                    self.fault(f"arrow '{arrow}': {error}", where=arrow.where)
+                else:
+                    if texts:
+                        self.checked.bound[place] = rules
+                        own = self.checked.sources.get(arrow.target, ())
+                        self.checked.sources[arrow.target] = (*own, *texts)
         if arrow.content_type is not None and arrow.content_type not in (known := self.types.content_types()):
             self.fault(f"arrow '{arrow}': unknown content type {arrow.content_type!r}", where=arrow.where,
                        hint=did_you_mean(arrow.content_type, known) or f"there is: {', '.join(known)}")
@@ -368,8 +392,8 @@ class _Check:
         """Look at each arrow by itself; gives whether both ends of all of them exist."""
         whole = True
         drawn: dict[tuple[str, str, str, str], Arrow] = {}
-        for arrow in self.spec.arrows:
-            self.on_the_way(arrow)
+        for place, arrow in enumerate(self.spec.arrows):
+            self.on_the_way(place, arrow)
             for end in (arrow.source, arrow.target):
                 if end not in self.ids:
                     whole = False

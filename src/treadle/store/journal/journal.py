@@ -23,8 +23,9 @@ from treadle.ids import check_execution_id
 from treadle.state.cell import CellKey, ExecutionCell, NodeState
 from treadle.store.base import Batch, Lease, Store, Written
 from treadle.store.journal.handover import EVERY_S, Handover
+from treadle.store.journal.trouble import Trouble
 from treadle.store.journal.watch import Watch
-from treadle.store.journal.writer import Job, Writer
+from treadle.store.journal.writer import Job, Sealed, Writer
 from treadle.store.owner import this_owner
 
 _T = TypeVar("_T")
@@ -36,16 +37,6 @@ BATCH_MIN = 800
 """Cells that make a batch while the writer has nothing to do: so most is written when the work is done."""
 LOOK_EVERY = 32
 """After how many cells more to look again whether a busy writer is free."""
-
-
-class Sealed:
-    """A batch on its way, with what must be told when it has arrived."""
-
-    __slots__ = ("batch", "counts", "size", "ticket", "updates")
-
-    def __init__(self, batch: Batch, counts: dict[CellKey, int], updates: int, ticket: int,
-                 size: int) -> None:
-        self.batch, self.counts, self.updates, self.ticket, self.size = batch, counts, updates, ticket, size
 
 
 class Journal:
@@ -66,7 +57,7 @@ class Journal:
         self._originals: dict[CellKey, int] = {}  # updates behind a dirty cell, where more than one
         self._executions: dict[str, ExecutionCell] = {}
         self._next = self._new_batch()  # all but its cells and executions
-        self._taken: set[str] = set()  # ids that somebody had already
+        self._taken, self._undrawn = set[str](), set[str]()  # what became of new executions: see Written
         self._bytes = 0
         self._urgent = False  # somebody waits: seal as soon as the writer is free
         self._exact = batch_size is not None
@@ -91,6 +82,7 @@ class Journal:
         self._watch = Watch(store, self.owner, self.leases, config,
                             lost=lambda lease: self._post(self._lose_lease, lease),
                             heard=lambda: self._post(self._heard))
+        self._trouble = Trouble(lambda: self.queue_depth)
         self._dead: BaseException | None = None
         self._closing = False
         self._stopping: asyncio.Task[None] | None = None
@@ -107,8 +99,9 @@ class Journal:
             raise StoreClosed("a StateManager is started once: make a new one")
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
-        self._writer = Writer(self.store, self._tell, idle=self._watch.turn, idle_s=self._watch.idle_s,
-                              pause_s_max=self.config.write_retry_s_max, retried=self._count_retry)
+        self._writer = Writer(
+            self.store, self._tell, idle=self._watch.turn, idle_s=self._watch.idle_s,
+            pause_s_max=self.config.write_retry_s_max, retried=lambda: self._post(self._retried))
         self.handover = Handover(self._writer)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="treadle reader")
         self._writer.start()
@@ -164,16 +157,21 @@ class Journal:
 
     # Executions
 
-    async def create(self, cell: ExecutionCell, source: str) -> Lease:
-        """Write a new execution, claimed for us; committed on return. ValueError if the id is taken, or can't
-        be one."""
+    async def create(self, cell: ExecutionCell, source: str, cells: Sequence[NodeState] = (), *,
+                     draw: Callable[[], str] | None = None) -> Lease:
+        """Write a new execution, claimed for us, with the cells that it begins with; committed on return.
+        `draw` gives a source that the store had until a prune. ValueError if the id is taken, or no id."""
         check_execution_id(cell.execution_id)
         self._next.created.append((cell, source))
+        self._next.begun.extend(cells)
         await self._soon()
         if cell.execution_id in self._taken:
             self._taken.discard(cell.execution_id)
             raise ValueError(f"there is an execution {cell.execution_id!r} already: choose another id")
         lease = self.leases[cell.execution_id] = Lease(cell.execution_id, 1)
+        if cell.execution_id in self._undrawn and draw is not None:
+            await self.call(self.store.redraw, lease, cell, draw())
+        self._undrawn.discard(cell.execution_id)
         return lease
 
     async def claim(self, execution_id: str) -> Lease:
@@ -262,12 +260,12 @@ class Journal:
         self._ticket += 1
         if strict:
             self._next.sync = self._urgent = True
-            if self._free():
+            if self.free():
                 self._seal()
         elif self._bytes >= self._bytes_max or (self._exact and self._queued >= self.batch_size):
             self._seal()
         elif len(dirty) >= self._look_at:
-            if self._free() or len(dirty) >= self.batch_size:
+            if self.free() or len(dirty) >= self.batch_size:
                 self._seal()
             else:
                 self._look_at = min(len(dirty) + LOOK_EVERY, self.batch_size)
@@ -276,7 +274,8 @@ class Journal:
             self._timer = self._loop.call_later(self.batch_interval, self._due)
         return self._ticket
 
-    def _free(self) -> bool:
+    def free(self) -> bool:
+        """Whether no batch is being written."""
         return self._writer is None or self._writer.idle
 
     def _seal_soon(self) -> None:
@@ -287,7 +286,7 @@ class Journal:
             self._loop.call_soon(self._seal_urgent)
 
     def _seal_urgent(self) -> None:
-        if self._urgent and self._free():
+        if self._urgent and self.free():
             self._seal()
 
     def _due(self) -> None:
@@ -362,6 +361,7 @@ class Journal:
             self._queued += sealed.updates
             self._die(job.error)
             return
+        self._trouble.over()
         written: Written = job.result
         self.handover.written(len(sealed.batch.cells), job.seconds)
         bad = sum(sealed.counts.get(key, 1) for key, _ in written.failed)
@@ -374,6 +374,7 @@ class Journal:
             for execution_id, epoch in written.refused.items():
                 self._lose(execution_id, epoch)
         self._taken.update(written.taken)
+        self._undrawn.update(written.undrawn)
         self.stats["updates_processed"] += sealed.updates - bad
         self.stats["errors"] += bad
         self.stats["batches_written"] += 1
@@ -382,7 +383,7 @@ class Journal:
                 self._flight_bytes <= self.config.backlog_bytes_max // 2:
             self.congested = False
             self._room.set()
-        if self._urgent and self._free():
+        if self._urgent and self.free():
             self._seal()
         self._arrived(sealed.ticket)
 
@@ -485,8 +486,9 @@ class Journal:
             raise StoreClosed("the state manager is not started")
         return await self._loop.run_in_executor(self._readers, function, *args)
 
-    def _count_retry(self) -> None:
-        self.stats["retries"] += 1  # on the writer thread; no other touches this one
+    def _retried(self) -> None:
+        self.stats["retries"] += 1
+        self._trouble.met(self.trouble)
 
     def _heard(self) -> None:
         if self._on_signal is not None:

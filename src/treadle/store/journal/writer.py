@@ -19,12 +19,23 @@ from typing import Any
 import apsw
 
 from treadle.errors import StoreFull
+from treadle.state.cell import CellKey
 from treadle.store.base import Batch, Store
 
 RETRYABLE = (apsw.BusyError, apsw.LockedError, apsw.IOError, StoreFull)
 _PAUSE_MIN_S = 0.02
 _WAIT_S_MAX = 3600.0
 logger = logging.getLogger("treadle.store")
+
+
+class Sealed:
+    """A batch on its way, with what must be told when it has arrived."""
+
+    __slots__ = ("batch", "counts", "size", "ticket", "updates")
+
+    def __init__(self, batch: Batch, counts: dict[CellKey, int], updates: int, ticket: int,
+                 size: int) -> None:
+        self.batch, self.counts, self.updates, self.ticket, self.size = batch, counts, updates, ticket, size
 
 
 class Job:

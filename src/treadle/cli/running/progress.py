@@ -14,7 +14,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from treadle.cli.render import say, seconds
+from treadle.cli.render import say, seconds, spoken
 from treadle.state.cell import NodeState
 from treadle.state.status import NodeStatus
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from treadle.engine.bus import Event
     from treadle.engine.handle import Handle
+    from treadle.store.base import LogLine
 
 LIVE_INTERVAL_S = 0.125
 LINES_INTERVAL_S = 0.5
@@ -30,6 +31,8 @@ PROGRESS_EVERY_S = 10.0
 """How often plain lines say how far it is."""
 LINES_A_SECOND_MAX = 10
 """Failures and retries that plain lines name; the others of that second are counted."""
+SAID_A_LOOK_MAX = 200
+"""Lines of bodies that the live view shows each time it looks; of more, the last."""
 ERRORS_SHOWN = 3
 RUNNING_SHOWN = 4
 
@@ -47,6 +50,9 @@ class View(Protocol):
 
     def line(self, text: str) -> None:
         """Something to be said at once, such as a warning."""
+
+    def said(self, line: LogLine) -> None:
+        """A body printed or logged a line."""
 
     def look(self, handle: Handle) -> None:
         """See how far it is."""
@@ -88,13 +94,16 @@ class Silent:
     interval_s = 60.0
 
     def begin(self, handle: Handle, text: str) -> None:
-        pass
+        _listen(self)
 
     def note(self, event: Event) -> None:
         pass
 
     def line(self, text: str) -> None:
         say(text)
+
+    def said(self, line: LogLine) -> None:
+        pass  # `treadle logs` has it
 
     def look(self, handle: Handle) -> None:
         pass
@@ -104,7 +113,7 @@ class Silent:
 
 
 class Lines:
-    """For logs: the start, failures and retries, and now and then how far it is."""
+    """For logs: the start, what bodies say, failures and retries, and now and then how far it is."""
 
     interval_s = LINES_INTERVAL_S
 
@@ -116,6 +125,7 @@ class Lines:
 
     def begin(self, handle: Handle, text: str) -> None:
         say(text)
+        _listen(self)
 
     def note(self, event: Event) -> None:
         text = noted(event)
@@ -132,6 +142,9 @@ class Lines:
 
     def line(self, text: str) -> None:
         say(text)
+
+    def said(self, line: LogLine) -> None:
+        say(spoken(line))
 
     def look(self, handle: Handle) -> None:
         self._rest()
@@ -166,10 +179,17 @@ class Live:
         self._errors: deque[str] = deque(maxlen=ERRORS_SHOWN)
         self._pace = Pace()
         self._display = Display(console=Console(stderr=True), auto_refresh=False, transient=True)
+        self._drawing = False
+        self._said: list[str] = []
 
     def begin(self, handle: Handle, text: str) -> None:
+        from treadle.nodes import speech
+
         say(text)
         self._display.start()
+        self._drawing = True
+        speech.install()  # before the display's own stand-ins, which would show what bodies say as its own
+        _listen(self)
         self.look(handle)
 
     def note(self, event: Event) -> None:
@@ -180,12 +200,33 @@ class Live:
     def line(self, text: str) -> None:
         self._display.console.print(text, markup=False, highlight=False)
 
+    def said(self, line: LogLine) -> None:
+        if self._drawing:
+            self._said.append(spoken(line))
+        else:
+            say(spoken(line))
+
+    def _speak(self) -> None:
+        """Show what bodies said since the last look, all at once: each time is a drawing."""
+        said, self._said = self._said, []
+        if len(said) > SAID_A_LOOK_MAX:
+            said = [f"… {len(said) - SAID_A_LOOK_MAX} more lines: treadle logs", *said[-SAID_A_LOOK_MAX:]]
+        if said:
+            self._display.console.print("\n".join(said), markup=False, highlight=False, soft_wrap=True)
+
     def look(self, handle: Handle) -> None:
+        self._speak()
         self._pace.look(handle.counts)
         self._display.update(self._drawn(handle), refresh=True)
 
     def close(self) -> None:
-        self._display.stop()
+        from treadle.nodes import speech
+
+        if self._drawing:
+            self._drawing = False
+            self._speak()
+            self._display.stop()
+            speech.uninstall()
 
     def _drawn(self, handle: Handle) -> RenderableType:
         pace = self._pace
@@ -195,6 +236,12 @@ class Live:
         lines = [(under_way(handle), "cyan"), *((error, "red") for error in self._errors)]
         return self._group(head, *(self._text(text, style, no_wrap=True, overflow="ellipsis")
                                    for text, style in lines))
+
+
+def _listen(view: View) -> None:
+    from treadle.engine.capture import show_by
+
+    show_by(view.said)
 
 
 class Pace:

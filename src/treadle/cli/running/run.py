@@ -1,4 +1,4 @@
-"""`run` and `resume`: an execution from here to its end, or to where it has to wait."""
+"""`run`, `resume` and `fork`: an execution from here to its end, or to where it has to wait."""
 
 from __future__ import annotations
 
@@ -28,10 +28,20 @@ from treadle.cli.common import (
     parse_inputs,
     say_command,
 )
-from treadle.cli.progress import Logged, View, follow, view_for
 from treadle.cli.render import failure, iso, local, prefixed, print_json, result_text, say, seconds
+from treadle.cli.running.edited import (
+    DiagramOption,
+    RecordedOption,
+    YesOption,
+    agree,
+    counted,
+    drawn_anew,
+    plan_for,
+    say_plan,
+)
+from treadle.cli.running.progress import Logged, View, follow, view_for
 from treadle.errors import InvalidInput, LeaseLost, StoreError
-from treadle.state.cell import ErrorInfo
+from treadle.state.cell import ErrorInfo, ExecutionCell
 from treadle.state.status import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -102,6 +112,11 @@ def run(
 
 def resume(
     execution_id: ExecutionArgument,
+    diagram: DiagramOption = None,
+    recorded: RecordedOption = False,
+    strict: Annotated[bool, typer.Option(
+        "--strict", help="Refuse to go on if the diagram is not the one it was recorded with.")] = False,
+    yes: YesOption = False,
     store: StoreOption = None,
     concurrency: ConcurrencyOption = None,
     live: LiveOption = None,
@@ -109,19 +124,74 @@ def resume(
 ) -> None:
     """Go on with an execution that was interrupted, crashed, waits, failed or was cancelled.
 
-    What is recorded is not run again. One that has completed is not run at all: its result is printed.
+    What is recorded is not run again, unless the diagram's file, or code that it names, was edited since:
+    then the plan says what is kept and what is performed anew, and a terminal is asked. One that has
+    completed, and is not edited, is not run at all: its result is printed.
     """
     found = existing_store(store)
     try:
         cell = found.summary(execution_id).cell
+        compiled = drawn_anew(found, cell, diagram, recorded=recorded)
+        plan = plan_for(found, cell, compiled)
     finally:
         found.close()
-    durability = Durability(msgspec.json.decode(cell.options).get("durability", Durability.BATCHED))
+    if plan.changes and not strict:
+        agree(plan, cell, yes=yes, quiet=as_json)
 
     async def begin(engine: Engine, view: View) -> Handle:
-        return await engine.resume(cell.execution_id)
+        return await engine.resume(cell.execution_id, diagram=compiled, strict=strict)
 
-    raise typer.Exit(Performance(store, durability, live, as_json, concurrency).perform(begin, "goes on"))
+    raise typer.Exit(Performance(store, _durability(cell), live, as_json, concurrency).perform(
+        begin, "goes on"))
+
+
+def fork(
+    execution_id: ExecutionArgument,
+    at: Annotated[str | None, typer.Option(
+        "--from", metavar="NODE", show_default=False,
+        help="Where the new execution begins: a node's path (report, parse[17], sub/inner).")] = None,
+    inputs: Annotated[list[str] | None, typer.Option(
+        "--input", "-i", metavar="NAME=VALUE", show_default=False,
+        help="Another input; the others stay. NAME=@FILE is a file's content.")] = None,
+    diagram: DiagramOption = None,
+    recorded: RecordedOption = False,
+    fork_id: Annotated[str | None, typer.Option(
+        "--execution-id", metavar="ID", show_default=False,
+        help="The new execution's id. [default: a fresh one]")] = None,
+    store: StoreOption = None,
+    concurrency: ConcurrencyOption = None,
+    live: LiveOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a new execution from any point of an old one, which stays as it is.
+
+    What is recorded before NODE is taken over; NODE and what follows it are performed. Without --from it
+    begins where changed inputs may be seen, where the diagram was edited, and where the old one had failed or
+    not ended.
+    """
+    found = existing_store(store)
+    try:
+        cell = found.summary(execution_id).cell
+        compiled = drawn_anew(found, cell, diagram, recorded=recorded)
+        plan = plan_for(found, cell, compiled)
+    finally:
+        found.close()
+    if plan.changes and not as_json:
+        say_plan(plan, cell)
+    given = parse_inputs(inputs or (), compiled.inputs)
+
+    async def begin(engine: Engine, view: View) -> Handle:
+        handle = await engine.fork(cell.execution_id, given, at=at, diagram=compiled, fork_id=fork_id)
+        kept = handle.counts.get("completed", 0)
+        view.line(f"takes over {counted(kept)} of execution {cell.execution_id}")
+        return handle
+
+    raise typer.Exit(Performance(store, _durability(cell), live, as_json, concurrency).perform(
+        begin, "is a fork"))
+
+
+def _durability(cell: ExecutionCell) -> Durability:
+    return Durability(msgspec.json.decode(cell.options).get("durability", Durability.BATCHED))
 
 
 def _load(file: str, on_error: OnError | None) -> DiagramSpec:
@@ -144,15 +214,19 @@ class Performance:
 
     def __init__(self, store: str | None, durability: Durability, live: bool | None, as_json: bool,
                  concurrency: int | None) -> None:
-        from treadle.config import TreadleConfig
+        from treadle.config import TreadleConfig, read_retention
 
         if durability is Durability.MEMORY and store is not None:
             raise InvalidInput("--durability memory writes nothing: leave --store out, or choose batched or "
                                "strict")
         self.config = TreadleConfig() if concurrency is None else TreadleConfig(concurrency=concurrency)
         self.store, self.durability, self.as_json = store, durability, as_json
+        found = None if durability is Durability.MEMORY else read_retention(Path.cwd())
+        self.retention = None if found is None else found[0]
+        self.policy = None if found is None else found[1]
         self.view = view_for(live=live, as_json=as_json)
         self.interrupted = asyncio.Event()
+        self.unsaved = 0
         self.result: Any = None
 
     def perform(self, begin: Callable[[Engine, View], Awaitable[Handle]], verb: str) -> int:
@@ -180,7 +254,8 @@ class Performance:
         began = time.monotonic()
         handle = None
         try:
-            async with Engine.open(url, config=self.config, durability=self.durability.value) as engine:
+            async with Engine.open(url, config=self.config, durability=self.durability.value,
+                                   retention=self.retention) as engine:
                 engine.bus.subscribe(self.view.note, (EventType.NODE_FAILED, EventType.NODE_RETRYING))
                 handle = await begin(engine, self.view)
                 place = "in memory only" if url is None else f"in {url}"
@@ -192,10 +267,13 @@ class Performance:
                         self.result = await handle.result()
                 finally:
                     self.view.close()
+            self.unsaved = 0 if engine.manager is None else engine.manager.queue_depth
         except (LeaseLost, StoreError) as error:
             if handle is None:
                 raise
             return self._lost(handle, error, time.monotonic() - began)
+        if engine.pruned and not self.as_json:
+            say(f"by {self.policy}, {engine.pruned} old executions were deleted")
         return self._end(handle, status, time.monotonic() - began)
 
     async def _until_done(self, handle: Handle) -> ExecutionStatus:
@@ -236,8 +314,10 @@ class Performance:
                 say(f"  {line}")
         elif status is ExecutionStatus.RUNNING:
             say(f"interrupted after {seconds(took)}: {_counted(handle.counts)}")
+            saved = "everything recorded is saved" if not self.unsaved else (
+                f"{self.unsaved:,} updates could not be saved, and what they are of runs again")
             say("  nothing was saved (durability memory)" if self.durability is Durability.MEMORY else
-                f"  everything recorded is saved; go on with: {self._command('resume', handle.execution_id)}")
+                f"  {saved}; go on with: {self._command('resume', handle.execution_id)}")
         else:
             say(f"{status.value} after {seconds(took)}: {_counted(handle.counts)}")
             say(prefixed(failure(handle.error)))

@@ -206,7 +206,7 @@ def _known(store: Store, summary: Summary, node: str, cells: list[NodeState]) ->
     import msgspec
 
     from treadle.diagram.formats import loads
-    from treadle.engine.recover import Source
+    from treadle.engine.sources import Source
 
     source = msgspec.json.decode(store.source(summary.cell.diagram), type=Source)
     spec = loads(source.text, file=source.file or "<stored>", base=source.base, format=source.format)

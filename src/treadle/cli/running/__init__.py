@@ -1,0 +1,1 @@
+"""Running executions, going on with recorded ones, and words to those that run elsewhere."""
