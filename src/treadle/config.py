@@ -4,6 +4,13 @@
     async with Engine.open("sqlite:///runs.db", config=config) as engine: ...
 
 A limit that is reached says so with its name here, and `LimitExceeded` tells how to raise it.
+
+`Retention` says what a store keeps; a project writes it into a file, which `read_retention` finds:
+
+    [retention]                  # treadle.toml; in pyproject.toml it is [tool.treadle.retention]
+    older = "30d"
+    keep = 1000
+    max_size = "2GB"
 """
 
 from __future__ import annotations
@@ -11,14 +18,17 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from typing import Annotated, Literal
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import msgspec
 
-from treadle.errors import InvalidInput, LimitExceeded
+from treadle.errors import InvalidInput, LimitExceeded, did_you_mean
 
 KB = 1024
 MB = 1024 * KB
+GB = 1024 * MB
 _MAY_BE_NONE = ("process_max", "memory_mb_max")
 
 
@@ -42,6 +52,10 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     process_max: Annotated[int | None, "bodies with isolation `process` at once; None: one a core"] = None
     memory_mb_max: Annotated[int | None, "address space of one process body; None: no limit"] = 2048
     body_output_bytes_max: Annotated[int, "what a process body or a command may print or send back"] = 64 * MB
+
+    # what bodies print and log
+    log_bytes_max: Annotated[int, "of one attempt; of more the first and the last half are kept"] = 64 * KB
+    log_line_chars_max: Annotated[int, "one line; a longer one is broken"] = 8 * KB
 
     # values
     output_inline_bytes_max: Annotated[int, "encoded output in its cell; a larger one is a blob"] = 16 * KB
@@ -71,6 +85,7 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     template_output_chars_max: Annotated[int, "the text that a template gives"] = 64 * MB
     expression_result_max: Annotated[int, "items of a range or of a repetition in an expression"] = 1_000_000
     file_bytes_max: Annotated[int, "one file that a `db` node reads"] = 256 * MB
+    import_bytes_max: Annotated[int, "what an export unpacks to, beside its blobs"] = 2048 * MB
 
     # events
     event_backlog_max: Annotated[int, "cells that wait for one queued consumer; more are joined"] = 100_000
@@ -107,3 +122,150 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 DEFAULT_CONFIG = TreadleConfig()
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a store keeps of executions. Each limit holds on its own: what breaks one of them goes. Without a
+    limit, all that `status` and `name` choose goes, and nothing if they choose nothing either. InvalidInput
+    for a limit that makes no sense."""
+
+    older_s: float | None = None
+    """Executions that ended longer ago than this go."""
+    keep: int | None = None
+    """So many stay, the newest; 0 is none."""
+    size_bytes_max: int | None = None
+    """The oldest go until the store, with the files of its blobs, is no larger."""
+    status: tuple[str, ...] = ()
+    """Only these are considered; () are those that ended: completed, failed, cancelled. What somebody runs
+    never goes, whatever its status."""
+    name: str | None = None
+    """Only executions of diagrams with this name are considered."""
+
+    def __post_init__(self) -> None:
+        for field in ("older_s", "keep", "size_bytes_max"):
+            value = getattr(self, field)
+            if value is not None and not 0 <= value < math.inf:
+                raise InvalidInput(f"{field}={value!r}: it must be a number from 0")
+        for one in self.status:
+            if one not in STATUSES:
+                hint = did_you_mean(one, STATUSES) or f"there is {', '.join(STATUSES)}"
+                raise InvalidInput(f"there is no status {one!r}: {hint}")
+
+    @property
+    def limited(self) -> bool:
+        """Whether it has a limit."""
+        return (self.older_s, self.keep, self.size_bytes_max) != (None, None, None)
+
+    def __bool__(self) -> bool:
+        return self.limited or bool(self.status) or self.name is not None
+
+
+STATUSES = ("pending", "running", "suspended", "completed", "failed", "cancelled")
+"""What `Retention.status` may name; `treadle.state.status` says what they mean."""
+_SECONDS = {
+    "s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86400,
+    "day": 86400, "w": 604800, "week": 604800, "month": 30 * 86400, "y": 365 * 86400, "year": 365 * 86400}
+_BYTES = {"b": 1, "byte": 1, "k": KB, "kb": KB, "kib": KB, "m": MB, "mb": MB, "mib": MB, "g": GB, "gb": GB,
+          "gib": GB, "t": 1024 * GB, "tb": 1024 * GB, "tib": 1024 * GB}
+_AMOUNT = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", re.IGNORECASE)
+
+
+def parse_seconds(text: str, what: str = "a duration") -> float:
+    """`30d`, `12 h`, `1h 30min`, `2 weeks`, `45s` as seconds. InvalidInput that begins with `what`."""
+    return _parse(text, _SECONDS, what, "write it as 30d, 12h, 1h 30min, 2w or 45s")
+
+
+def parse_bytes(text: str, what: str = "a size") -> int:
+    """`2GB`, `500 MB`, `1.5g`, or bytes alone; 1 KB is 1024 bytes. InvalidInput that begins with `what`."""
+    return int(_parse(text, _BYTES | {"": 1}, what, "write it as 2GB, 500MB or 64KB"))
+
+
+def size_text(number: float) -> str:
+    """An amount of bytes: `12 KB`, `3.4 MB`."""
+    for unit, factor in (("GB", GB), ("MB", MB), ("KB", KB)):
+        if number >= factor:
+            amount = number / factor
+            return f"{amount:.3g} {unit}" if amount < 1000 else f"{amount:.0f} {unit}"
+    return f"{number:.0f} bytes"
+
+
+def _parse(text: str, units: dict[str, int], what: str, how: str) -> float:
+    total, at = 0.0, 0
+    while at < len(text.rstrip()) or not at:
+        found = _AMOUNT.match(text, at)
+        unit = "" if found is None else found[2].lower()
+        factor = units.get(unit) or (units.get(unit[:-1]) if unit.endswith("s") else None)
+        if found is None or factor is None:
+            near = did_you_mean(unit, units) if unit else None
+            raise InvalidInput(f"{what}: {text!r} can't be read: {near or how}")
+        total, at = total + float(found[1]) * factor, found.end()
+    return total
+
+
+CONFIG_BYTES_MAX = MB
+"""A `treadle.toml` or `pyproject.toml` that is larger is not read."""
+_KEYS = ("older", "keep", "max_size", "status", "name")
+
+
+def read_retention(folder: Path) -> tuple[Retention, Path] | None:
+    """The policy of the nearest `treadle.toml`, or `pyproject.toml` with a table `tool.treadle`, in a folder
+    or above it, and that file; None if there is none. InvalidInput names the file and what is wrong."""
+    for place in (folder, *folder.parents):
+        for path, outer in ((place / "treadle.toml", ""), (place / "pyproject.toml", "tool.treadle.")):
+            table = _table(path, outer) if path.is_file() else None
+            if table is not None:
+                known = _only(table, ("retention",), f"{path}: ", outer).get("retention")
+                return None if known is None else (_retention(known, f"{path}: [{outer}retention]"), path)
+    return None
+
+
+def _table(path: Path, outer: str) -> dict[str, Any] | None:
+    """A file's own table; None if it has none."""
+    import tomllib  # for those who have such a file
+
+    try:
+        with path.open("rb") as file:
+            raw = file.read(CONFIG_BYTES_MAX + 1)
+        if len(raw) > CONFIG_BYTES_MAX:
+            raise InvalidInput(f"{path}: it has more than CONFIG_BYTES_MAX={CONFIG_BYTES_MAX} bytes")
+        found: Any = tomllib.loads(raw.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        if outer and b"treadle" not in raw:
+            return None  # somebody else's file, and somebody else's fault
+        raise InvalidInput(f"{path}: it is no TOML: {error}") from None
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror or error}") from None
+    for name in outer.split(".")[:-1]:
+        found = found.get(name) if isinstance(found, dict) else None
+    if found is not None and not isinstance(found, dict):
+        raise InvalidInput(f"{path}: `{outer.rstrip('.')}` must be a table")
+    return found
+
+
+def _only(table: dict[str, Any], known: tuple[str, ...], where: str, outer: str = "") -> dict[str, Any]:
+    for key in table:
+        if key not in known:
+            hint = did_you_mean(key, known) or f"there is {', '.join(known)}"
+            raise InvalidInput(f"{where}unknown key `{outer}{key}`: {hint}")
+    return table
+
+
+def _retention(table: Any, where: str) -> Retention:
+    if not isinstance(table, dict):
+        raise InvalidInput(f"{where} must be a table, with {', '.join(_KEYS)}")
+    _only(table, _KEYS, where + " ")
+    for key, kinds, kind in (("older", str, "a text as 30d"), ("keep", int, "a whole number"),
+                             ("max_size", (str, int), "a text as 2GB"), ("name", str, "a text"),
+                             ("status", (str, list), "a status or a list of them")):
+        if key in table and (not isinstance(table[key], kinds) or isinstance(table[key], bool)):
+            raise InvalidInput(f"{where} {key} = {table[key]!r}: it must be {kind}")
+    status = table.get("status", [])
+    try:
+        return Retention(
+            older_s=None if "older" not in table else parse_seconds(table["older"], "older"),
+            keep=table.get("keep"), name=table.get("name"),
+            size_bytes_max=(None if "max_size" not in table
+                            else parse_bytes(str(table["max_size"]), "max_size")),
+            status=(status,) if isinstance(status, str) else tuple(map(str, status)))
+    except InvalidInput as error:
+        raise InvalidInput(f"{where} {error}") from None

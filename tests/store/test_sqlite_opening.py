@@ -16,7 +16,7 @@ from treadle.store.memory import MemoryStore
 from treadle.store.owner import this_owner
 from treadle.store.sqlite import connection as sqlite
 from treadle.store.sqlite.store import SqliteStore
-from treadle.testing.contract import a_cell, an_execution
+from treadle.testing.contract import a_cell, a_line, an_execution
 
 
 @pytest.fixture
@@ -68,7 +68,22 @@ def test_a_new_file_is_a_wal_database_that_gives_pages_back(path: Path) -> None:
     assert raw(path, "PRAGMA journal_mode") == [("wal",)]
     assert raw(path, "PRAGMA auto_vacuum") == [(2,)]
     assert raw(path, "PRAGMA application_id") == [(sqlite.APPLICATION_ID,)]
-    assert raw(path, "SELECT version FROM schema_version") == [(1,)]
+    assert raw(path, "SELECT version FROM schema_version") == [
+        (number,) for number in range(1, len(sqlite.migrations()) + 1)]
+
+
+def test_an_older_file_is_migrated_when_it_is_opened(path: Path) -> None:
+    connection = apsw.Connection(str(path))
+    connection.execute(sqlite.migrations()[0])
+    connection.execute("INSERT INTO schema_version VALUES (1)")
+    connection.pragma("application_id", sqlite.APPLICATION_ID)
+    connection.close()
+    store = open_store(path)
+    store.create(an_execution(), "", this_owner(), 15)
+    store.apply(Batch([], logs=[a_line("there is a table for it")]))
+    assert [line.text for line in store.logs("run")] == ["there is a table for it"]
+    store.close()
+    assert raw(path, "SELECT count(*), max(version) FROM schema_version") == [(len(sqlite.migrations()),) * 2]
 
 
 def test_a_file_of_another_program_is_left_alone(path: Path) -> None:
@@ -85,7 +100,8 @@ def test_a_file_of_another_program_is_left_alone(path: Path) -> None:
 def test_a_file_of_a_newer_treadle_is_refused(path: Path) -> None:
     open_store(path).close()
     raw(path, "INSERT INTO schema_version VALUES (99)")
-    with pytest.raises(errors.StoreTooNew, match=r"schema 99, this one knows 1.*upgrade Treadle"):
+    known = len(sqlite.migrations())
+    with pytest.raises(errors.StoreTooNew, match=rf"schema 99, this one knows {known}.*upgrade Treadle"):
         open_store(path)
 
 

@@ -26,6 +26,8 @@ def store(tmp_path: Path) -> SqliteStore:
 
 
 def test_an_ordinary_batch_is_one_statement(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.create(an_execution("former"), "the diagram of all", this_owner(), 15)
+
     def not_needed(self: BatchWriter, batch: Batch) -> None:
         raise AssertionError("an ordinary batch was written statement by statement")
 
@@ -91,7 +93,7 @@ def test_two_processes_make_room_in_one_file(store: SqliteStore) -> None:
         "from treadle.testing.contract import a_cell, an_execution\n"
         "name, path = sys.argv[1:]\n"
         "store = SqliteStore(path)\n"
-        "store.apply(Batch([], created=[(an_execution(name), '')], owner=this_owner()))\n"
+        "store.apply(Batch([], created=[(an_execution(name), 'source')], owner=this_owner()))\n"
         "for n in range(150):\n"
         "    while True:\n"
         "        try:\n"

@@ -99,7 +99,7 @@ def test_every_seam_of_the_store_is_passed(tmp_path: Path) -> None:
     async def main() -> None:
         manager = StateManager(store=store, config=TreadleConfig(lease_s=0.1))
         await manager.start()
-        await manager.create(an_execution(), "")
+        await manager.create(an_execution(), "source")
         await manager.release("run")
         await manager.claim("run")
         manager.record([a_cell("n", epoch=2)], blobs=[("ab" * 32, b"content")])

@@ -7,13 +7,21 @@ the behaviour suite in `treadle.testing.contract` holds every store to it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import IO, Any, Protocol
 
 import msgspec
 
+from treadle.config import Retention
+from treadle.errors import StoreCorrupt
+from treadle.state.blob import Place
 from treadle.state.cell import CellKey, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
+from treadle.store.retention import Between, Pruned
+
+LOG_LINES = 10_000
+"""How many lines of logs are read at a time."""
 
 
 class Owner(msgspec.Struct, frozen=True):
@@ -51,6 +59,61 @@ class Signal(msgspec.Struct, frozen=True):
     at: float = 0.0
 
 
+class LogLine(msgspec.Struct, frozen=True):
+    """What a body printed or logged: a line of `stdout` or `stderr`, a record of `log` with its level and
+    logger, or a `note` that says what was left out."""
+
+    execution_id: str
+    node_id: str  # the node's path
+    iteration: str
+    attempt: int
+    at: float  # seconds since 1970
+    stream: str
+    text: str  # whatever it was, halves of surrogate pairs and null characters too
+    level: str | None = None
+    logger: str | None = None
+    id: int = 0  # given by the store; lines that were recorded later have larger ones
+    epoch: int = 0  # the lease under which it is written; it is not stored
+
+
+class Cached(msgspec.Struct, frozen=True):
+    """A result that other executions may use (`cache: true`), by the digest of all that it depends on."""
+
+    key: str
+    node_id: str  # the path of the node that made it
+    name: str  # of its diagram
+    execution_id: str
+    at: float  # when it was made, in seconds since 1970
+    output: bytes | None = None  # encoded
+    blob: str | None = None  # or the SHA-256 of the blob that holds it
+    content_type: str | None = None
+    meta: bytes | None = None  # encoded
+    port: str | None = None
+
+
+class Arriving(msgspec.Struct, frozen=True):
+    """A blob that comes with an execution from another store. `open` gives its content, as often as you like;
+    close what it gives."""
+
+    digest: str
+    size: int  # in bytes
+    open: Callable[[], IO[bytes]]
+
+    def pieces(self) -> Iterator[bytes]:
+        """The content, a megabyte at a time."""
+        with self.open() as file:
+            while piece := file.read(1024 * 1024):
+                yield piece
+
+    def read(self) -> bytes:
+        """The whole content; StoreCorrupt if it isn't what its digest says."""
+        with self.open() as file:
+            content = file.read(self.size + 1)
+        if hashlib.sha256(content).hexdigest() != self.digest:
+            raise StoreCorrupt(f"the blob {self.digest} that was to be written is damaged")
+        return content
+
+
 class Batch(msgspec.Struct):
     """What one transaction writes. Sealed by the loop; nobody changes it afterwards."""
 
@@ -58,8 +121,11 @@ class Batch(msgspec.Struct):
     executions: list[ExecutionCell] = []
     consumed: list[int] = []  # ids of signals that these cells used up
     blobs: list[tuple[str, bytes]] = []  # (SHA-256, content) that these cells name
+    cached: list[Cached] = []
+    logs: list[LogLine] = []  # in the order in which they came
     sync: bool = False  # fsync before `apply` returns (durability `strict`)
     created: list[tuple[ExecutionCell, str]] = []  # new, each with its diagram's source; claimed for `owner`
+    begun: list[NodeState] = []  # cells that new executions begin with; left out where the id is taken
     released: list[Lease] = []  # leases that are given back, after everything else
     owner: Owner | None = None
     lease_s: float = 15.0
@@ -68,7 +134,8 @@ class Batch(msgspec.Struct):
     @property
     def wanted(self) -> bool:
         """Whether there is anything to do beside cells and executions."""
-        return bool(self.created or self.released or self.blobs or self.consumed or self.sync)
+        return bool(self.created or self.released or self.blobs or self.consumed or self.cached or self.logs
+                    or self.sync)
 
 
 class Written(msgspec.Struct):
@@ -77,6 +144,7 @@ class Written(msgspec.Struct):
     refused: dict[str, int] = {}  # executions whose lease is lost → the epoch that holds them now
     failed: list[tuple[CellKey, str]] = []  # cells that can't be written, each with the reason
     taken: list[str] = []  # executions that were not created, since their ids exist
+    undrawn: list[str] = []  # executions that were, but the store has no source of their diagram (any more)
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -95,6 +163,10 @@ class Store(Protocol):
 
     url: str
 
+    @property
+    def place(self) -> Place:
+        """Where bodies leave what is too large for memory; `blob` and `open_blob` find it, too."""
+
     def create(self, cell: ExecutionCell, source: str, owner: Owner, lease_s: float) -> Lease:
         """Write a new execution with the source of its diagram, already claimed (epoch 1); durable on return.
         ValueError if the id is taken."""
@@ -103,6 +175,18 @@ class Store(Protocol):
         """Take an execution over: epoch + 1, durable on return. A live owner elsewhere: `LeaseHeld` that
         names it. An owner on this host that is dead by boot id, pid and start time has lost its lease at
         once."""
+
+    def redraw(self, lease: Lease, cell: ExecutionCell, source: str) -> None:
+        """Give a claimed execution the diagram and the inputs of `cell`, its next one; durable on return.
+        `LeaseLost` if the lease is not ours any more."""
+
+    def adopt(self, cell: ExecutionCell, cells: Sequence[NodeState], source: str, *,
+              signals: Sequence[Signal] = (), blobs: Sequence[Arriving] = (),
+              logs: Sequence[LogLine] = ()) -> None:
+        """Write an execution as another store has it, in one transaction; durable on return. Nobody holds
+        it, and the next claim's epoch is above those of all its cells. ValueError if the id is taken,
+        StoreCorrupt if a blob isn't what its digest says; then nothing is written but, at most, blobs that no
+        cell names."""
 
     def renew(self, leases: Sequence[Lease], owner: Owner, lease_s: float) -> set[str]:
         """Extend leases by the store's clock. Returns the executions that are lost."""
@@ -146,8 +230,44 @@ class Store(Protocol):
         """The id of the newest signal that was ever sent, 0 if there was none: whether a watcher must
         read."""
 
+    def cached(self, key: str) -> Cached | None:
+        """A result by the digest of all that it depends on."""
+
+    def cached_results(self, node: str | None = None) -> list[Cached]:
+        """What is there for `cache: true`, the newest first, without the outputs. A `node` stands for its
+        items and inner nodes too."""
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Give up results that were kept for `cache: true`; durable on return."""
+
     def blob(self, digest: str) -> bytes:
         """A blob by its SHA-256; KeyError if there is none."""
+
+    def open_blob(self, digest: str) -> IO[bytes]:
+        """The same as a file to read, for one that is too large to hold. It is not compared with its
+        digest."""
+
+    def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
+             since: tuple[float, int] | None = None, limit: int = LOG_LINES) -> list[LogLine]:
+        """What bodies printed and logged, in the order of their times; `since` is (time, id) of the line to
+        go on after. A `node` stands for what is in it too: its items, its inner nodes."""
+
+    def new_logs(self, execution_id: str, after: int, *, node: str | None = None, attempt: int | None = None,
+                 limit: int = LOG_LINES) -> list[LogLine]:
+        """The same for lines that were recorded after the one with the id `after`, in the order in which they
+        were."""
+
+    def prune(self, policy: Retention, now: float, *, thorough: bool = True, dry_run: bool = False,
+              every_s: float = 0.0, between: Between | None = None) -> Pruned:
+        """Delete the executions that break a policy at `now` (seconds since 1970), with all that is theirs,
+        and the blobs and diagrams that nothing names any more; with `thorough` also those that nothing named
+        before. Never one whose lease is held, nor the parent of one that is held or hasn't ended. With
+        `every_s` it does nothing if another prune with it, in any process, was less than so many seconds
+        ago, and is thorough if that one was ended.
+
+        Any thread but the event loop's may call it while others write: they wait for single portions only.
+        `between` is called between those; when it returns False, the prune ends with what it has done. Killed
+        in the middle it leaves a whole store."""
 
     def close(self) -> None:
         """Release files and connections; a second call does nothing."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -19,8 +20,8 @@ from treadle.errors import LeaseLost, NoSuchExecution, StoreClosed
 from treadle.state import codec
 from treadle.state.cell import CellKey, ErrorInfo, ExecutionCell, NodeState, instant, join_cells
 from treadle.state.status import ExecutionStatus, NodeStatus
-from treadle.store.base import Store
-from treadle.store.journal.journal import Journal
+from treadle.store.base import Cached, LogLine, Store
+from treadle.store.journal.journal import CELL_BYTES, Journal
 
 UNCHANGED: Final[Any] = msgspec.UNSET
 """What an argument of `update_node_state` means that is left out."""
@@ -139,6 +140,25 @@ class StateManager(Journal):
         newest = self._latest.get(cell.node_id)
         if newest is None or _order(cell) >= _order(newest):
             self._latest[cell.node_id] = self._cache[cell.key]
+
+    def say(self, lines: Sequence[LogLine]) -> None:
+        """Queue what bodies printed and logged, for the next batch. Nobody waits for it: what can't be
+        written any more is lost."""
+        if self._dead is not None or self._loop is None:
+            return
+        self._next.logs.extend(lines)
+        self._bytes += sum(CELL_BYTES + len(line.text) for line in lines)
+        self._ticket += 1
+        if self._bytes >= self._bytes_max:
+            self._seal()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self.batch_interval, self._due)
+
+    def keep(self, result: Cached) -> int:
+        """Queue a result for other executions, for the batch of its cell. Returns the ticket."""
+        self._next.cached.append(result)
+        self._ticket += 1
+        return self._ticket
 
     def get_node_state(self, node_id: str, iteration: str | None = None,
                        attempt: int | None = None) -> NodeState | None:

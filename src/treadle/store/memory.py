@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import IO
 
 import msgspec
 
-from treadle.errors import LeaseHeld, NoSuchExecution, StoreClosed, did_you_mean
+from treadle.config import Retention
+from treadle.errors import LeaseHeld, LeaseLost, NoSuchExecution, StoreClosed, did_you_mean
+from treadle.state.blob import Place
 from treadle.state.cell import CellKey, ExecutionCell, NodeState, join_cells
 from treadle.state.status import ExecutionStatus, NodeStatus
-from treadle.store.base import Batch, Lease, Owner, Signal, Summary, Written
+from treadle.store.base import (
+    LOG_LINES,
+    Arriving,
+    Batch,
+    Cached,
+    Lease,
+    LogLine,
+    Owner,
+    Signal,
+    Summary,
+    Written,
+)
 from treadle.store.owner import is_dead
+from treadle.store.retention import Between, Candidate, Pruned, considered, names_in, overdue
 
 
 class _Row:
@@ -22,6 +41,7 @@ class _Row:
         self.cell, self.owner, self.expires = cell, owner, expires
         self.epoch = 1
         self.cells: dict[CellKey, NodeState] = {}
+        self.logs: list[LogLine] = []
 
 
 class MemoryStore:
@@ -35,9 +55,16 @@ class MemoryStore:
         self._sources: dict[str, str] = {}
         self._signals: dict[int, Signal] = {}
         self._blobs: dict[str, bytes] = {}
-        self._next_signal = 1
+        self._cached: dict[str, Cached] = {}
+        self._next_signal = self._next_log = 1
         self._version = 0
+        self._pruned_at = -math.inf
         self._closed = False
+
+    @cached_property
+    def place(self) -> Place:
+        """A temporary folder that goes with the store; a prune leaves what is in it."""
+        return Place.temporary()
 
     def create(self, cell: ExecutionCell, source: str, owner: Owner, lease_s: float) -> Lease:
         if self.apply(Batch([], created=[(cell, source)], owner=owner, lease_s=lease_s)).taken:
@@ -53,6 +80,37 @@ class MemoryStore:
                                 f"it with `treadle cancel {execution_id}`")
             row.epoch, row.owner, row.expires = row.epoch + 1, owner, self._now() + lease_s
             return Lease(execution_id, row.epoch, held is None)
+
+    def redraw(self, lease: Lease, cell: ExecutionCell, source: str) -> None:
+        with self._lock:
+            row = self._row(lease.execution_id)
+            if row.epoch != lease.epoch:
+                raise LeaseLost.to(lease.execution_id, row.epoch)
+            self._sources.setdefault(cell.diagram, source)
+            row.cell = join_cells(row.cell, cell)
+
+    def adopt(self, cell: ExecutionCell, cells: Sequence[NodeState], source: str, *,
+              signals: Sequence[Signal] = (), blobs: Sequence[Arriving] = (),
+              logs: Sequence[LogLine] = ()) -> None:
+        contents = {blob.digest: blob.read() for blob in blobs}
+        with self._lock:
+            if self._closed:
+                raise StoreClosed("the memory store is closed")
+            if cell.execution_id in self._rows:
+                raise ValueError(f"there is an execution {cell.execution_id!r} already")
+            self._blobs.update(contents)
+            if source:
+                self._sources.setdefault(cell.diagram, source)
+            row = self._rows[cell.execution_id] = _Row(cell, None, 0.0)
+            row.epoch = max([cell.epoch, *(one.epoch for one in cells)])
+            row.cells = {one.key: one for one in cells}
+            for signal in signals:
+                self._signals[self._next_signal] = msgspec.structs.replace(signal, id=self._next_signal)
+                self._next_signal += 1
+            for line in logs:
+                row.logs.append(msgspec.structs.replace(line, id=self._next_log))
+                self._next_log += 1
+            self._version += 1
 
     def renew(self, leases: Sequence[Lease], owner: Owner, lease_s: float) -> set[str]:
         lost = set()
@@ -82,10 +140,14 @@ class MemoryStore:
                 else:
                     if source:
                         self._sources.setdefault(execution.diagram, source)
+                    if execution.diagram and execution.diagram not in self._sources:
+                        written.undrawn.append(execution.execution_id)
                     expires = self._now() + batch.lease_s
                     self._rows[execution.execution_id] = _Row(execution, batch.owner, expires)
             self._blobs.update(batch.blobs)
-            for cell in batch.cells:
+            self._cached.update((one.key, one) for one in batch.cached)
+            begun = [cell for cell in batch.begun if cell.execution_id not in written.taken]
+            for cell in [*begun, *batch.cells]:
                 row = self._held(cell.execution_id, cell.epoch, written)
                 if row is not None:
                     known = row.cells.get(cell.key)
@@ -94,6 +156,11 @@ class MemoryStore:
                 row = self._held(execution.execution_id, execution.epoch, written)
                 if row is not None:
                     row.cell = join_cells(row.cell, execution)
+            for line in batch.logs:
+                row = self._held(line.execution_id, line.epoch, written)
+                if row is not None:
+                    row.logs.append(msgspec.structs.replace(line, id=self._next_log, epoch=0))
+                    self._next_log += 1
             for number in batch.consumed:
                 signal = self._signals.get(number)
                 if signal is not None and signal.execution_id not in written.refused:
@@ -165,6 +232,21 @@ class MemoryStore:
         with self._lock:
             return [signal for signal in self._signals.values() if signal.execution_id in wanted]
 
+    def cached(self, key: str) -> Cached | None:
+        return self._cached.get(key)
+
+    def cached_results(self, node: str | None = None) -> list[Cached]:
+        with self._lock:
+            found = [msgspec.structs.replace(one, output=None, meta=None) for one in self._cached.values()
+                     if node is None or one.node_id == node
+                     or one.node_id.startswith((f"{node}[", f"{node}/"))]
+        return sorted(found, key=lambda one: -one.at)
+
+    def forget(self, keys: Iterable[str]) -> None:
+        with self._lock:
+            for key in keys:
+                self._cached.pop(key, None)
+
     def version(self) -> int:
         return self._version
 
@@ -172,7 +254,92 @@ class MemoryStore:
         return self._next_signal - 1
 
     def blob(self, digest: str) -> bytes:
-        return self._blobs[digest]
+        content = self._blobs.get(digest)
+        return self._file(digest).read_bytes() if content is None else content
+
+    def _file(self, digest: str) -> Path:
+        path = self.place.path(digest)
+        if not path.exists():
+            raise KeyError(digest)
+        return path
+
+    def open_blob(self, digest: str) -> IO[bytes]:
+        content = self._blobs.get(digest)
+        return self._file(digest).open("rb") if content is None else BytesIO(content)
+
+    def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
+             since: tuple[float, int] | None = None, limit: int = LOG_LINES) -> list[LogLine]:
+        lines = sorted(self._said(execution_id, node, attempt), key=lambda line: (line.at, line.id))
+        return [line for line in lines if since is None or (line.at, line.id) > since][:limit]
+
+    def new_logs(self, execution_id: str, after: int, *, node: str | None = None, attempt: int | None = None,
+                 limit: int = LOG_LINES) -> list[LogLine]:
+        return [line for line in self._said(execution_id, node, attempt) if line.id > after][:limit]
+
+    def _said(self, execution_id: str, node: str | None, attempt: int | None) -> list[LogLine]:
+        with self._lock:
+            row = self._rows.get(execution_id)
+            return [line for line in ([] if row is None else row.logs)
+                    if attempt in (None, line.attempt)
+                    and (node is None or line.node_id == node
+                         or line.node_id.startswith((f"{node}[", f"{node}/")))]
+
+    def prune(self, policy: Retention, now: float, *, thorough: bool = True, dry_run: bool = False,
+              every_s: float = 0.0, between: Between | None = None) -> Pruned:
+        with self._lock:
+            if self._closed:
+                raise StoreClosed("the memory store is closed")
+            if every_s and self._now() - self._pruned_at < every_s:
+                return Pruned()
+            self._pruned_at = self._now() if every_s else self._pruned_at
+            scope = considered(self._candidates(), policy)
+            gone = [one.execution_id for one in overdue(scope, policy, now)]
+            left = {name: row for name, row in self._rows.items() if name not in set(gone)}
+            rest = [one.execution_id for one in scope if one.execution_id in left]
+            while policy.size_bytes_max is not None and rest and self._size(left) > policy.size_bytes_max:
+                gone.append(rest.pop(0))
+                del left[gone[-1]]
+            done = Pruned(execution_ids=gone, cells=sum(len(self._rows[name].cells) for name in gone),
+                          bytes_freed=self._size(self._rows) - self._size(left))
+            if dry_run:
+                return done
+            blobs, sources = self._used(left)
+            done.blobs, done.diagrams = len(self._blobs) - len(blobs), len(self._sources) - len(sources)
+            self._rows, self._blobs, self._sources = left, blobs, sources
+            self._cached = {key: one for key, one in self._cached.items() if one.execution_id in left}
+            self._signals = {number: one for number, one in self._signals.items() if one.execution_id in left}
+            self._version += 1
+            return done
+
+    def _candidates(self) -> list[Candidate]:
+        held = {name for name, row in self._rows.items()
+                if row.owner is not None and row.expires > self._now() and not is_dead(row.owner)}
+        parents = {row.cell.parent for name, row in self._rows.items()
+                   if name in held or not row.cell.status.terminal}
+        return [Candidate(name, row.cell.status.value, row.cell.name, row.cell.created_at or 0.0,
+                          row.cell.ended_at or row.cell.started_at or row.cell.created_at or 0.0,
+                          name in held or name in parents) for name, row in self._rows.items()]
+
+    def _used(self, rows: Mapping[str, _Row]) -> tuple[dict[str, bytes], dict[str, str]]:
+        """The blobs and the sources of diagrams that these executions need."""
+        texts = [raw for row in rows.values() for raw in (row.cell.output, row.cell.inputs)]
+        texts += [raw for row in rows.values() for cell in row.cells.values()
+                  for raw in (cell.output, cell.items, cell.meta, cell.request)]
+        kept = [one for one in self._cached.values() if one.execution_id in rows]
+        texts += [raw for one in kept for raw in (one.output, one.meta)]
+        named = {row.cell.blob for row in rows.values()} | {one.blob for one in kept}
+        named |= {cell.blob for row in rows.values() for cell in row.cells.values()}
+        texts += [self._blobs[one] for one in named if one in self._blobs]
+        texts += [one.payload for one in self._signals.values() if one.execution_id in rows]
+        named |= {one for raw in texts if raw for one in names_in(raw.decode("latin-1"))}
+        diagrams = {row.cell.diagram for row in rows.values()}
+        return ({one: content for one, content in self._blobs.items() if one in named},
+                {one: source for one, source in self._sources.items() if one in diagrams})
+
+    def _size(self, rows: Mapping[str, _Row]) -> int:
+        blobs, sources = self._used(rows)
+        outputs = (cell.output or b"" for row in rows.values() for cell in row.cells.values())
+        return sum(map(len, (*blobs.values(), *sources.values(), *outputs)))
 
     def close(self) -> None:
         with self._lock:

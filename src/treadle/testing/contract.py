@@ -14,13 +14,15 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from io import BytesIO
 
 import msgspec
 
-from treadle.errors import LeaseHeld, NoSuchExecution, StoreClosed
+from treadle.errors import LeaseHeld, LeaseLost, NoSuchExecution, StoreClosed, StoreCorrupt
 from treadle.state.cell import ErrorInfo, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
-from treadle.store.base import Batch, Lease, Signal, Store
+from treadle.store.base import Arriving, Batch, Cached, Lease, LogLine, Signal, Store
 from treadle.store.owner import this_owner
 
 Opener = Callable[[], Store]
@@ -51,6 +53,12 @@ def a_cell(node_id: str, seq: int = 1, *, execution_id: str = "run", epoch: int 
            status: NodeStatus = NodeStatus.RUNNING, **fields: object) -> NodeState:
     return NodeState(execution_id, node_id, epoch=epoch, seq=seq, status=status,
                      **fields)  # type: ignore[arg-type]
+
+
+def a_line(text: str, node_id: str = "n", *, execution_id: str = "run", attempt: int = 1, at: float = 1.0,
+           stream: str = "stdout", **fields: object) -> LogLine:
+    return LogLine(execution_id, node_id, "1", attempt, at, stream, text, epoch=1,
+                   **fields)  # type: ignore[arg-type]
 
 
 def by_node(cells: Sequence[NodeState]) -> dict[str, NodeState]:
@@ -156,6 +164,58 @@ class StoreContract:
         assert set(by_node(store.load("mine")[1])) == {"a", "b"}
         store.close()
 
+    def test_cells_that_an_execution_begins_with_come_with_its_row(self, opener: Opener) -> None:
+        store = opener()
+        begun = [a_cell("a", status=NodeStatus.COMPLETED, output=b"1"), a_cell("b")]
+        store.apply(Batch([], created=[(an_execution(parent="old"), "source")], begun=begun,
+                          owner=this_owner()))
+        assert by_node(store.load("run")[1]) == by_node(begun)
+
+    def test_cells_do_not_go_to_another_execution_that_has_the_id(self, opener: Opener) -> None:
+        store = opener()
+        store.create(an_execution(), "source", this_owner(), 15)
+        written = store.apply(Batch([a_cell("mine")], created=[(an_execution(), "source")],
+                                    begun=[a_cell("theirs")], owner=this_owner()))
+        assert written.taken == ["run"]
+        assert list(by_node(store.load("run")[1])) == ["mine"]
+
+    def test_a_claimed_execution_may_be_given_another_diagram(self, opener: Opener) -> None:
+        store = opener()
+        store.create(an_execution(), "source", this_owner(), 15)
+        store.release([Lease("run", 1)])
+        lease = store.claim("run", this_owner(), 15)
+        cell = msgspec.structs.replace(an_execution(), epoch=2, seq=2, diagram="other", inputs=b'{"n":1}')
+        store.redraw(lease, cell, "another source")
+        assert store.load("run")[0] == cell
+        assert (store.source("hash"), store.source("other")) == ("source", "another source")
+
+    def test_a_fenced_owner_does_not_change_the_diagram(self, opener: Opener) -> None:
+        store = opener()
+        lease = store.create(an_execution(), "source", this_owner(), 15)
+        store.release([lease])
+        store.claim("run", this_owner(), 15)
+        cell = msgspec.structs.replace(an_execution(), seq=2, diagram="other")
+        raised(LeaseLost, lambda: store.redraw(lease, cell, "another source"))
+        assert store.load("run")[0].diagram == "hash"
+
+    def test_results_for_other_executions_are_found_until_they_are_forgotten(self, opener: Opener) -> None:
+        store = opener()
+        store.create(an_execution(), "source", this_owner(), 15)
+        full = Cached("k1", "sub/a[3]", "demo", "run", 5.0, b'{"a":"\\u0000"}', None, "text", b'{"m":1}',
+                      "true")
+        other = Cached("k2", "b", "demo", "run", 6.0, None, "ab" * 32)
+        store.apply(Batch([a_cell("a")], cached=[full, other]))
+        assert store.cached("k1") == full
+        assert store.cached("k3") is None
+        assert [one.key for one in opener().cached_results()] == ["k2", "k1"]
+        assert [one.key for one in store.cached_results("sub/a")] == ["k1"]
+        assert store.cached_results("su") == []
+        newer = msgspec.structs.replace(full, at=7.0, output=b"2")
+        store.apply(Batch([], cached=[newer]))
+        assert store.cached("k1") == newer
+        store.forget(["k1"])
+        assert [one.key for one in store.cached_results()] == ["k2"]
+
     def test_a_release_by_a_fenced_owner_does_nothing(self, opener: Opener) -> None:
         store = opener()
         old = store.create(an_execution(), "", this_owner(), 0)
@@ -231,6 +291,57 @@ class StoreContract:
         store.close()
         outside.close()
 
+    # Logs
+
+    def test_lines_are_read_back_as_they_were(self, opener: Opener) -> None:
+        store = opener()
+        store.create(an_execution(), "", this_owner(), 15)
+        lines = [a_line("first", at=2.0), a_line("half \ud800, null \0, \u2028 'quotes\"", at=1.0),
+                 a_line("record\nof two lines", at=3.0, stream="log", level="INFO", logger="app")]
+        store.apply(Batch([], logs=lines[:1]))
+        store.apply(Batch([a_cell("n")], logs=lines[1:], blobs=[("ab" * 32, b"makes it take the long way")]))
+        plain = [msgspec.structs.replace(line, epoch=0) for line in lines]
+        found = opener().new_logs("run", 0)
+        assert [msgspec.structs.replace(line, id=0) for line in found] == plain
+        numbers = [line.id for line in found]
+        assert numbers == sorted(set(numbers)) and numbers[0] > 0
+        assert store.new_logs("run", numbers[0]) == found[1:]
+        assert store.new_logs("run", 0, limit=1) == found[:1]
+        assert store.logs("run") == [found[1], found[0], found[2]]
+        assert store.logs("run", since=(1.0, numbers[1]), limit=1) == [found[0]]
+        store.close()
+
+    def test_a_node_stands_for_what_is_in_it(self, opener: Opener) -> None:
+        store = opener()
+        for name in ("run", "other"):
+            store.create(an_execution(name), "", this_owner(), 15)
+        store.apply(Batch([], logs=[
+            a_line("1", "sub"), a_line("2", "sub/in"), a_line("3", "sub[7]"), a_line("4", "sub2"),
+            a_line("5", "sub", attempt=2), a_line("6", "sub", execution_id="other")]))
+
+        def texts(*given: object, **wanted: object) -> str:
+            return "".join(line.text for line in store.logs(*given, **wanted))  # type: ignore[arg-type]
+
+        assert texts("run", node="sub") == "1235"
+        assert texts("run", node="sub", attempt=2) == "5"
+        assert texts("run", attempt=1) == "1234"
+        assert texts("other") == "6"
+        assert texts("nobody") == texts("run", node="su") == ""
+        assert [line.text for line in store.new_logs("run", 0, node="sub[7]", attempt=1)] == ["3"]
+        store.close()
+
+    def test_a_fenced_owner_leaves_no_line(self, opener: Opener) -> None:
+        store = opener()
+        store.create(an_execution("mine"), "", this_owner(), 15)
+        store.create(an_execution("gone"), "", this_owner(), 0)
+        store.claim("gone", this_owner(), 15)
+        written = store.apply(Batch([], logs=[a_line("late", execution_id="gone"),
+                                              a_line("in time", execution_id="mine")]))
+        assert written.refused == {"gone": 2}
+        assert store.logs("gone") == []
+        assert [line.text for line in store.logs("mine")] == ["in time"]
+        store.close()
+
     # Looking
 
     def test_executions_are_listed_newest_first(self, opener: Opener) -> None:
@@ -293,7 +404,38 @@ class StoreContract:
         for _ in range(2):
             store.apply(Batch([a_cell("n", blob=blobs[1][0])], blobs=blobs))
         assert [other.blob(digest) for digest, _ in blobs] == contents
+        for digest, content in blobs:
+            with other.open_blob(digest) as file:
+                assert file.read() == content
         raised(KeyError, lambda: store.blob("ab" * 32))
+        raised(KeyError, lambda: store.open_blob("ab" * 32))
+        store.close()
+        other.close()
+
+    def test_an_execution_from_another_store_is_taken_as_it_is_or_not_at_all(self, opener: Opener) -> None:
+        store, other = opener(), opener()
+        contents = [b"small", bytes(range(256)) * 24_000]
+        blobs = [Arriving(hashlib.sha256(one).hexdigest(), len(one), partial(BytesIO, one))
+                 for one in contents]
+        cells = [a_cell("n", epoch=5, blob=blobs[0].digest), a_cell("m", epoch=3, blob=blobs[1].digest)]
+        signals = [Signal("run", "signal", name=name, payload=b"1", at=2.5) for name in ("b", "a")]
+        for broken in reversed(blobs):
+            wrong = [msgspec.structs.replace(one, open=partial(BytesIO, b"wrong")) if one is broken else one
+                     for one in blobs]
+            raised(StoreCorrupt, lambda wrong=wrong: store.adopt(  # type: ignore[misc]
+                an_execution(), cells, "source", signals=signals, blobs=wrong))
+            assert store.executions() == []
+        store.adopt(an_execution(), cells, "source", signals=signals, blobs=blobs)
+        assert other.load("run")[0] == an_execution()
+        assert by_node(other.load("run")[1]) == by_node(cells)
+        assert [other.blob(one.digest) for one in blobs] == contents
+        assert [(one.name, one.at) for one in other.signals(["run"])] == [("b", 2.5), ("a", 2.5)]
+        assert other.source("hash") == "source"
+        taken = raised(ValueError, lambda: other.adopt(an_execution(), [a_cell("new", epoch=9)], "source"))
+        assert "'run'" in str(taken)
+        assert store.apply(Batch([a_cell("n", 9)])).refused == {"run": 5}  # it has no owner yet
+        assert store.claim("run", this_owner(), 15) == Lease("run", 6, True)
+        assert set(by_node(store.load("run")[1])) == {"n", "m"}
         store.close()
         other.close()
 

@@ -5,10 +5,12 @@
 
 CREATE TEMP VIEW batch AS
 SELECT NULL AS plain_cells, NULL AS cells, NULL AS executions, NULL AS released, NULL AS created, NULL AS owner,
-       NULL AS expires_at, NULL AS owned, NULL AS owned_count;
+       NULL AS expires_at, NULL AS logs, NULL AS owned, NULL AS owned_count;
 
 CREATE TEMP TRIGGER write_batch INSTEAD OF INSERT ON batch BEGIN
     {insert_executions};
+
+    SELECT raise(ABORT, 'a diagram is missing') WHERE EXISTS ({without_diagram});
 
     SELECT raise(ABORT, 'a lease is lost')
     WHERE (SELECT count(*) FROM json_each(NEW.owned) AS held
@@ -19,6 +21,8 @@ CREATE TEMP TRIGGER write_batch INSTEAD OF INSERT ON batch BEGIN
     {upsert_cells};
 
     {update_executions};
+
+    {insert_logs};
 
     {release_leases};
 END;

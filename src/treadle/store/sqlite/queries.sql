@@ -49,6 +49,27 @@ WHERE execution_id IN (SELECT value FROM json_each(?))
 DELETE FROM signals WHERE id IN (SELECT value FROM json_each(?1))
   AND execution_id NOT IN (SELECT value FROM json_each(?2))
 
+-- name: insert_logs
+INSERT INTO logs (execution_id, node_id, iteration, attempt, at, stream, level, logger, text)
+SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6,
+       e.value ->> 7, e.value ->> 8
+FROM jsonb_each(jsonb(:logs)) AS e
+
+-- name: said_by
+-- A part of others: whose lines. A node stands for its items and its inner nodes, too.
+(:node IS NULL OR node_id = :node OR substr(node_id, 1, length(:node) + 1) IN (:node || '[', :node || '/'))
+  AND (:attempt IS NULL OR attempt = :attempt)
+
+-- name: get_logs
+SELECT execution_id, node_id, iteration, attempt, at, stream, text, level, logger, id FROM logs
+WHERE execution_id = :execution_id AND (at, id) > (:at, :id) AND {said_by}
+ORDER BY at, id LIMIT :limit
+
+-- name: new_logs
+SELECT execution_id, node_id, iteration, attempt, at, stream, text, level, logger, id FROM logs
+WHERE execution_id = :execution_id AND id > :id AND {said_by}
+ORDER BY id LIMIT :limit
+
 -- name: put_diagram
 INSERT INTO diagrams (hash, source) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING
 
@@ -64,11 +85,18 @@ SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4
 FROM jsonb_each(jsonb(:created)) AS e
 WHERE true
 
+-- name: without_diagram
+SELECT new.value ->> 0 FROM jsonb_each(jsonb(:created)) AS new
+WHERE new.value ->> 5 <> '' AND NOT EXISTS (SELECT 1 FROM diagrams WHERE hash = new.value ->> 5)
+
 -- name: get_lease
 SELECT lease_epoch, owner, expires_at FROM executions WHERE execution_id = ?
 
 -- name: take_lease
 UPDATE executions SET lease_epoch = ?, owner = ?, expires_at = ? WHERE execution_id = ?
+
+-- name: redraw_execution
+UPDATE executions SET diagram = ?, inputs = ?, epoch = ?, seq = ? WHERE execution_id = ? AND lease_epoch = ?
 
 -- name: renew_lease
 UPDATE executions SET expires_at = ? WHERE execution_id = ? AND lease_epoch = ? AND owner = ?
@@ -105,8 +133,26 @@ SELECT execution_id, node_id, iteration, attempt, epoch, seq, status, scheduled_
        output, blob, content_type, meta, error, retryable, port, lineage, claims, worker, winner, request, items, round
 FROM node_states WHERE execution_id = ?
 
+-- name: put_cached
+INSERT OR REPLACE INTO cache (key, node_id, name, execution_id, at, output, blob, content_type, meta, port)
+SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6,
+       e.value ->> 7, e.value ->> 8, e.value ->> 9
+FROM jsonb_each(jsonb(?)) AS e
+
+-- name: get_cached
+SELECT key, node_id, name, execution_id, at, output, blob, content_type, meta, port FROM cache WHERE key = ?
+
+-- name: list_cached
+SELECT key, node_id, name, execution_id, at, NULL, blob, content_type, NULL, port FROM cache
+WHERE :node IS NULL OR node_id = :node OR substr(node_id, 1, length(:node) + 1) IN (:node || '[', :node || '/')
+ORDER BY at DESC, key
+
+-- name: forget_cached
+DELETE FROM cache WHERE key IN (SELECT value FROM json_each(?))
+
 -- name: put_blob
-INSERT INTO blobs (digest, size, content) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING
+INSERT INTO blobs (digest, size, content) VALUES (?, ?, ?)
+ON CONFLICT (digest) DO UPDATE SET size = excluded.size WHERE blobs.size < 0  -- a doomed one is saved
 
 -- name: get_blob
 SELECT content FROM blobs WHERE digest = ?
@@ -121,3 +167,110 @@ WHERE execution_id IN (SELECT value FROM json_each(?)) ORDER BY id
 
 -- name: last_signal
 SELECT seq FROM sqlite_sequence WHERE name = 'signals'
+
+-- Pruning. A step a row would be a wait for the GIL a row, so each of these gives one row: a JSON document or a text.
+
+-- name: prunable
+SELECT json_group_array(json_array(id, execution_id, status, name, created_at, coalesce(ended_at, started_at, created_at),
+                                   diagram, parent, lease_epoch, epoch, seq, owner, expires_at))
+FROM (SELECT rowid AS id, * FROM executions WHERE rowid > ?1 ORDER BY rowid LIMIT ?2)
+
+-- name: weigh
+SELECT json_group_array(json_array(execution_id, cells, bytes)) FROM (
+    SELECT execution_id, count(*) AS cells,
+           sum(250 + ifnull(octet_length(output), 0) + ifnull(octet_length(items), 0) + ifnull(octet_length(error), 0)
+               + ifnull((SELECT abs(size) FROM blobs WHERE digest = blob), 0)) AS bytes
+    FROM node_states WHERE execution_id IN (SELECT value FROM json_each(?)) GROUP BY execution_id)
+
+-- name: count_cells
+SELECT json_group_array(json_array(value, (SELECT count(*) FROM node_states WHERE execution_id = value)
+                                          + (SELECT count(*) FROM logs WHERE execution_id = value)))
+FROM json_each(?)
+
+-- name: still_prunable
+SELECT json_group_array(execution_id)
+FROM json_each(:victims) AS v CROSS JOIN executions ON execution_id = v.value ->> 0 AND lease_epoch = v.value ->> 1
+    AND epoch = v.value ->> 2 AND seq = v.value ->> 3
+WHERE owner IS NULL OR expires_at <= :now OR owner IN (SELECT value FROM json_each(:dead))
+
+-- name: begin_pruning
+UPDATE executions SET status = 'cancelled', diagram = ?2, error = ?3, output = NULL, blob = NULL, seq = seq + 1,
+                      lease_epoch = lease_epoch + 1, owner = NULL, expires_at = NULL
+WHERE execution_id = ?1
+
+-- name: texts_of_cell
+-- A part of others: what of a cell can name a blob, beside the column. Values that aren't plain JSON have the mark.
+iif(output GLOB '*$treadle*', output, '') || ' ' || iif(items GLOB '*$treadle*', items, '') || ' ' ||
+iif(meta GLOB '*$treadle*', meta, '') || ' ' || iif(request GLOB '*$treadle*', request, '')
+
+-- name: texts_of_execution
+iif(output GLOB '*$treadle*', output, '') || ' ' || iif(inputs GLOB '*$treadle*', inputs, '')
+
+-- name: names_in_cells
+SELECT json_array(group_concat(blob, ' '), group_concat({texts_of_cell}, ' '))
+FROM node_states WHERE rowid BETWEEN ?1 AND ?2
+
+-- name: names_in_executions
+SELECT json_array(group_concat(blob, ' '), group_concat({texts_of_execution}, ' '))
+FROM executions WHERE rowid BETWEEN ?1 AND ?2
+
+-- name: names_in_cache
+SELECT json_array(group_concat(blob, ' '), group_concat(iif(output GLOB '*$treadle*', output, '') || ' ' ||
+                                                        iif(meta GLOB '*$treadle*', meta, ''), ' '))
+FROM cache WHERE rowid BETWEEN ?1 AND ?2
+
+-- name: names_in_signals
+SELECT json_array(NULL, group_concat(payload, ' ')) FROM signals WHERE payload GLOB '*$treadle*'
+
+-- name: last_rows
+SELECT json_array((SELECT max(rowid) FROM node_states), (SELECT max(rowid) FROM executions),
+                  (SELECT max(rowid) FROM cache))
+
+-- name: names_pruned
+SELECT group_concat(ifnull(blob, '') || ' ' || {texts_of_cell}, ' ') FROM node_states WHERE rowid IN (
+    SELECT rowid FROM node_states WHERE execution_id IN (SELECT value FROM json_each(?1)) LIMIT ?2)
+
+-- name: names_pruned_with_them
+SELECT group_concat(ifnull(blob, '') || ' ' || {texts_of_execution}, ' ') FROM executions
+WHERE execution_id IN (SELECT value FROM json_each(?1))
+
+-- name: prune_executions
+DELETE FROM executions WHERE execution_id IN (SELECT value FROM json_each(?))
+
+-- name: list_blobs
+SELECT json_group_array(json_array(id, digest, size)) FROM (
+    SELECT rowid AS id, digest, size FROM blobs WHERE rowid > ?1 ORDER BY rowid LIMIT ?2)
+
+-- name: some_blobs
+SELECT json_group_array(json_array(rowid, digest, size)) FROM blobs
+WHERE digest IN (SELECT value FROM json_each(?))
+
+-- name: doom_blobs
+-- A doomed blob, one that is deleted unless somebody names it first, has the complement of its size.
+UPDATE blobs SET size = ~size WHERE size >= 0 AND digest IN (SELECT value FROM json_each(?))
+
+-- name: save_blobs
+UPDATE blobs SET size = ~size WHERE size < 0 AND digest IN (SELECT value FROM json_each(?))
+
+-- name: doomed_blobs
+SELECT json_group_array(digest) FROM blobs WHERE size < 0 AND digest IN (SELECT value FROM json_each(?))
+
+-- name: prune_blobs
+DELETE FROM blobs WHERE size < 0 AND digest IN (SELECT value FROM json_each(?))
+
+-- name: who_writes
+-- Whether anybody holds a lease, and when the oldest body that runs began.
+SELECT json_array(EXISTS (SELECT 1 FROM executions WHERE owner IS NOT NULL), (
+    SELECT min(cell.started_at) FROM executions AS held
+    CROSS JOIN node_states AS cell ON cell.execution_id = held.execution_id AND cell.status = 'running'
+    WHERE held.owner IS NOT NULL))
+
+-- name: prune_cache
+DELETE FROM cache
+WHERE rowid BETWEEN ?1 AND ?2 AND NOT EXISTS (SELECT 1 FROM executions WHERE executions.execution_id = cache.execution_id)
+
+-- name: unused_diagrams
+SELECT json_group_array(hash) FROM diagrams WHERE hash NOT IN (SELECT diagram FROM executions)
+
+-- name: prune_diagrams
+DELETE FROM diagrams WHERE hash IN (SELECT value FROM json_each(?)) AND hash NOT IN (SELECT diagram FROM executions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 
 from treadle.state.cell import ErrorInfo, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
-from treadle.store.base import Owner
+from treadle.store.base import Cached, LogLine, Owner
 
 _error = msgspec.json.Decoder(ErrorInfo).decode
 _owner = msgspec.json.Decoder(Owner).decode
@@ -105,6 +106,18 @@ def cell_of(row: tuple[Any, ...]) -> NodeState:
         _raw(items), round_)
 
 
+def cached_row(one: Cached) -> tuple[Any, ...]:
+    """A result kept for other executions as `put_cached` takes it."""
+    return (one.key, one.node_id, one.name, one.execution_id, one.at, text(one.output), one.blob,
+            one.content_type, text(one.meta), one.port)
+
+
+def cached_of(row: tuple[Any, ...]) -> Cached:
+    """The result that a row of `get_cached` or `list_cached` holds."""
+    key, node_id, name, execution_id, at, output, blob, kind, meta, port = row
+    return Cached(key, node_id, name, execution_id, at, _raw(output), blob, kind, _raw(meta), port)
+
+
 def execution_row(c: ExecutionCell) -> tuple[Any, ...]:
     """What `update_executions` sets of an execution."""
     return (c.execution_id, c.epoch, c.seq, c.status, c.started_at, c.ended_at, c.deadline_at, text(c.output),
@@ -127,3 +140,25 @@ def execution_of(row: tuple[Any, ...]) -> tuple[ExecutionCell, Owner | None, flo
         ended, deadline, _raw(output), blob, None if error is None else _error(error), options.encode(),
         parent, round_)
     return cell, None if owner is None else _owner(owner), expires
+
+
+def logs_json(lines: Sequence[LogLine]) -> str:
+    """Lines as one JSON array of what `insert_logs` takes."""
+    return _dump([
+        (line.execution_id, line.node_id, line.iteration, line.attempt, line.at, line.stream, line.level,
+         line.logger, _text_json(line.text))
+        for line in lines]).decode()
+
+
+def _text_json(text: str) -> str:
+    try:
+        return _dump(text).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON has an escape for it
+        return json.dumps(text)
+
+
+def log_of(row: tuple[Any, ...]) -> LogLine:
+    """The line that a row of `get_logs` holds."""
+    execution_id, node_id, iteration, attempt, at, stream, text, level, logger, number = row
+    return LogLine(execution_id, node_id, iteration, attempt, at, stream, json.loads(text), level, logger,
+                   number)

@@ -11,6 +11,9 @@
 --              and time at outputs of 1 KB
 -- blobs        large outputs by SHA-256; content is NULL if a file beside the store holds it
 -- signals      words from outside (answers, signals, cancels) that no node has consumed yet
+-- logs         lines that bodies printed (stream: stdout, stderr) or logged (log, with level and logger), and what was
+--              left out of them (note). text is a JSON string: nulls and halves of surrogate pairs survive in it
+-- cache        results of nodes with `cache: true`, by the digest of all that they depend on
 -- Context cells (shared artifacts and variables) will have a table of their own.
 
 CREATE TABLE schema_version (
@@ -95,3 +98,33 @@ CREATE TABLE signals (
 );
 
 CREATE INDEX signals_by_execution ON signals (execution_id, id);
+
+CREATE TABLE logs (
+    id INTEGER PRIMARY KEY,
+    execution_id TEXT NOT NULL,
+    node_id TEXT NOT NULL,
+    iteration TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    at REAL NOT NULL,
+    stream TEXT NOT NULL,
+    level TEXT,
+    logger TEXT,
+    text TEXT NOT NULL
+);
+
+CREATE INDEX logs_by_execution ON logs (execution_id, id);
+
+CREATE TABLE cache (
+    key TEXT PRIMARY KEY,
+    node_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    execution_id TEXT NOT NULL,
+    at REAL NOT NULL,
+    output TEXT,
+    blob TEXT,
+    content_type TEXT,
+    meta TEXT,
+    port TEXT
+);
+
+CREATE INDEX cache_by_time ON cache (at);

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import apsw
 import msgspec
 
 from treadle import failpoints
-from treadle.config import DEFAULT_CONFIG
-from treadle.errors import LeaseHeld, NoSuchExecution, StoreClosed, did_you_mean
+from treadle.config import DEFAULT_CONFIG, Retention
+from treadle.errors import LeaseHeld, LeaseLost, NoSuchExecution, StoreClosed, did_you_mean
+from treadle.state.blob import Place
 from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
-from treadle.store.base import Batch, Lease, Owner, Signal, Summary, Written
+from treadle.store.base import (
+    LOG_LINES,
+    Arriving,
+    Batch,
+    Cached,
+    Lease,
+    LogLine,
+    Owner,
+    Signal,
+    Summary,
+    Written,
+)
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
+from treadle.store.retention import Between, Pruned
+from treadle.store.sqlite.adopting import adopt
 from treadle.store.sqlite.connection import connect_reader, queries, translated
-from treadle.store.sqlite.rows import cell_of, execution_of, unpacked
+from treadle.store.sqlite.rows import cached_of, cell_of, execution_of, log_of, packed, unpacked
 from treadle.store.sqlite.writing import BatchWriter, document_of
 
 _T = TypeVar("_T")
@@ -40,6 +56,7 @@ class SqliteStore:
         self._key = (self.path, vfs)
         self._sql = queries()
         self._blobs = BlobFiles(Path(self.path + ".blobs"))
+        self.place = Place(self._blobs.folder)
         self._readers: list[apsw.Connection] = []
         self._readers_lock = threading.Lock()
         self._watcher: apsw.Connection | None = None
@@ -83,6 +100,20 @@ class SqliteStore:
             failpoints.hit("lease.after")
         return Lease(execution_id, epoch + 1, held is None)
 
+    def redraw(self, lease: Lease, cell: ExecutionCell, source: str) -> None:
+        with self._batches.transaction() as connection:
+            connection.execute(self._sql["put_diagram"], (cell.diagram, packed(source)))
+            connection.execute(self._sql["redraw_execution"], (
+                cell.diagram, cell.inputs.decode(), cell.epoch, cell.seq, lease.execution_id, lease.epoch))
+            if not connection.changes():
+                row = connection.execute(self._sql["get_lease"], (lease.execution_id,)).fetchone()
+                raise LeaseLost.to(lease.execution_id, 0 if row is None else row[0])
+
+    def adopt(self, cell: ExecutionCell, cells: Sequence[NodeState], source: str, *,
+              signals: Sequence[Signal] = (), blobs: Sequence[Arriving] = (),
+              logs: Sequence[LogLine] = ()) -> None:
+        adopt(self._batches, self._blobs, cell, cells, source, signals, blobs, logs)
+
     def renew(self, leases: Sequence[Lease], owner: Owner, lease_s: float) -> set[str]:
         if failpoints.armed:
             failpoints.hit("lease.before")
@@ -112,7 +143,7 @@ class SqliteStore:
         return writer.apply(batch)
 
     def send(self, signal: Signal) -> int:
-        with self._batches.transaction() as connection:
+        with self._batches.transaction(patient=True) as connection:
             connection.execute(self._sql["put_signal"], (
                 signal.execution_id, signal.kind, signal.name, signal.node_id, signal.iteration,
                 signal.payload.decode(), signal.at or time.time()))
@@ -123,6 +154,13 @@ class SqliteStore:
     def vacuum(self, pages: int = 1000) -> None:
         """Give freed pages back to the disk, at most so many."""
         self._batches.vacuum(pages)
+
+    def prune(self, policy: Retention, now: float, *, thorough: bool = True, dry_run: bool = False,
+              every_s: float = 0.0, between: Between | None = None) -> Pruned:
+        from treadle.store.sqlite.pruning import Pruner  # for those who prune
+
+        return Pruner(self.path, self._batches, self._read, self.blob, self._blobs, between).prune(
+            policy, now, thorough=thorough, dry_run=dry_run, every_s=every_s)
 
     # Reading: any thread
 
@@ -193,7 +231,7 @@ class SqliteStore:
         row = self._read(lambda connection: connection.execute(
             self._sql["get_diagram"], (diagram,)).fetchone())
         if row is None:
-            raise KeyError(diagram)
+            raise KeyError(f"the store has no diagram {diagram}: was it pruned?")
         return unpacked(row[0])
 
     def signals(self, execution_ids: Iterable[str]) -> list[Signal]:
@@ -216,11 +254,41 @@ class SqliteStore:
             self._watcher = connect_reader(self.path, self._vfs)
         return self._watcher
 
+    def cached(self, key: str) -> Cached | None:
+        row = self._read(lambda connection: connection.execute(self._sql["get_cached"], (key,)).fetchone())
+        return None if row is None else cached_of(row)
+
+    def cached_results(self, node: str | None = None) -> list[Cached]:
+        return list(map(cached_of, self._read(lambda connection: connection.execute(
+            self._sql["list_cached"], {"node": node}).fetchall())))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        with self._batches.transaction(patient=True) as connection:
+            connection.execute(self._sql["forget_cached"], (_json(list(keys)).decode(),))
+
     def blob(self, digest: str) -> bytes:
         row = self._read(lambda connection: connection.execute(self._sql["get_blob"], (digest,)).fetchone())
-        if row is None:
-            raise KeyError(digest)
-        return self._blobs.get(digest) if row[0] is None else bytes(row[0])
+        return self._blobs.get(digest) if row is None or row[0] is None else bytes(row[0])
+
+    def open_blob(self, digest: str) -> IO[bytes]:
+        row = self._read(lambda connection: connection.execute(self._sql["get_blob"], (digest,)).fetchone())
+        return self._blobs.open(digest) if row is None or row[0] is None else BytesIO(row[0])
+
+    def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
+             since: tuple[float, int] | None = None, limit: int = LOG_LINES) -> list[LogLine]:
+        at, number = since or (-math.inf, 0)
+        return self._logs("get_logs", execution_id, node, attempt, at, number, limit)
+
+    def new_logs(self, execution_id: str, after: int, *, node: str | None = None, attempt: int | None = None,
+                 limit: int = LOG_LINES) -> list[LogLine]:
+        return self._logs("new_logs", execution_id, node, attempt, 0.0, after, limit)
+
+    def _logs(self, query: str, execution_id: str, node: str | None, attempt: int | None, at: float,
+              number: int, limit: int) -> list[LogLine]:
+        bindings = {"execution_id": execution_id, "node": node, "attempt": attempt, "at": at, "id": number,
+                    "limit": limit}
+        rows = self._read(lambda connection: connection.execute(self._sql[query], bindings).fetchall())
+        return list(map(log_of, rows))
 
     def close(self) -> None:
         if self._closed:

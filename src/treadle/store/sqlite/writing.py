@@ -4,30 +4,39 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 import apsw
 import msgspec
 
 from treadle import failpoints
 from treadle.config import DEFAULT_CONFIG
+from treadle.errors import StoreError
 from treadle.state.cell import NodeState
 from treadle.store.base import Batch, Written
+from treadle.store.retention import names_in
 from treadle.store.sqlite.connection import at_once, connect, queries, translated
 from treadle.store.sqlite.reserve import Reserve
 from treadle.store.sqlite.rows import (
+    cached_row,
     cells_json,
     execution_row,
+    logs_json,
     new_execution_row,
     packed,
     plain_cells_json,
     split_plain,
 )
 
+_T = TypeVar("_T")
 _json = msgspec.json.Encoder().encode
 _NOT_THE_ROWS = (apsw.FullError, apsw.BusyError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError)
 """Errors that no other batch would escape."""
+
+LOCKED_S_MAX = 10.0
+"""How long another program may hold the file, where nobody tries again."""
 
 
 class BatchWriter:
@@ -53,10 +62,14 @@ class BatchWriter:
             yield self._connection
 
     @contextmanager
-    def transaction(self, *, sync: bool = True) -> Iterator[apsw.Connection]:
-        """A write transaction. With `sync` the commit is fsynced."""
+    def transaction(self, *, sync: bool = True, patient: bool = False) -> Iterator[apsw.Connection]:
+        """A write transaction. With `sync` the commit is fsynced; `patient` waits for another program's,
+        where nobody tries again (StoreError after `LOCKED_S_MAX`)."""
         with self._ready(sync) as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            if patient:
+                patiently(lambda: connection.execute("BEGIN IMMEDIATE"), self.path)
+            else:
+                connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
                 if failpoints.armed:
@@ -72,6 +85,11 @@ class BatchWriter:
     def vacuum(self, pages: int) -> None:
         with self._ready(sync=False) as connection:
             connection.execute(f"PRAGMA incremental_vacuum({pages:d})").fetchall()
+
+    def checkpoint(self) -> None:
+        """Copy what the WAL holds into the file, as far as no reader is in the way."""
+        with self._ready(sync=False) as connection:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def close(self) -> None:
         with self._lock:
@@ -94,7 +112,7 @@ class BatchWriter:
             failpoints.hit("commit.before")
         with self._ready(sync) as connection:
             try:
-                connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", document)
+                connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", document)
             except _NOT_THE_ROWS:
                 raise
             except apsw.Error:
@@ -113,10 +131,15 @@ class BatchWriter:
         cells, payload = _encoded(batch.cells, written)
         owned = {(cell.execution_id, cell.epoch) for cell in cells}
         owned.update((cell.execution_id, cell.epoch) for cell in batch.executions)
+        owned.update((line.execution_id, line.epoch) for line in batch.logs)
         with self.transaction(sync=batch.sync) as connection:
             changes = connection.total_changes()
             if batch.created:
                 self._create(connection, batch, written)
+            if batch.begun:
+                self._save_blobs(connection, batch.begun)
+                cells = [*cells, *(cell for cell in batch.begun if cell.execution_id not in written.taken)]
+                payload = cells_json(cells)
             held = dict(connection.execute(
                 self._sql["lease_epochs"], (_json([one for one, _ in owned]).decode(),)))
             refused = {pair for pair in owned if held.get(pair[0]) != pair[1]}
@@ -133,6 +156,12 @@ class BatchWriter:
                           if (cell.execution_id, cell.epoch) not in refused]
             if executions:
                 connection.execute(self._sql["update_executions"], {"executions": _text(executions)})
+            lines = [line for line in batch.logs if (line.execution_id, line.epoch) not in refused]
+            if lines:
+                connection.execute(self._sql["insert_logs"], {"logs": logs_json(lines)})
+            if batch.cached:
+                rows = _text([cached_row(one) for one in batch.cached])
+                connection.execute(self._sql["put_cached"], (rows,))
             if batch.consumed:
                 connection.execute(self._sql["consume_signals"], (
                     _text(batch.consumed), _text(list(written.refused))))
@@ -153,6 +182,15 @@ class BatchWriter:
             {"owner": _text(batch.owner), "expires_at": time.time() + batch.lease_s,
              "created": _created(batch)})}
         written.taken += [cell.execution_id for cell, _ in batch.created if cell.execution_id not in made]
+        written.undrawn += [row[0] for row in connection.execute(
+            self._sql["without_diagram"], {"created": _created(batch)})]
+
+    def _save_blobs(self, connection: apsw.Connection, cells: Sequence[NodeState]) -> None:
+        """Cells that were copied name blobs that a prune of their first execution may be about to delete."""
+        named = {cell.blob for cell in cells if cell.blob is not None}
+        named |= {one for cell in cells if cell.output for one in names_in(cell.output.decode())}
+        if named:
+            connection.execute(self._sql["save_blobs"], (_text(list(named)),))
 
     def _put_blobs(self, connection: apsw.Connection, batch: Batch) -> None:
         for digest, content in batch.blobs:
@@ -181,15 +219,34 @@ class BatchWriter:
                 self._put_cells(connection, half, cells_json(half), written)
 
 
+def patiently(begin: Callable[[], _T], path: str) -> _T:
+    """Begin to write as soon as other programs let us. StoreError if they don't for `LOCKED_S_MAX`."""
+    until = time.monotonic() + LOCKED_S_MAX
+    while True:
+        try:
+            return begin()
+        except apsw.BusyError:
+            if time.monotonic() > until:
+                raise StoreError(f"{path} is locked by another program for more than {LOCKED_S_MAX:g} s: try "
+                                 "again later") from None
+            time.sleep(0.02)
+
+
 def document_of(batch: Batch) -> tuple[object, ...] | None:
     """The values of batch.sql for a batch; None if it has what one statement can't write: blobs, a diagram's
-    source, consumed signals, cells that aren't text, or nothing at all."""
-    if batch.blobs or batch.consumed or any(source for _, source in batch.created):
+    source, cells to begin with, consumed signals, cells that aren't text, or nothing at all."""
+    if batch.blobs or batch.consumed or batch.begun or batch.cached:
         return None
-    if not (batch.cells or batch.executions or batch.released or batch.created):
+    if any(source for _, source in batch.created):
+        return None
+    if not (batch.cells or batch.executions or batch.released or batch.created or batch.logs):
         return None
     owned = {(cell.execution_id, cell.epoch) for cell in batch.cells}
     owned.update((cell.execution_id, cell.epoch) for cell in batch.executions)
+    logs = None
+    if batch.logs:
+        owned.update((line.execution_id, line.epoch) for line in batch.logs)
+        logs = logs_json(batch.logs)
     plain, others = split_plain(batch.cells)
     try:
         cells = plain_cells_json(plain) if plain else None, cells_json(others) if others else None
@@ -200,7 +257,7 @@ def document_of(batch: Batch) -> tuple[object, ...] | None:
     created: tuple[object, ...] = (None, None, None)
     if batch.created:
         created = _created(batch), _text(batch.owner), time.time() + batch.lease_s
-    return *cells, executions, released, *created, _text(list(owned)), len(owned)
+    return *cells, executions, released, *created, logs, _text(list(owned)), len(owned)
 
 
 def _encoded(cells: Sequence[NodeState], written: Written) -> tuple[Sequence[NodeState], str]:

@@ -1,0 +1,237 @@
+"""Test a diagram: run it in memory, with stubs for some nodes, answers for those who ask, and no waiting.
+
+    from treadle.testing.diagrams import run_diagram
+
+    def test_a_large_order_is_asked_about() -> None:
+        ran = run_diagram("order.yaml", {"amount": 9}, stubs={"book": {"number": 7}}, answers={"ask": "yes"})
+        assert ran.status == "completed"
+        assert ran.order == ["start", "ask", "book", "done"]
+        assert ran.calls["book"] == [{"amount": 9}]
+
+Waits of the engine (back-offs, sleeps, time-outs of a wait, deadlines) pass at once when no body is under
+way: the execution's clock is put forward. A body that sleeps by itself takes the time that it takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import msgspec
+
+from treadle.clock import SystemClock
+from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.diagram.diagram import ExecutableDiagram, ExecutableNode
+from treadle.engine.bus import Event, EventType
+from treadle.engine.engine import Engine, Prepared
+from treadle.engine.handle import Handle
+from treadle.engine.sources import Drawn
+from treadle.errors import NoSuchNode, did_you_mean
+from treadle.nodes.base import Body, result_of
+from treadle.state.cell import NodeState
+from treadle.state.status import ExecutionStatus, NodeStatus
+
+RUN_S_MAX = 30.0
+"""Seconds of real time after which a diagram under test is taken to hang."""
+
+_AGES_S = 1e12  # no wait for a time is so long that the execution would be given back
+
+_ITEM = re.compile(r"\[\d+\]")
+
+
+class Ran(msgspec.Struct, frozen=True):
+    """What an execution came to. Nodes are named by their paths: `report`, `parse[17]`, `sub/inner`."""
+
+    status: ExecutionStatus
+    result: Any
+    error: str | None
+    """Why it did not complete: the node, the place and the reason; what it waits for, if it is suspended."""
+    outputs: dict[str, Any]
+    """The value of each node that completed, of its last iteration."""
+    order: list[str]
+    """The nodes as they completed, one entry an iteration."""
+    calls: dict[str, list[dict[str, Any]]]
+    """The inputs that each body was called with, attempt by attempt; items of a map are under the map's
+    name."""
+    cells: dict[str, NodeState]
+    """The last cell of each node: status, attempt, iteration, error, times."""
+    skipped_s: float
+    """The seconds that the clock was put forward."""
+
+
+def run_diagram(diagram: Drawn, inputs: Mapping[str, Any] | None = None, *,
+                stubs: Mapping[str, Any] | None = None, answers: Mapping[str, Any] | None = None,
+                signals: Mapping[str, Any] | None = None, config: TreadleConfig = DEFAULT_CONFIG,
+                seconds_max: float = RUN_S_MAX) -> Ran:
+    """Run a diagram (a file's path, or one drawn in Python) to its end and return what happened.
+
+    A stub stands for a node's body: a value, or a function of the node's inputs (a map) that returns the
+    value or raises. An answer is a value, or a function of the request. `signals` are sent at the start. A
+    failure is told, not raised. Raises InvalidDiagram, InvalidInput, NoSuchNode for a stub or an answer
+    of no node, TimeoutError after `seconds_max`.
+    """
+    return asyncio.run(run_diagram_async(diagram, inputs, stubs=stubs, answers=answers, signals=signals,
+                                         config=config, seconds_max=seconds_max))
+
+
+async def run_diagram_async(diagram: Drawn, inputs: Mapping[str, Any] | None = None, *,
+                            stubs: Mapping[str, Any] | None = None, answers: Mapping[str, Any] | None = None,
+                            signals: Mapping[str, Any] | None = None, config: TreadleConfig = DEFAULT_CONFIG,
+                            seconds_max: float = RUN_S_MAX) -> Ran:
+    """The same for tests that are async themselves."""
+    patient = msgspec.structs.replace(config, resume_wait_s=_AGES_S)
+    engine = _TestEngine(patient, dict(stubs or {}))
+    async with engine:
+        compiled = engine.compile(diagram)
+        for names, what in ((stubs or {}, "stub"), (answers or {}, "answer")):
+            _known(compiled, names, what)
+        trial = _Trial(engine, await engine.start(compiled, inputs), dict(answers or {}))
+        for name, value in (signals or {}).items():
+            await trial.handle.signal(name, value)
+        try:
+            async with asyncio.timeout(seconds_max):
+                return await trial.run()
+        except TimeoutError:
+            busy = ", ".join(trial.handle.running()) or "nothing"
+            raise TimeoutError(f"the diagram had not ended within seconds_max={seconds_max:g} s; under way: "
+                               f"{busy}") from None
+
+
+class _ToyClock(SystemClock):
+    """The machine's clock, which can be put forward; a back-off is never spread."""
+
+    skipped_s = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.skipped_s
+
+    def luck(self) -> float:
+        return 0.5
+
+
+class _TestEngine(Engine):
+    """Writes down what bodies are called with, and performs stubs in their place."""
+
+    def __init__(self, config: TreadleConfig, stubs: dict[str, Any]) -> None:
+        self.toy = _ToyClock()
+        super().__init__("memory:", config=config, clock=self.toy, check=True)
+        self.stubs = stubs
+        self.calls: dict[str, list[dict[str, Any]]] = {}
+        self.busy = 0  # bodies under way
+        self.idle: Callable[[], None] = lambda: None
+
+    def bind(self, prepared: Prepared, node: ExecutableNode) -> Body:
+        body = super().bind(prepared, node)
+
+        async def watched(context: Any, inputs: dict[str, Any]) -> Any:
+            path = _ITEM.sub("", context.node_id)
+            self.calls.setdefault(path, []).append(dict(inputs))
+            self.busy += 1
+            try:
+                if path not in self.stubs:
+                    return await body(context, inputs)
+                value = self.stubs[path]
+                if callable(value):
+                    value = value(dict(inputs))
+                    if inspect.isawaitable(value):
+                        value = await value
+                return result_of(value, context)
+            finally:
+                self.busy -= 1
+                self.idle()
+
+        prepared.bodies[id(node)] = watched
+        return watched
+
+
+class _Trial:
+    """One execution under test: answers who asks, and puts the clock forward when all wait."""
+
+    def __init__(self, engine: _TestEngine, handle: Handle, answers: dict[str, Any]) -> None:
+        self.engine, self.handle, self.answers = engine, handle, answers
+        self.order: list[str] = []
+        self._answered: set[tuple[str, str]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+        engine.bus.subscribe(self._seen)
+        engine.idle = self._look_soon
+        self._look_soon()
+
+    async def run(self) -> Ran:
+        while True:
+            status = await self.handle.wait()
+            self._answer()
+            if status is not ExecutionStatus.SUSPENDED or not self._answering:
+                return await self._ran(status)
+            await asyncio.gather(*self._answering)
+
+    async def _ran(self, status: ExecutionStatus) -> Ran:
+        result = error = None
+        if status is ExecutionStatus.COMPLETED:
+            result = await self.handle.result()
+        else:
+            error = str(self.handle._failure(status))
+        _, cells = self.engine.store.load(self.handle.execution_id)
+        last: dict[str, NodeState] = {}
+        for cell in sorted(cells, key=lambda cell: (_turns(cell.iteration), cell.attempt)):
+            last[cell.node_id] = cell
+        outputs = {path: await self.engine.values.load(cell) for path, cell in last.items()
+                   if cell.status is NodeStatus.COMPLETED}
+        return Ran(status, result, error, outputs, self.order, self.engine.calls, last,
+                   self.engine.toy.skipped_s)
+
+    def _seen(self, event: Event) -> None:
+        if event.type is EventType.NODE_COMPLETED and isinstance(event.cell, NodeState):
+            self.order.append(event.cell.node_id)
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        # Two turns of the loop later: what this step made ready has begun by then.
+        self.engine.loop.call_soon(self.engine.loop.call_soon, self._look)
+
+    def _look(self) -> None:
+        """If nothing is under way, answer who asks; if nobody does, go to the next instant that is waited
+        for."""
+        runner = self.handle._runner
+        if self.engine.busy or runner is None or runner.ended:
+            return
+        self._answer()
+        if self._answering or "_timers" not in runner.__dict__:
+            return
+        at = runner._timers.nearest
+        if at is not None:
+            self.engine.toy.skipped_s += max(0.0, at - self.engine.toy.now())
+            runner._timers.again()
+            self.engine.loop.call_later(0.001, self._look)  # what was due may have been answered before
+
+    def _answer(self) -> None:
+        for path, iteration, request in self.handle.waiting():
+            name = _ITEM.sub("", path)
+            key = path if path in self.answers else name
+            if key in self.answers and (path, iteration) not in self._answered:
+                self._answered.add((path, iteration))
+                value = self.answers[key]
+                self._spawn(self.handle.answer(path, value(request) if callable(value) else value, iteration))
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = self.engine.loop.create_task(coroutine)
+        self._answering.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        self._look_soon()
+
+
+def _turns(iteration: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in iteration.split(".") if part)
+
+
+def _known(compiled: ExecutableDiagram, names: Mapping[str, Any], what: str) -> None:
+    for name in names:
+        first = _ITEM.sub("", name.split("/")[0])
+        if first not in compiled.index:
+            there = did_you_mean(first, compiled.index) or f"there are {', '.join(compiled.index)}"
+            raise NoSuchNode(f"{what} {name!r}: diagram {compiled.name!r} has no node {first!r}: {there}")
