@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from treadle.engine.executor import Executors
 from treadle.ids import NodeID
 from treadle.nodes.base import Executor
 from treadle.nodes.registry import default_registry
+from treadle.state.blob import Blob, Place, Source
 
 
 class Context:
@@ -52,8 +53,26 @@ class Context:
     def path(self, path: str) -> Path:
         return self.base / path
 
+    @property
+    def place(self) -> Place:
+        return Place(self.base / "blobs")
+
+    def blob(self, source: Source, name: str = "") -> Blob:
+        return self.place.put(source, name)
+
     def executor(self, isolation: str) -> Executor:
         return self.executors.get(isolation)
+
+
+class Warm:
+    """A loop and its executors that stay, for tests of what runs in child processes."""
+
+    def __init__(self, runner: asyncio.Runner) -> None:
+        self.runner = runner
+        self.executors = runner.run(self._make())
+
+    async def _make(self) -> Executors:
+        return Executors(TreadleConfig(process_max=1))
 
 
 class Performer:
@@ -62,6 +81,7 @@ class Performer:
     def __init__(self, base: Path) -> None:
         self.base = base
         self.seconds = 0.0
+        self.warm: Warm | None = None
 
     def kind(self, type_: str, properties: Mapping[str, Any]) -> tuple[Any, Any, Node]:
         kind = default_registry().kind(type_)
@@ -87,7 +107,7 @@ class Performer:
                               function=calls, base=str(self.base))
 
         async def script() -> Any:
-            executors = Executors(TreadleConfig(process_max=1))
+            executors = self.warm.executors if self.warm else Executors(TreadleConfig(process_max=1))
             try:
                 context = Context(executors, self.base, sources=sources or {}, index=index, item=item,
                                   execution_inputs=execution_inputs or {})
@@ -96,11 +116,12 @@ class Performer:
                 self.seconds = time.monotonic() - start
                 return found
             finally:
-                await executors.close()
+                if not self.warm:
+                    await executors.close()
 
         if calls is None:
             self.ports(type_, **properties)
-        return asyncio.run(script())
+        return self.warm.runner.run(script()) if self.warm else asyncio.run(script())
 
     def __call__(self, type_: str, inputs: Mapping[str, Any] | None = None, **rest: Any) -> Any:
         return self.envelope(type_, inputs, **rest).body
@@ -109,6 +130,21 @@ class Performer:
 @pytest.fixture
 def perform(tmp_path: Path) -> Performer:
     return Performer(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[Warm]:
+    with asyncio.Runner() as runner:
+        made = Warm(runner)
+        yield made
+        runner.run(made.executors.close())
+
+
+@pytest.fixture
+def perform_warm(perform: Performer, warm: Warm) -> Performer:
+    """Like `perform`, without a new child process each time."""
+    perform.warm = warm
+    return perform
 
 
 @pytest.fixture

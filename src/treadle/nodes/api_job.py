@@ -15,7 +15,6 @@ import msgspec
 
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression as Compiled
-from treadle.diagram.expression import Template as CompiledTemplate
 from treadle.diagram.formats.values import convert_struct
 from treadle.diagram.node import Node
 from treadle.diagram.types import Ports, Template
@@ -23,6 +22,7 @@ from treadle.errors import ExpressionError
 from treadle.nodes import http
 from treadle.nodes.base import BodyContext, NodeKind
 from treadle.nodes.files import plain
+from treadle.nodes.filling import filled, require_templates
 from treadle.state.envelope import Envelope, infer
 
 # Structures whose texts are templates. A type can't contain itself here, so `check` looks for unknown names
@@ -146,18 +146,6 @@ def _struct(data: Mapping[str, Any], kind: type[msgspec.Struct], key: str) -> An
     return found
 
 
-def _is_expression(text: str) -> bool:
-    """Whether a text is exactly one `{{ expression }}`."""
-    bare = text.strip()
-    if not (bare.startswith("{{") and bare.endswith("}}")):
-        return False
-    try:
-        Compiled.compile(bare)
-    except ExpressionError:  # `{{ a }} and {{ b }}`
-        return False
-    return True
-
-
 class _Filler:
     """Fills in the templates of one node's properties."""
 
@@ -165,13 +153,7 @@ class _Filler:
         self.context, self.inputs = context, inputs
 
     def value(self, value: Any) -> Any:
-        if isinstance(value, str):
-            if _is_expression(value):
-                return self.context.evaluate(value.strip(), self.inputs)
-            return self.context.render(value, self.inputs)
-        if isinstance(value, dict):
-            return {key: self.value(one) for key, one in value.items()}
-        return [self.value(one) for one in value] if isinstance(value, list) else value
+        return filled(value, self.context, self.inputs)
 
     def fields(self, values: Mapping[str, Any]) -> dict[str, str | list[str]]:
         """Values as the texts of a query or form; none is left out."""
@@ -391,22 +373,12 @@ class ApiJobKind(NodeKind):
             raise ValueError(f"`response_bytes_max` must be at least 1, not {spec.response_bytes_max}")
         http.status_test(spec.expect if isinstance(spec.expect, list) else [spec.expect])
         for value in (spec.headers, spec.params, spec.json, spec.form):
-            _compile(value, base)
+            require_templates(value, base)
         if spec.auth is not None:
             _check_auth(_struct(spec.auth, _Auth, "auth"))
         if spec.paginate is not None:
             _check_pages(_struct(spec.paginate, _Pages, "paginate"))
         return Ports()
-
-
-def _compile(value: Any, base: str) -> None:
-    """Raise for a template, however deep, that can't be compiled."""
-    if isinstance(value, str):
-        if not _is_expression(value):
-            CompiledTemplate.compile(value, base=base)
-    elif isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            _compile(one, base)
 
 
 def _check_auth(auth: _Auth) -> None:

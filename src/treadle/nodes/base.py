@@ -17,6 +17,7 @@ import msgspec
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import Node
 from treadle.diagram.types import Ports
+from treadle.state.blob import Blob, Place, Source
 from treadle.state.envelope import BaseNodeOutput, Envelope, infer
 
 
@@ -81,6 +82,14 @@ class BodyContext(Protocol):
 
     def path(self, path: str) -> Path:
         """A path of the diagram, relative to the folder of its file."""
+
+    @property
+    def place(self) -> Place:
+        """Where the execution's blobs are."""
+
+    def blob(self, source: Source, name: str = "") -> Blob:
+        """Content that is too large for memory, as a value: copied piece by piece from a file's path, an open
+        file, bytes or an iterable of bytes. It is on the disk when this returns."""
 
     def executor(self, isolation: str) -> Executor:
         """The executor for `thread` or `process`."""

@@ -48,6 +48,22 @@ class CodeJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     code ends with. In bash each input is in the environment, as `INPUT_<name>` (a text as it is, anything
     else as JSON), and the result is what the script prints, without the last newline. An exit code other than
     0 is a failure.
+
+    ```yaml
+    treadle: 1
+    nodes:
+      begin: {type: start, custom_data: {words: [big, small]}}
+      count:
+        type: code_job
+        code: |
+          return {word: len(word) for word in begin["words"]}
+        needs: begin
+      shout:
+        type: code_job
+        language: bash
+        code: echo "$INPUT_default" | tr a-z A-Z
+        needs: count
+    ```
     """
 
     call: str | None = None
@@ -175,7 +191,7 @@ def _in_process(node: ExecutableNode, spec: CodeJob, reference: Reference, argum
         given = {name: snapshot(context) if value is context else value
                  for name, value in arguments(context, inputs).items()}
         raw = await context.executor("process").run(
-            call_there, where, codec.encode(given),
+            call_there, where, codec.encode(given), str(context.place.folder),
             timeout=timeout, memory_mb=memory_mb, name=context.node_id)
         return result_of(codec.decode(raw), context)
 
@@ -192,8 +208,8 @@ def _inline(node: ExecutableNode, spec: CodeJob, code: str) -> Body:
         names = {**spec.arguments, **compiled.names(context, inputs)}
         if isolation == "process":
             raw = await context.executor("process").run(
-                run_code_there, compiled.text, compiled.file, codec.encode(names), timeout=timeout,
-                memory_mb=memory_mb, name=context.node_id)
+                run_code_there, compiled.text, compiled.file, codec.encode(names), str(context.place.folder),
+                timeout=timeout, memory_mb=memory_mb, name=context.node_id)
             return result_of(codec.decode(raw), context)
         if isolation == "thread":
             return result_of(await context.executor("thread").run(compiled.run, names, timeout=timeout,

@@ -21,6 +21,20 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     several as a map by name. An expression that fails is a failed node, never false.
 
     Say either `when` or `switch` with `cases`.
+
+    ```yaml
+    treadle: 1
+    inputs:
+      amount: {type: integer, default: 120}
+    nodes:
+      begin: {type: start}
+      large: {type: condition, when: "begin.amount > 100", needs: begin}
+      ask: {type: endpoint}
+      pay: {type: endpoint}
+    arrows:
+      - large.true -> ask
+      - large.false -> pay
+    ```
     """
 
     when: Expression | None = None

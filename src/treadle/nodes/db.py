@@ -1,4 +1,4 @@
-"""`db`: reads and writes files."""
+"""`db`: reads and writes files, and asks SQL databases."""
 
 from __future__ import annotations
 
@@ -12,62 +12,214 @@ import msgspec
 
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import Node
+from treadle.diagram.transform import TransformError, select
 from treadle.diagram.types import Ports, Template
+from treadle.nodes import sql
 from treadle.nodes.base import BodyContext, NodeKind, bare
-from treadle.nodes.files import append_file, format_of, parse, plain, present, read_file, table, write_file
+from treadle.nodes.edits import edited, heed, held, steps_of
+from treadle.nodes.files import (
+    append_file,
+    format_of,
+    line_range,
+    parse,
+    picked,
+    plain,
+    present,
+    read_file,
+    table,
+    write_file,
+)
+from treadle.nodes.large import blob_of_file, check_format
+from treadle.state.blob import Blob
 from treadle.state.envelope import Envelope, infer
 
 
 class Db(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Reads, replaces or extends files; they are UTF-8 text.
+    """Reads, replaces, extends or changes files, which are UTF-8 text, or asks an SQL database.
 
     `read` gives the content of one file, of several (a list, or `glob`) a map by path. `write` replaces the
-    file as a whole or not at all, `append` adds to its end; both write their input and pass it on. A file
+    file as a whole or not at all, `append` adds to its end, `update` sets one place of a JSON or YAML file,
+    whose comments and order stay; these three write their input and pass it on. Nodes that change one file
+    at the same time take turns, in other processes too, and wait 30 seconds for each other at most. A file
     that is missing fails the node with an error that names it.
+
+    ```yaml
+    treadle: 1
+    nodes:
+      begin: {type: start, custom_data: {user: {name: Ann, age: 3}}}
+      save: {type: db, operation: write, file: out/user.json, needs: begin}
+      older: {type: code_job, code: "result = 4", needs: save}
+      change: {type: db, operation: update, file: out/user.json, key: user.age, needs: older}
+      name: {type: db, operation: read, file: out/user.json, key: user.name, needs: change}
+    ```
+
+    `sql` performs one statement in a transaction of its own. A query that gives rows has them as a list of
+    maps by column (see `rows`), any other has `{"rows": 3}`, how many it changed. The values of `params` are
+    bound by the driver and never become part of the query; `?` or `:name` stands for one in SQLite, `%s` or
+    `%(name)s` in PostgreSQL, where a `%` that is meant is written `%%` as soon as there are `params`.
+
+    ```yaml
+    treadle: 1
+    inputs:
+      users: {type: array, default: [{id: 1, name: Ann}, {id: 2, name: Bob}]}
+    nodes:
+      make:
+        type: db
+        operation: sql
+        url: sqlite:///out/users.db
+        query: CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, name TEXT)
+      fill:
+        type: db
+        operation: sql
+        url: sqlite:///out/users.db
+        query: INSERT INTO users VALUES (:id, :name) ON CONFLICT DO NOTHING
+        params: "{{ inputs.users }}"
+        many: true
+        needs: make
+      find:
+        type: db
+        operation: sql
+        url: sqlite:///out/users.db
+        query: SELECT name FROM users WHERE id < ? ORDER BY id
+        params: ["{{ inputs.users | length }}"]
+        rows: value
+        needs: fill
+    ```
+
+    PostgreSQL needs psycopg: `pip install treadle[postgres]`. A statement happens as a whole or not at all.
+    What may go better next time (no connection, a lock, a deadlock, a full disk) is tried again if the node
+    has `retries`; a wrong query, a missing table or a broken constraint is not. A SQLite database that others
+    have locked is waited for, 10 seconds at most. A crash or a time-out in the instant between the commit and
+    its record performs the statement once more: `ON CONFLICT` makes that harmless.
+
+    Times, decimals, UUIDs, bytes and JSON come back as such from PostgreSQL. SQLite has numbers, texts and
+    bytes; it takes times, decimals and UUIDs as texts, maps and lists as JSON.
     """
 
-    operation: Literal["read", "write", "append"]
+    operation: Literal["read", "write", "append", "update", "sql"]
     """What to do."""
-    file: Template | list[Template]
+    file: Template | list[Template] = ""
     """The file or files, relative to the diagram's folder."""
     glob: bool = False
     """For `read`: the names are patterns (`data/*.json`, `**` for folders in folders). Matching nothing is an
     error."""
-    format: Literal["text", "json", "yaml", "csv"] | None = None
+    format: Literal["text", "json", "yaml", "csv", "blob"] | None = None
     """Unless said, what the file's name ends in, or else text. `csv` is a list of maps by the header's names;
-    appending `json` adds a line."""
+    appending `json` adds a line. `blob` is for `read`: files of any size and content, as handles with
+    `open()`, `chunks()`, `read()`, `path()`, `size` and `name`; `write` writes such a handle's content."""
     serialize: bool = False
     """For `read`: give the content as a text of JSON."""
+    lines: str | int | list[str | int] | None = None
+    """For `read` of text: some lines only, counted from 1, ends included: `"10:20"`, `"10:"`, `":20"`, `7`,
+    or a list of these."""
+    key: Template | None = None
+    """A place such as `a.b` or `rows[0].name`: `update` sets it, with maps on the way where nothing is, and
+    `read` gives just what is there. The index after a list's last one makes the list longer."""
+    url: Template | None = None
+    """For `sql`: `sqlite:///file` (in the diagram's folder; four slashes begin an absolute path),
+    `postgresql://user@host/database`, or `env:NAME`, an environment variable that has one of these: a URL
+    with a password has no place in a diagram. A file that is missing is made by a query that begins with
+    CREATE, and an error for others."""
+    query: str | None = None
+    """For `sql`: one statement. It is no template; values are `params`."""
+    params: Template | dict[str, Template | Any] | list[Template | Any] | None = None
+    """For `sql`: the query's values, a list or a map by name, or one `{{ expression }}` that gives it. A text
+    that is exactly one `{{ expression }}` gives the value itself."""
+    many: bool = False
+    """For `sql`: `params` is a list of such lists or maps; the query is performed with each of them, all in
+    one transaction."""
+    rows: Literal["list", "one", "column", "value", "none"] = "list"
+    """For `sql`: what of the rows is the result. `list`: all, as maps; `column`: a list of the values of the
+    only column; `one`: the only row, as a map; `value`: the only value of the only row; `none`: just how many
+    there are, `{"rows": 3}`. Without any row, `one` and `value` are none; more than one row is an error."""
+    rows_max: int = 100_000
+    """For `sql`: rows that the result may have; more are an error."""
+    bytes_max: int = 64 * 1024 * 1024
+    """For `sql`: bytes of texts and binary values that the result may have, all rows together; more are an
+    error."""
+
+
+_TAKES = {
+    "read": ("file", "glob", "format", "serialize", "lines", "key"),
+    "write": ("file", "format"),
+    "append": ("file", "format"),
+    "update": ("file", "format", "key"),
+    "sql": ("url", "query", "params", "many", "rows", "rows_max", "bytes_max"),
+}
+_NEEDS = {"update": ("file", "key"), "sql": ("url", "query")}
+_DEFAULTS = dict(zip(Db.__struct_fields__[1:], Db.__struct_defaults__, strict=True))
 
 
 class DbStrategy:
     async def execute(self, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Envelope:
         spec: Db = node.spec
-        said = [spec.file] if isinstance(spec.file, str) else spec.file
-        files = [context.render(name, inputs) for name in said]
-        thread = context.executor("thread")
-        timeout = node.policy.timeout
-        if spec.operation == "read":
-            value = await thread.run(_read, spec, files, context.path("."), timeout=timeout,
-                                     name=context.node_id)
+        if spec.operation == "sql":
+            value = await sql.perform(_statement(spec, context, inputs), context, node.policy.timeout)
         else:
-            value = bare(inputs, context)
-            await thread.run(_write, spec, context.path(files[0]), files[0], value, timeout=timeout,
-                             name=context.node_id)
+            value = await _files(spec, node, context, inputs)
         return Envelope(context.node_id, context.node_id, infer(value), value)
 
     def can_handle(self, node_type: str) -> bool:
         return node_type == "db"
 
 
-def _read(spec: Db, files: list[str], base: Path) -> Any:
+def _statement(spec: Db, context: BodyContext, inputs: dict[str, Any]) -> sql.Statement:
+    assert spec.url is not None and spec.query is not None
+    url = spec.url if spec.url.startswith("env:") else context.render(spec.url, inputs)
+    return sql.Statement(url, spec.query, sql.sets_of(spec.params, spec.many, context, inputs), spec.many,
+                         spec.rows, spec.rows_max, spec.bytes_max)
+
+
+async def _files(spec: Db, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Any:
+    said = [spec.file] if isinstance(spec.file, str) else spec.file
+    files = [context.render(name, inputs) for name in said]
+    key = None if spec.key is None else context.render(spec.key, inputs)
+    thread = context.executor("thread")
+    timeout, name = node.policy.timeout, context.node_id
+    if spec.operation == "read":
+        return await thread.run(_read, spec, files, key, context, timeout=timeout, name=name)
+    value = bare(inputs, context)
+    await thread.run(_write, spec, context.path(files[0]), files[0], key, value, timeout=timeout, name=name)
+    return value
+
+
+def _read(spec: Db, files: list[str], key: str | None, context: BodyContext) -> Any:
+    base = context.path(".")
     several = spec.glob or not isinstance(spec.file, str)
-    names = _matching(files, base) if spec.glob else files
     contents = {}
-    for name in names:
-        content = parse(read_file(base / name, name), format_of(name, spec.format), name)
+    for name in _matching(files, base) if spec.glob else files:
+        content = blob_of_file(base / name, name, context) if spec.format == "blob" else _content(
+            spec, name, key, base)
         contents[name] = json.dumps(plain(content), ensure_ascii=False) if spec.serialize else content
-    return contents if several else contents[names[0]]
+    return contents if several else contents[files[0]]
+
+
+def _content(spec: Db, name: str, key: str | None, base: Path) -> Any:
+    form = format_of(name, spec.format)
+    text = read_file(base / name, name)
+    if spec.lines is not None:
+        _require_text(form, name)
+        text = picked(text, _ranges(spec))
+    content = parse(text, form, name)
+    if key is None:
+        return content
+    if form == "text":
+        raise ValueError(f"file {name!r} is text, which has no {key!r}: say `format: json` or yaml")
+    steps_of(key)
+    try:
+        return select(content, key)
+    except TransformError as error:
+        raise LookupError(f"file {name!r}: {str(error).replace('select', 'key', 1)}") from None
+
+
+def _ranges(spec: Db) -> list[tuple[int, int | None]]:
+    said = spec.lines if isinstance(spec.lines, list) else [spec.lines]
+    return [line_range(one) for one in said if one is not None]
+
+
+def _require_text(form: str, name: str) -> None:
+    if form != "text":
+        raise ValueError(f"`lines` is for text, and {name!r} is {form}: say `format: text` to read it so")
 
 
 def _matching(patterns: list[str], base: Path) -> list[str]:
@@ -81,19 +233,43 @@ def _matching(patterns: list[str], base: Path) -> list[str]:
     return list(names)
 
 
-def _write(spec: Db, path: Path, said: str, value: Any) -> None:
+def _write(spec: Db, path: Path, said: str, key: str | None, value: Any) -> None:
     form = format_of(said, spec.format)
     try:
         if spec.operation == "write":
-            write_file(path, value if isinstance(value, bytes) and form == "text" else present(value, form))
+            as_it_is = isinstance(value, Blob) or (isinstance(value, bytes) and form == "text")
+            _replace(path, said, value if as_it_is else present(value, form))
+        elif spec.operation == "append":
+            _append(path, said, form, value)
         else:
-            append_file(path, _addition(value, form, empty=not path.exists() or not path.stat().st_size))
+            assert key is not None
+            _update(path, said, form, key, value)
+    except FileExistsError as error:
+        raise NotADirectoryError(f"file {said!r}: {error.filename} is a file, not a folder") from error
     except OSError as error:
         if error.filename is not None and os.fspath(path) != error.filename:
             raise type(error)(error.errno, error.strerror, said) from error
         raise
     except ValueError as error:
-        raise ValueError(f"file {said!r}: {error}") from error
+        raise ValueError(str(error) if said in str(error) else f"file {said!r}: {error}") from error
+
+
+def _replace(path: Path, said: str, content: str | bytes | Blob) -> None:
+    try:
+        with held(path, said) as real:
+            heed(said)
+            write_file(real, content)
+    except FileNotFoundError:  # nothing to take turns about
+        heed(said)
+        write_file(path, content)
+
+
+def _append(path: Path, said: str, form: str, value: Any) -> None:
+    _addition(value, form, empty=True)  # a value that won't do makes no file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with held(path, said, create=True) as real:
+        heed(said)
+        append_file(real, _addition(value, form, empty=not real.stat().st_size))
 
 
 def _addition(value: Any, form: str, *, empty: bool) -> str:
@@ -106,17 +282,65 @@ def _addition(value: Any, form: str, *, empty: bool) -> str:
     return present(value, form)
 
 
+def _update(path: Path, said: str, form: str, key: str, value: Any) -> None:
+    _require_tree(form, said)
+    try:
+        with held(path, said) as real:
+            text = edited(read_file(real, said), form, key, value, said)
+            heed(said)
+            write_file(real, text)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no file {said!r} in {path.parent}: `update` changes one that is there; "
+                                "write it first") from None
+
+
+def _require_tree(form: str, said: str) -> None:
+    if form not in ("json", "yaml"):
+        raise ValueError(f"update changes json and yaml, and {said!r} is {form}: say `format`, or write the "
+                         "whole file")
+
+
 class DbKind(NodeKind):
     def ports(self, spec: Db, node: Node, base: str) -> Ports:
-        if not spec.file:
-            raise ValueError("`file` needs a name")
-        if spec.operation != "read":
-            if spec.glob or spec.serialize or not isinstance(spec.file, str):
-                raise ValueError(f"{spec.operation} takes one `file`; lists, `glob` and `serialize` are for "
-                                 "read")
-            if spec.operation == "append" and format_of(spec.file, spec.format) == "yaml":
-                raise ValueError("yaml can't be appended to: use json (a line each), csv or text")
+        if spec.operation in ("write", "append", "update") and (
+                spec.glob or spec.serialize or not isinstance(spec.file, str)):
+            raise ValueError(f"{spec.operation} takes one `file`; lists, `glob` and `serialize` are for read")
+        for name, default in _DEFAULTS.items():
+            if getattr(spec, name) != default and name not in _TAKES[spec.operation]:
+                takers = [one for one, names in _TAKES.items() if name in names]
+                raise ValueError(f"`{name}` is for {' and '.join(takers)}, not for {spec.operation}")
+        for name in _NEEDS.get(spec.operation, ("file",)):
+            if not getattr(spec, name):
+                raise ValueError(f"{spec.operation} needs `{name}`")
+        if spec.operation == "sql":
+            assert spec.url is not None and spec.query is not None
+            sql.check(spec.url, spec.query, spec.params, many=spec.many, rows=spec.rows,
+                      limits={"rows_max": spec.rows_max, "bytes_max": spec.bytes_max}, base=base)
+        else:
+            _check_files(spec)
         return Ports()
+
+
+def _check_files(spec: Db) -> None:
+    check_format(spec.operation, spec.format, {
+        "lines": spec.lines, "key": spec.key, "serialize": spec.serialize})
+    files = [spec.file] if isinstance(spec.file, str) else spec.file
+    # What a template gives, only the run knows.
+    known = [name for name in files if "{{" not in name and "{%" not in name]
+    if spec.operation == "append" and any(format_of(name, spec.format) == "yaml" for name in files):
+        raise ValueError("yaml can't be appended to: use json (a line each), csv or text")
+    if spec.operation == "update":
+        for name in known:
+            _require_tree(format_of(name, spec.format), name)
+    if spec.key is not None and "{{" not in spec.key:
+        steps_of(spec.key)
+    if spec.lines is not None:
+        if not _ranges(spec):
+            raise ValueError("`lines` has no range: write one such as '10:20'")
+        if spec.key is not None:
+            raise ValueError("say either `lines` or `key`")
+        for name in known:
+            _require_text(format_of(name, spec.format), name)
 
 
 KIND = DbKind("db", Db, DbStrategy())

@@ -14,7 +14,15 @@ from treadle.state.envelope import Envelope, infer
 
 
 class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Passes its input on as the result of the execution: one input as it is, several as a map by name."""
+    """Passes its input on as the result of the execution: one input as it is, several as a map by name.
+
+    ```yaml
+    treadle: 1
+    nodes:
+      begin: {type: start, custom_data: {name: Ann, age: 4}}
+      done: {type: endpoint, save_to: out/person.json, needs: begin}
+    ```
+    """
 
     save_to: Template | None = None
     """A file to write the value to as well: text as it is, anything else in the format that the name ends in

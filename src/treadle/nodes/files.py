@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,14 +19,35 @@ from ruamel.yaml.error import YAMLError
 
 from treadle.config import DEFAULT_CONFIG
 from treadle.state import codec
+from treadle.state.blob import Blob
 
-FORMATS = ("text", "json", "yaml", "csv")
+FORMATS = ("text", "json", "yaml", "csv", "blob")
 _SUFFIXES = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".csv": "csv"}
 
 
 def format_of(path: str, said: str | None) -> str:
     """The format that a node says, or the one that the file's name ends in; a text otherwise."""
     return said or _SUFFIXES.get(Path(path).suffix.lower(), "text")
+
+
+def picked(text: str, ranges: list[tuple[int, int | None]]) -> str:
+    """The lines of some ranges, counted from 1, ends included; where the text ends before, so do they."""
+    lines = list(io.StringIO(text, newline="\n"))
+    return "".join("".join(lines[first - 1:last]) for first, last in ranges)
+
+
+def line_range(said: str | int) -> tuple[int, int | None]:
+    """A range such as `10:20`, `10:`, `:20` or `10`; None is the end. ValueError for anything else."""
+    match = re.fullmatch(r"(\d*)(:?)(\d*)", str(said).strip(), re.ASCII)
+    if match is None or not (match[1] or match[3]):
+        raise ValueError(f"`lines`: {said!r} is no range: write '10:20', '10:', ':20' or '10'")
+    first = int(match[1] or 1)
+    last = first if not match[2] else int(match[3]) if match[3] else None
+    if first < 1:
+        raise ValueError(f"`lines`: {said!r} begins before the first line, which is 1")
+    if last is not None and last < first:
+        raise ValueError(f"`lines`: {said!r} ends before it begins")
+    return first, last
 
 
 def read_file(path: Path, said: str) -> str:
@@ -123,14 +146,31 @@ def table(value: Any, *, header: bool = True) -> str:
     return out.getvalue()
 
 
-def write_file(path: Path, content: str | bytes) -> None:
-    """Replace a file as a whole: readers see the old one or the new one, and a power cut leaves either."""
+def replaceable(path: Path, said: str) -> None:
+    """IsADirectoryError for a folder; PermissionError for a file that its owner made read-only, which a
+    rename would replace all the same."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{said!r} is a folder: name a file")
+    if not mode & 0o222:
+        raise PermissionError(f"file {said!r} is read-only: allow writing it (chmod u+w), or name another")
+
+
+def write_file(path: Path, content: str | bytes | Blob) -> None:
+    """Replace a file as a whole: readers see the old one or the new one, and a power cut leaves either.
+    PermissionError for a file that is read-only."""
+    replaceable(path, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
+    pieces = content.chunks() if isinstance(content, Blob) else [
+        content.encode() if isinstance(content, str) else content]
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            for piece in pieces:
+                file.write(piece)
             file.flush()
             os.fchmod(file.fileno(), path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
             os.fsync(file.fileno())
@@ -142,8 +182,7 @@ def write_file(path: Path, content: str | bytes) -> None:
 
 
 def append_file(path: Path, content: str) -> None:
-    """Add to the end of a file with one write."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Add to the end of a file with one write. Its folder must be there."""
     with open(path, "ab") as file:
         file.write(content.encode())
         file.flush()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
 
+from treadle.diagram.fingerprint import source_of
 from treadle.diagram.transform import default_transforms
 from treadle.errors import did_you_mean
 from treadle.nodes import (
@@ -12,6 +15,8 @@ from treadle.nodes import (
     condition,
     db,
     endpoint,
+    hook,
+    json_schema_validator,
     sleep,
     start,
     sub_diagram,
@@ -20,11 +25,37 @@ from treadle.nodes import (
     wait_for,
 )
 from treadle.nodes.base import NodeKind, NodeStrategyProtocol
+from treadle.nodes.modules import load_function
 from treadle.state.envelope import ContentType
 
-BUILT_IN = (start, endpoint, code_job, condition, template_job, db, api_job, sub_diagram, user_response,
-            wait_for, sleep)
+BUILT_IN = (start, endpoint, code_job, condition, template_job, db, api_job, hook, json_schema_validator,
+            sub_diagram, user_response, wait_for, sleep)
 """A new type is one file: its module goes here."""
+
+
+_WANTED = "it wants the path of a function, 'module:function'"
+
+
+class _Call:
+    """A function of one value for an arrow, by its path."""
+
+    __slots__ = ("_function", "_path")
+
+    def __init__(self, path: str, function: Callable[[Any], Any]) -> None:
+        self._path, self._function = path, function
+
+    def __call__(self, value: Any) -> Any:
+        return self._function(value)
+
+    def __repr__(self) -> str:
+        return self._path
+
+
+def _load(path: str, base: str) -> tuple[_Call, str]:
+    function = load_function(path, base)
+    if inspect.iscoroutinefunction(function):
+        raise ValueError(f"transform call: {path} is async, and an arrow does not wait: use a code_job")
+    return _Call(path, function), source_of(function)
 
 
 class NodeRegistry:
@@ -33,6 +64,8 @@ class NodeRegistry:
 
     def __init__(self, kinds: Iterable[NodeKind] = ()) -> None:
         self.transforms = default_transforms()
+        self.transforms.register("call", lambda value, call: call(value), precedence=50, bind=_load,
+                                 check=lambda path: None if isinstance(path, str) else _WANTED)
         self._kinds: dict[str, NodeKind] = {}
         for kind in kinds:
             self.register(kind)

@@ -7,13 +7,15 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from treadle.config import DEFAULT_CONFIG
 from treadle.errors import BodyDied
-from treadle.nodes.child import Child, how_it_ended, reader
+from treadle.nodes import speech
+from treadle.nodes.child import FIRST_FREE_FD, Child, how_it_ended, reader
 from treadle.nodes.files import plain
 
 logger = logging.getLogger("treadle.bodies")
@@ -31,12 +33,30 @@ async def run_bash(code: str, inputs: Mapping[str, Any], *, folder: Path, name: 
     BodyDied with the end of stderr if it exits with another code than 0; LimitExceeded if it prints too much.
     Cancelling this kills the script and all that it started.
     """
-    environment = {**os.environ, **variables(inputs)}
+    return await run_program(["bash", "-c", code, "bash"], {**os.environ, **variables(inputs)}, folder=folder,
+                             name=name)
+
+
+async def run_program(arguments: Sequence[str], environment: Mapping[str, str], *, folder: Path, name: str,
+                      stdin: bytes | None = None) -> str:
+    """Run a program like a script; it may read `stdin`, which is empty otherwise."""
+    keep: list[int] = []
     try:
-        child = Child(["bash", "-c", code, "bash"], folder=folder, environment=environment)
+        if stdin is not None:
+            import fcntl
+
+            with tempfile.TemporaryFile() as file:
+                file.write(stdin)
+                file.seek(0)
+                keep = [fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)]
+            arguments = ["sh", "-c", f'exec "$@" </dev/fd/{keep[0]}', "sh", *arguments]
+        child = Child(arguments, keep=keep, folder=folder, environment=environment)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"the script of node {name!r} can't start: there is no folder "
                                 f"{folder}") from error
+    finally:
+        for one in keep:
+            os.close(one)
     try:
         return await _output(child, name)
     finally:
@@ -46,7 +66,8 @@ async def run_bash(code: str, inputs: Mapping[str, Any], *, folder: Path, name: 
 async def _output(child: Child, name: str) -> str:
     stdout, out = await reader(child.process.stdout)
     stderr, err = await reader(child.process.stderr)
-    reading: asyncio.Future[tuple[bytes, bytes]] = asyncio.gather(_read_all(stdout, name), _read_tail(stderr))
+    reading: asyncio.Future[tuple[bytes, bytes]] = asyncio.gather(
+        _read_all(stdout, name), _read_tail(stderr))
     ended: asyncio.Future[int] = asyncio.ensure_future(child.exited())
     both: list[asyncio.Future[Any]] = [reading, ended]
     try:
@@ -82,8 +103,10 @@ def _judge(code: int, printed: bytes, complaint: str, name: str) -> str:
 
 async def _read_all(stream: asyncio.StreamReader, name: str) -> bytes:
     parts, size = [], 0
+    heard = speech.Heard("stdout")
     while part := await stream.read(_READ_BYTES):
         parts.append(part)
+        heard.take(part)
         size += len(part)
         if size > DEFAULT_CONFIG.body_output_bytes_max:
             raise DEFAULT_CONFIG.exceeded("body_output_bytes_max", f"the script of node {name!r} printed too "
@@ -93,7 +116,9 @@ async def _read_all(stream: asyncio.StreamReader, name: str) -> bytes:
 
 async def _read_tail(stream: asyncio.StreamReader) -> bytes:
     tail = b""
+    heard = speech.Heard("stderr")
     while part := await stream.read(_READ_BYTES):
+        heard.take(part)
         tail = (tail + part)[-STDERR_TAIL_BYTES:]
     return tail
 

@@ -17,7 +17,15 @@ from treadle.nodes.base import BodyContext, NodeKind, Suspend
 
 class Sleep(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Suspends for a while, or until an instant; its result is None. No process need be alive meanwhile, and
-    a crash doesn't start the wait again. Say either `seconds` or `until`."""
+    a crash doesn't start the wait again. Say either `seconds` or `until`.
+
+    ```yaml
+    treadle: 1
+    nodes:
+      pause: {type: sleep, seconds: 0.1}
+      done: {type: endpoint, needs: pause}
+    ```
+    """
 
     seconds: float | Expression | None = None
     """How long: a number, or an expression that gives one."""

@@ -14,7 +14,17 @@ from treadle.state.envelope import Envelope
 
 
 class Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Emits the execution's inputs as a map. In a sub-diagram these are the inputs that its node hands in."""
+    """Emits the execution's inputs as a map. In a sub-diagram these are the inputs that its node hands in.
+
+    ```yaml
+    treadle: 1
+    inputs:
+      name: {type: string, default: Ann}
+    nodes:
+      begin: {type: start, custom_data: {greeting: Hello}}
+      done: {type: endpoint, needs: begin}
+    ```
+    """
 
     custom_data: dict[str, Any] = {}
     """Values that go along; an input of the same name wins."""

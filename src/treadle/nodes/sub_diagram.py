@@ -17,7 +17,26 @@ from treadle.state.envelope import Envelope
 class SubDiagram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Runs another diagram inside this execution; its nodes are `node/inner`. Its result is the value of the
     inner diagram's endpoint, of several a map by name. With `for_each` it runs once per item, each an inner
-    diagram of its own: an item that is a map is the inputs, any other value is the input `default`."""
+    diagram of its own: an item that is a map is the inputs, any other value is the input `default`.
+
+    ```yaml
+    treadle: 1
+    nodes:
+      begin: {type: start, custom_data: {numbers: [1, 2, 3]}}
+      double:
+        type: sub_diagram
+        for_each: "{{ begin.numbers }}"
+        needs: begin
+        diagram:
+          treadle: 1
+          inputs: {default: {type: integer}}
+          nodes:
+            number: {type: start}
+            twice: {type: code_job, code: "return number['default'] * 2", needs: number}
+            done: {type: endpoint, needs: twice}
+      done: {type: endpoint, needs: double}
+    ```
+    """
 
     diagram: str | dict[str, Any]
     """The file of the diagram, relative to this one's folder, or the diagram itself as a map."""

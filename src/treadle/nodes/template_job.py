@@ -19,6 +19,17 @@ class TemplateJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Renders a template over its inputs by name and the nodes they come from. Its result is the text.
 
     Say either `template` or `text`.
+
+    ```yaml
+    treadle: 1
+    nodes:
+      begin: {type: start, custom_data: {names: [Ann, Bo]}}
+      letter:
+        type: template_job
+        text: "Dear {{ begin.names | join(' and ') }},"
+        output_path: out/letter.txt
+        needs: begin
+    ```
     """
 
     template: str | None = None

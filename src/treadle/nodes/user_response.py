@@ -13,7 +13,15 @@ from treadle.nodes.base import BodyContext, NodeKind, Suspend, deadline
 
 class UserResponse(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Suspends until somebody answers (`treadle answer`, the API); the answer is its result. No process need
-    be alive meanwhile. With `timeout` it fails when no answer has come by then."""
+    be alive meanwhile. With `timeout` it fails when no answer has come by then.
+
+    ```yaml
+    treadle: 1
+    nodes:
+      ask: {type: user_response, prompt: "Go on?", schema: {type: string, enum: ["yes", "no"]}}
+      done: {type: endpoint, needs: ask}
+    ```
+    """
 
     prompt: Template = ""
     """What to ask; a template over the inputs."""

@@ -15,7 +15,17 @@ from treadle.nodes.base import BodyContext, NodeKind, Suspend, deadline
 class WaitFor(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Suspends until a signal of that name is sent to the execution (`treadle signal`, the API); the signal's
     value is its result. Signals queue by name, each is consumed once and in order, and an early one waits.
-    With `timeout` the node fails when none has come by then."""
+    With `timeout` the node fails when none has come by then.
+
+    ```yaml
+    treadle: 1
+    inputs:
+      order: {type: integer, default: 7}
+    nodes:
+      paid: {type: wait_for, signal: "paid-{{ inputs.order }}"}
+      done: {type: endpoint, needs: paid}
+    ```
+    """
 
     signal: Template
     """The name of the signal; a template over the inputs."""

@@ -13,18 +13,23 @@ import os
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Mapping
+from io import TextIOWrapper
 from types import ModuleType
 from typing import Any
 
 import msgspec
 
+from treadle.nodes import speech
 from treadle.nodes.failures import error_info
 from treadle.nodes.modules import ROOT, attribute, import_for
 from treadle.state import codec
 
 MB = 1 << 20
 LENGTH = struct.Struct(">I")
+LOGGED_CHARS_MAX = 64 * 1024
+"""What is sent of one log record."""
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -54,21 +59,72 @@ class Raised(msgspec.Struct, frozen=True, tag="raised"):
     retry_after: float | None = None
 
 
+class Logged(msgspec.Struct, frozen=True, tag="logged"):
+    """A log record, while the function runs: any number of these come before the reply."""
+
+    job: int  # the how manieth of this child
+    level: str
+    logger: str
+    text: str
+
+
 Reply = Done | Raised
+
+
+class Channel:
+    """The child's end of the socket. It listens to what bodies say: log records go to the parent as they are,
+    and what is printed goes out by the pipes."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._process = os.getpid()
+        self._lock = threading.RLock()  # a body's threads log, too
+        self.jobs = 0
+
+    def send(self, frame: Reply | Logged) -> None:
+        data = msgspec.msgpack.encode(frame)
+        with self._lock:
+            self._connection.sendall(LENGTH.pack(len(data)) + data)
+
+    @property
+    def repeats(self) -> bool:
+        return os.getpid() != self._process  # a process that a body forked must leave the socket alone
+
+    def printed(self, stream: str, text: str) -> bool:
+        return True
+
+    def logged(self, level: str, logger: str, text: str) -> None:
+        if self.repeats:
+            return
+        plain = text[:LOGGED_CHARS_MAX].encode(errors="backslashreplace").decode()
+        try:
+            self.send(Logged(self.jobs, level, logger, plain))
+        except OSError:  # the parent is gone, and we follow
+            pass
 
 
 def main(channel: int) -> None:
     """Perform jobs until the parent closes the channel, which is the file descriptor of a socket."""
     home = os.getcwd()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # line by line: the last before a crash are the most wanted
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     with socket.socket(fileno=channel) as connection:
+        parent = Channel(connection)
+        speech.install(parent)
         importer = Importer()
         codec.import_classes_with(importer)
-        _send(connection, Done())
+        parent.send(Done())
         while (raw := receive(connection)) is not None:
             job = msgspec.msgpack.decode(raw, type=Job)
             importer.folders = job.folders
             os.chdir(home)  # a body may have gone elsewhere
-            _send(connection, perform(job))
+            parent.jobs += 1
+            reply = perform(job)
+            flush()
+            if parent.repeats:
+                os._exit(0)  # a copy of us that the body forked: it must neither answer nor stay
+            parent.send(reply)
 
 
 def perform(job: Job) -> Reply:
@@ -125,15 +181,13 @@ def _exactly(connection: socket.socket, size: int) -> bytes | None:
     return bytes(data)
 
 
-def _send(connection: socket.socket, reply: Reply) -> None:
-    # What the body printed goes out before its result does, so that it is logged under its name.
+def flush() -> None:
+    """What the body printed goes out before its result does, so that it is logged under its name."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
         except (OSError, ValueError):  # the body closed it
             pass
-    data = msgspec.msgpack.encode(reply)
-    connection.sendall(LENGTH.pack(len(data)) + data)
 
 
 def _limit_memory(memory_mb: int | None) -> None:

@@ -1,0 +1,33 @@
+"""Files that are too large for memory, as nodes hand them on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from treadle.nodes.base import BodyContext
+from treadle.state.blob import Blob
+
+
+def check_format(operation: str, said: str | None, others: Mapping[str, object]) -> None:
+    """ValueError if `format: blob` doesn't go with an operation, or with other properties of the node."""
+    if said != "blob":
+        return
+    if operation != "read":
+        raise ValueError(f"`format: blob` is for read, not for {operation}: a blob is written as it is, "
+                         "without `format`")
+    wrong = next((name for name, value in others.items() if value), None)
+    if wrong is not None:
+        raise ValueError(f"`{wrong}` looks into the content, and `format: blob` doesn't: leave one out")
+
+
+def blob_of_file(path: Path, said: str, context: BodyContext) -> Blob:
+    """A copy of a file beside the store. Errors name the file as the diagram does."""
+    try:
+        return context.blob(path)
+    except FileNotFoundError:
+        if path.exists():
+            raise
+        raise FileNotFoundError(f"no file {said!r} in {path.parent}") from None
+    except IsADirectoryError:
+        raise IsADirectoryError(f"{said!r} is a folder: name a file") from None
