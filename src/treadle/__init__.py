@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from treadle.aio.manager import get_loop_manager as get_loop_manager
     from treadle.aio.resources import AsyncResourceManager as AsyncResourceManager
     from treadle.aio.tasks import AsyncTaskManager as AsyncTaskManager
+    from treadle.config import Retention as Retention
     from treadle.config import TreadleConfig as TreadleConfig
     from treadle.diagram.builder import Diagram as Diagram
     from treadle.diagram.builder import loop as loop
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from treadle.nodes.condition import ConditionStrategy as ConditionStrategy
     from treadle.nodes.registry import StrategyRegistry as StrategyRegistry
     from treadle.nodes.sub_diagram import SubDiagramStrategy as SubDiagramStrategy
+    from treadle.state.blob import Blob as Blob
     from treadle.state.cell import ExecutionState as ExecutionState
     from treadle.state.cell import ExecutionStateProtocol as ExecutionStateProtocol
     from treadle.state.cell import ItemError as ItemError
@@ -71,7 +73,7 @@ _HOMES = {
     "aio.manager": "EventLoopManager get_loop_manager",
     "aio.resources": "AsyncResourceManager",
     "aio.tasks": "AsyncTaskManager",
-    "config": "TreadleConfig",
+    "config": "Retention TreadleConfig",
     "diagram.builder": "Diagram loop node when",
     "diagram.diagram": "ExecutableDiagram ExecutableNode",
     "diagram.transform": "TransformRule",
@@ -92,6 +94,7 @@ _HOMES = {
     "nodes.condition": "ConditionStrategy",
     "nodes.registry": "StrategyRegistry",
     "nodes.sub_diagram": "SubDiagramStrategy",
+    "state.blob": "Blob",
     "state.cell": "ExecutionState ExecutionStateProtocol ItemError NodeState join",
     "state.codec": "register_encoder",
     "state.envelope": "BaseNodeOutput ContentType Envelope EnvelopeFactory TextOutput",

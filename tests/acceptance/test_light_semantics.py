@@ -5,6 +5,7 @@ The numbers are those of the cases that people bring from their old tool.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -110,6 +111,40 @@ def test_09_a_loop_takes_its_seed_once(tmp_path: Path) -> None:
     assert case.outputs("step") == [{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}]
     assert [cell.port for cell in case.load()[1] if cell.node_id == "c"].count("false") == 3
     assert codec.decode(case.execution.output or b"null") == {"n": 4}
+
+
+def test_10_a_loop_takes_its_first_value_from_the_start(tmp_path: Path) -> None:
+    case = Case(tmp_path, "10_start_loop")
+    assert case.run() == 0
+    assert case.outputs("step") == [{"n": 1}, {"n": 2}, {"n": 3}, {"n": 4}]
+    assert codec.decode(case.execution.output or b"null") == {"n": 4}
+
+
+def test_15_files_by_key_by_line_and_by_pattern(tmp_path: Path) -> None:
+    case = Case(tmp_path, "15_db_ops")
+    uploads = tmp_path / "files" / "uploads"
+    uploads.mkdir(parents=True)
+    (uploads / "sample_data.csv").write_text("name,age\nAnn,3\nBob,4\n")
+    (uploads / "notes.txt").write_text("hello\n")
+    assert case.run() == 1
+    written = json.loads((tmp_path / "files" / "results" / "q04.json").read_text())
+    assert written == {"user": {"name": "Ann", "age": 99}, "n": 1}, "one object, and not a text of JSON"
+    assert case.outputs("rk") == ["Ann"]
+    assert json.loads(case.outputs("r2")[0]) == written
+    assert case.outputs("rl") == ["name,age\nAnn,3\n"]
+    assert case.outputs("rg") == [{"files/uploads/notes.txt": "hello\n",
+                                   "files/uploads/sample_data.csv": "name,age\nAnn,3\nBob,4\n"}]
+    error = case.execution.error
+    assert error is not None and error.node == "rm"
+    assert (error.type, "files/uploads/missing.txt" in error.message) == ("FileNotFoundError", True)
+    assert case.states()["e"] is SKIPPED
+
+
+def test_16_a_sub_diagram_runs_over_items(tmp_path: Path) -> None:
+    case = Case(tmp_path, "16_batch_sub")
+    shutil.copy(DIAGRAMS / "16_child.yaml", tmp_path)
+    assert case.run() == 0
+    assert codec.decode(case.execution.output or b"null") == {"sub": [{"double": 2 * i} for i in (1, 2, 3)]}
 
 
 def test_18_a_loop_without_end_fails_at_its_limit(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from treadle.cli import progress
 from treadle.cli.common import parse_inputs, parse_value, say_command
-from treadle.cli.progress import Lines, Live, Logged, Pace, Silent, noted, view_for
 from treadle.cli.render import failure, message_of, plain, report, result_text, seconds, shortened, table
+from treadle.cli.running import progress
+from treadle.cli.running.progress import Lines, Live, Logged, Pace, Silent, noted, view_for
 from treadle.diagram.node import Input
 from treadle.engine.bus import Event, EventType
 from treadle.errors import InvalidDiagram, InvalidInput, NoSuchNode, StoreFull

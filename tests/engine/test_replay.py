@@ -10,8 +10,8 @@ import pytest
 
 from treadle.diagram.formats import loads
 from treadle.engine.engine import Engine
-from treadle.engine.recover import compile_stored
 from treadle.engine.replay import inputs_of, node_at
+from treadle.engine.sources import compile_stored
 from treadle.errors import NoSuchNode
 from treadle.nodes.registry import default_registry
 from treadle.state import codec

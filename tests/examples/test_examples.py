@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -120,3 +121,35 @@ def test_an_approval_may_be_declined(tmp_path: Path) -> None:
     command(tmp_path, "run", APPROVAL, "--execution-id", "desk")
     command(tmp_path, "answer", "desk", "approve", "no")
     assert command(tmp_path, "resume", "desk").stdout == "Declined: a standing desk.\n"
+
+
+def test_orders_are_loaded_and_an_edit_of_a_query_keeps_the_rest(tmp_path: Path) -> None:
+    folder = tmp_path / "etl"
+    shutil.copytree(EXAMPLES / "etl", folder)
+    done = command(folder, "run", "diagram.yaml", "--execution-id", "orders")
+    assert done.returncode == 0, done.stderr
+    report = (folder / "out" / "report.md").read_text()
+    assert "| US | 4 | 509.00 |" in report
+    assert [line.split(":")[0] for line in report.splitlines() if line.startswith("- line")] == [
+        "- line 5", "- line 7", "- line 11"]
+    text = (folder / "diagram.yaml").read_text()
+    for old, new in (("SELECT country", "SELECT customer AS country"),
+                     ("GROUP BY country", "GROUP BY customer")):
+        assert old in text
+        text = text.replace(old, new)
+    (folder / "diagram.yaml").write_text(text)
+    done = command(folder, "resume", "orders")
+    shown = re.search(r"```\n(the diagram has changed.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    assert shown is not None and shown[1] in done.stderr, "the README shows what is printed"
+    assert "| Grace | 2 | 155.00 |" in (folder / "out" / "report.md").read_text()
+
+
+def test_orders_can_be_forked_with_another_file(tmp_path: Path) -> None:
+    folder = tmp_path / "etl"
+    shutil.copytree(EXAMPLES / "etl", folder)
+    assert command(folder, "run", "diagram.yaml", "--execution-id", "orders").returncode == 0
+    (folder / "april.csv").write_text("id,day,customer,country,quantity,price\n1,2026-04-01,Ada,GB,1,2.50\n")
+    done = command(folder, "fork", "orders", "-i", "orders=april.csv", "-i", "out=april")
+    assert done.returncode == 0, done.stderr
+    assert "| GB | 1 | 2.50 |" in (folder / "april" / "report.md").read_text()
+    assert "| US | 4 | 509.00 |" in (folder / "out" / "report.md").read_text()

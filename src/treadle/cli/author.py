@@ -1,8 +1,9 @@
-"""Commands for those who write diagrams: `check`, `nodes`, `init`."""
+"""Commands for those who write diagrams: `check`, `nodes`, `schema`, `init`."""
 
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,7 +91,7 @@ def nodes(
                                                show_default=False)] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the types of nodes, or the properties of one."""
+    """List the types of nodes, or show one: its properties, and a diagram that runs."""
     readers_may_leave()
     from treadle.nodes.registry import default_registry
 
@@ -108,23 +109,31 @@ def nodes(
         print_json(kind)
         return
     print(f"{kind['type']}: {kind['does']}\n")
-    print(table(("PROPERTY", "TYPE", "DEFAULT"), [
-        (one["name"], one["type"], "(required)" if one["required"] else one["default"])
+    print(table(("PROPERTY", "TYPE", "DEFAULT", "DOES"), [
+        (one["name"], one["type"], "(required)" if one["required"] else one["default"],
+         re.split(r"[.;] ", one["does"])[0].rstrip("."))
         for one in kind["properties"]]))
+    if kind["example"]:
+        print(f"\n{kind['example']}")
 
 
 def _kind(kind: NodeKind) -> dict[str, Any]:
     import msgspec
 
-    properties = []
+    from treadle.diagram.formats.schema import field_words
+
+    properties, words = [], field_words(kind.properties)
     for field in msgspec.structs.fields(kind.properties):
         default = field.default if field.default is not msgspec.NODEFAULT else (
             field.default_factory() if field.default_factory is not msgspec.NODEFAULT else None)
         properties.append({
             "name": field.encode_name, "type": _type_text(field.type), "required": field.required,
-            "default": "" if field.required else msgspec.json.encode(default).decode()})
+            "default": "" if field.required else msgspec.json.encode(default).decode(),
+            "does": words.get(field.name, "")})
+    example = re.search(r"```yaml\n(.*?)```", inspect.cleandoc(kind.properties.__doc__ or ""), re.DOTALL)
     does = " ".join(inspect.cleandoc(kind.properties.__doc__ or "").partition("\n\n")[0].split())
-    return {"type": kind.name, "does": does, "properties": properties}
+    return {"type": kind.name, "does": does, "properties": properties,
+            "example": example[1] if example else ""}
 
 
 def _type_text(kind: Any) -> str:
@@ -144,6 +153,29 @@ def _type_text(kind: Any) -> str:
     if origin is dict:
         return "map"
     return {str: "string", int: "integer", float: "number", bool: "boolean", Any: "any"}.get(kind, str(kind))
+
+
+def schema(
+    output: Annotated[str | None, typer.Option(
+        "--output", "-o", metavar="FILE", show_default=False,
+        help="Write it to this file, instead of stdout.")] = None,
+) -> None:
+    """Print the JSON Schema of diagram files: editors complete and check with it."""
+    import json
+
+    from treadle.diagram.formats.schema import schema_of
+    from treadle.nodes.files import write_file
+    from treadle.nodes.registry import default_registry
+
+    text = json.dumps(schema_of(default_registry()), ensure_ascii=False, indent=2) + "\n"
+    if output is None:
+        readers_may_leave()
+        print(text, end="")
+        return
+    if Path(output).is_dir():
+        raise InvalidInput(f"--output {output} is a folder: name a file in it")
+    write_file(Path(output), text)
+    say(f"wrote {output}. Begin a diagram with:  # yaml-language-server: $schema={output}")
 
 
 def init(

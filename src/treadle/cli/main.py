@@ -63,7 +63,9 @@ def _run(given: list[str]) -> int:
 def _app() -> typer.Typer:
     import typer
 
-    from treadle.cli import author, common, control, inspect, run
+    from treadle.cli import author, common, housekeeping
+    from treadle.cli.inspecting import cached, compare, inspect, transfer
+    from treadle.cli.running import control, run
 
     app = typer.Typer(
         help="Run workflow diagrams that survive crashes and resume where they stopped.",
@@ -72,8 +74,10 @@ def _app() -> typer.Typer:
         no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
     app.callback()(common.options)
-    for function in (run.run, run.resume, author.check, inspect.list_, inspect.show, control.cancel,
-                     control.answer, control.signal, author.init, author.nodes):
+    for function in (run.run, run.resume, run.fork, author.check, inspect.list_, inspect.show, inspect.logs,
+                     control.cancel, control.answer, control.signal, author.init, author.nodes, cached.cache,
+                     author.schema, compare.diff, transfer.export, transfer.import_, housekeeping.prune,
+                     housekeeping.doctor):
         app.command(function.__name__.rstrip("_"))(function)
     return app
 

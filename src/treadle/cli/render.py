@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from treadle.errors import (
     InvalidDiagram,
@@ -22,6 +22,9 @@ from treadle.errors import (
     TreadleError,
 )
 from treadle.state.cell import ErrorInfo
+
+if TYPE_CHECKING:
+    from treadle.store.base import LogLine
 
 WRONG_USAGE = (InvalidDiagram, InvalidInput, NoSuchExecution, NoSuchNode, LeaseHeld, StoreError)
 """Errors that end with exit code 2: nothing was run."""
@@ -106,6 +109,21 @@ def iso(instant: float | None) -> str | None:
     if instant is None:
         return None
     return datetime.fromtimestamp(instant, UTC).isoformat(timespec="microseconds")
+
+
+# What bodies say
+
+def spoken(line: LogLine, *, alone: bool = False) -> str:
+    """A line behind the node that said it; where it stands `alone`, with its time and stream as well."""
+    turn = f" (iteration {line.iteration})" if line.iteration != "1" else ""
+    retry = f" (attempt {line.attempt})" if line.attempt != 1 else ""
+    head = f"{line.node_id}{turn}{retry} | "
+    kind = f"{line.level} {line.logger}: " if line.stream == "log" else "… " if line.stream == "note" else ""
+    if alone:
+        at = datetime.fromtimestamp(line.at).astimezone().isoformat(" ", "milliseconds")[:23]
+        stream = {"stdout": "", "stderr": "stderr "}.get(line.stream, "")
+        head = f"{at} {head}{stream}"
+    return head + f"{kind}{line.text}".replace("\n", f"\n{head}")
 
 
 # Tables

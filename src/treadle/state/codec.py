@@ -28,6 +28,7 @@ import msgspec
 from treadle.errors import NotDecodable, NotEncodable
 from treadle.state._tags import KEY, NESTING_MAX, Classes, Registered, Writer, registry
 from treadle.state._untag import Reader
+from treadle.state.blob import Blob, blob_of, fields_of
 from treadle.state.cell import ErrorInfo, ItemError
 
 _T = TypeVar("_T")
@@ -111,6 +112,7 @@ def _path(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
+register_encoder(Blob, "blob", fields_of, blob_of)
 register_encoder(ErrorInfo, "error",
                  lambda error: {name: getattr(error, name) for name in error.__struct_fields__},
                  lambda fields: ErrorInfo(**fields))

@@ -18,6 +18,7 @@ import msgspec
 
 from treadle.ids import NodeID
 from treadle.state import codec
+from treadle.state.blob import Blob
 from treadle.state.cell import ErrorInfo, ItemError, instant, moment
 
 _T = TypeVar("_T")
@@ -80,7 +81,7 @@ ContentType.register("conversation_state", validate=lambda body: isinstance(body
 ContentType.register("variable")
 ContentType.register("generic")
 ContentType.register("empty", validate=lambda body: body is None)
-ContentType.register("binary", validate=lambda body: isinstance(body, (bytes, bytearray)))
+ContentType.register("binary", validate=lambda body: isinstance(body, (bytes, bytearray, Blob)))
 ContentType.register("error", validate=lambda body: isinstance(body, (ErrorInfo, str, Mapping)))
 
 
@@ -200,7 +201,7 @@ def infer(body: Any) -> str:
         return "empty"
     if isinstance(body, str):
         return "raw_text"
-    if isinstance(body, (bytes, bytearray)):
+    if isinstance(body, (bytes, bytearray, Blob)):
         return "binary"
     return "error" if isinstance(body, (ErrorInfo, ItemError)) else "object"
 

@@ -1,11 +1,12 @@
-"""What the store knows: `list` and `show`."""
+"""What the store knows: `list`, `show` and `logs`."""
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,6 +31,7 @@ from treadle.cli.render import (
     say,
     seconds,
     shortened,
+    spoken,
     table,
 )
 from treadle.errors import InvalidInput, NoSuchNode, TreadleError, did_you_mean
@@ -37,11 +39,14 @@ from treadle.state.status import ExecutionStatus, NodeStatus
 
 if TYPE_CHECKING:
     from treadle.state.cell import ExecutionCell, NodeState
-    from treadle.store.base import Store, Summary
+    from treadle.store.base import LogLine, Store, Summary
 
 STALE = "stale"
 """What `list` and `show` call an execution that says running while nobody runs it."""
 NODE_COLUMNS = ("NODE", "ITERATION", "ATTEMPT", "STATUS", "AFTER", "TOOK", "")
+POLL_S = 0.1
+LOOK_S = 1.0
+"""How often `logs --follow` asks whether there is anything new, and whether anybody still runs it."""
 _ITEM = re.compile(r"\[\d+\]")
 
 
@@ -86,7 +91,7 @@ def _summary(one: Summary) -> dict[str, Any]:
     return {"execution_id": cell.execution_id, "name": cell.name, "status": _status(one), "nodes": one.nodes,
             "completed": one.completed, "failed": one.failed, "created_at": iso(cell.created_at),
             "started_at": iso(cell.started_at), "ended_at": iso(cell.ended_at), "error": cell.error,
-            "owner": None if one.owner is None else str(one.owner)}
+            "parent": cell.parent, "owner": None if one.owner is None else str(one.owner)}
 
 
 def _status(one: Summary) -> str:
@@ -137,6 +142,8 @@ def show(
         owner = f", run by {summary.owner}" if summary.owner is not None and not summary.stale else ""
         took = f", took {_took(cell)}" if cell.started_at is not None else ""
         print(f"started {local(cell.created_at)} ({ago(cell.created_at)}){took}{owner}")
+    if cell.parent is not None:
+        print(f"forked from {cell.parent}")
     if cell.error is not None:
         print(failure(cell.error))
     print()
@@ -267,8 +274,8 @@ def _show_node(store: Store, execution: ExecutionCell, cells: list[NodeState], p
 def _inputs(store: Store, execution: ExecutionCell, cells: list[NodeState],
             cell: NodeState) -> tuple[dict[str, Any] | None, str | None]:
     """A node's inputs, or why they can't be told any more: the diagram's files may be gone."""
-    from treadle.engine.recover import compile_stored
     from treadle.engine.replay import inputs_of
+    from treadle.engine.sources import compile_stored
     from treadle.nodes.registry import default_registry
 
     try:
@@ -285,3 +292,87 @@ def _decoded(store: Store | None, output: bytes | None, blob: str | None) -> Any
     if output is None and blob is not None and store is not None:
         output = store.blob(blob)
     return None if output is None else codec.decode(output)
+
+
+# What bodies said
+
+def logs(
+    execution_id: ExecutionArgument,
+    node: Annotated[str | None, typer.Option(
+        "--node", metavar="PATH", show_default=False,
+        help="Only this node, its items and its inner nodes.")] = None,
+    attempt: Annotated[int | None, typer.Option(
+        min=1, metavar="N", show_default=False, help="Only this attempt.")] = None,
+    follow: Annotated[bool, typer.Option(
+        "--follow", "-f", help="Go on until the execution ends, or nobody runs it any more.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what bodies printed and logged, in order, with time, node and stream.
+
+    With --json it is a list; with --follow and --json one document a line, as they come.
+    """
+    readers_may_leave()
+    found = existing_store(store)
+    try:
+        name = found.summary(execution_id).cell.execution_id
+        if node is not None:
+            _check_node(found, name, node)
+        if follow:
+            for line in _coming(found, name, node, attempt):
+                document = json.dumps(_log(line), ensure_ascii=False)
+                print(document if as_json else spoken(line, alone=True), flush=True)
+        elif as_json:
+            print_json([_log(line) for line in _said(found, name, node, attempt)])
+        else:
+            line = None
+            for line in _said(found, name, node, attempt):
+                print(spoken(line, alone=True))
+            if line is None:
+                say("nothing was printed or logged" + (" there" if node or attempt else ""))
+    finally:
+        found.close()
+
+
+def _said(store: Store, name: str, node: str | None, attempt: int | None) -> Iterator[LogLine]:
+    lines = store.logs(name, node=node, attempt=attempt)
+    while lines:
+        yield from lines
+        lines = store.logs(name, node=node, attempt=attempt, since=(lines[-1].at, lines[-1].id))
+
+
+def _coming(store: Store, name: str, node: str | None, attempt: int | None) -> Iterator[LogLine]:
+    """Lines as they are recorded, until nobody runs the execution. What is new is asked for only when
+    somebody has written."""
+    last, seen, look_at, ended = 0, -1, 0.0, False
+    while True:
+        if time.monotonic() >= look_at:
+            look_at = time.monotonic() + LOOK_S
+            summary = store.summary(name)
+            ended = summary.cell.status.terminal or summary.owner is None
+        version = store.version()
+        while version != seen or ended:
+            lines = store.new_logs(name, last, node=node, attempt=attempt)
+            yield from lines
+            if not lines:
+                seen = version
+                break
+            last = lines[-1].id
+        if ended:
+            break
+        time.sleep(POLL_S)
+    if not summary.cell.status.terminal:
+        say(f"nobody runs execution {name} at the moment: it is {_status(summary)}")
+
+
+def _log(line: LogLine) -> dict[str, Any]:
+    return {"at": iso(line.at), "node": line.node_id, "iteration": line.iteration, "attempt": line.attempt,
+            "stream": line.stream, "level": line.level, "logger": line.logger, "text": line.text}
+
+
+def _check_node(store: Store, name: str, node: str) -> None:
+    """NoSuchNode for a path that nothing of the execution has or begins with."""
+    paths = {cell.node_id for cell in store.load(name)[1]}
+    if not any(path == node or path.startswith((f"{node}[", f"{node}/")) for path in paths):
+        raise NoSuchNode(f"execution {name} has no cell of node {node!r}: "
+                         f"{did_you_mean(node, paths) or 'it has not been reached'}")

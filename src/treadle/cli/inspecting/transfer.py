@@ -1,0 +1,163 @@
+"""An execution as a file: `export` and `import`."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated
+
+import typer
+
+from treadle.cli.author import nearby
+from treadle.cli.common import ExecutionArgument, JsonOption, StoreOption, existing_store, say_command
+from treadle.cli.render import print_json, say
+from treadle.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from treadle.store.transfer import Archive, Header, Imported
+
+SUFFIX = ".treadle.zip"
+STDOUT = "-"
+
+
+def export(
+    execution_id: ExecutionArgument,
+    file: Annotated[str | None, typer.Argument(
+        metavar="FILE", show_default=False,
+        help="Where to write it; - is stdout. [default: ID.treadle.zip in this folder]")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write an execution to one file: its cells, diagram, blobs, signals and logs, as they are now."""
+    from treadle.config import size_text
+    from treadle.store.transfer import export_execution
+
+    found = existing_store(store)
+    try:
+        name = found.summary(execution_id).cell.execution_id
+        if file == STDOUT:
+            if as_json or sys.stdout.isatty():
+                raise InvalidInput("the file can't go to stdout here: name a file, or leave --json out and "
+                                   "send stdout to a file or a program")
+            export_execution(found, name, sys.stdout.buffer)
+            return
+        path = Path(file if file is not None else re.sub(r"[^\w.-]", "_", name) + SUFFIX)
+        with _written(path, force=force) as out:
+            header = export_execution(found, name, out)
+    finally:
+        found.close()
+    if as_json:
+        print_json({**_document(header), "file": str(path), "bytes": path.stat().st_size})
+        return
+    say(f"wrote {path} ({size_text(path.stat().st_size)}): {_told(header)}")
+    if header.owner:
+        say(f"  It is a snapshot: {header.owner} goes on with the execution.")
+
+
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", show_default=False,
+                                        help="A file that `treadle export` wrote.")],
+    store: StoreOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take an execution from a file into a store, under its own id; all of it or nothing.
+
+    It can be looked at and resumed there. If the store has it already, and nothing in the file is newer,
+    there is nothing to do; if something is, the import is refused.
+    """
+    from treadle.store import default_store_url, open_store
+    from treadle.store.transfer import bring_in, open_export
+
+    try:
+        with open_export(file) as archive:  # before the store is made, if it has to be
+            found = open_store(store or default_store_url())
+            try:
+                imported = bring_in(found, archive)
+            finally:
+                found.close()
+    except (FileNotFoundError, IsADirectoryError) as error:
+        if error.filename != file:
+            raise
+        hint = nearby(Path(file))
+        raise InvalidInput(f"{file}: {error.strerror}" + (f": {hint}" if hint else "")) from None
+    if as_json:
+        print_json({**_document(imported.header), "outcome": imported.outcome})
+    else:
+        _say_imported(imported, archive, store)
+
+
+def _say_imported(imported: Imported, archive: Archive, store: str | None) -> None:
+    header = imported.header
+    if imported.outcome == "new":
+        say(f"imported {_told(header)}")
+    else:
+        state = "is the same there" if imported.outcome == "same" else "is newer there"
+        say(f"nothing to do: the store has execution {header.execution_id} already, and it {state}")
+    say(f"  look at it:  {say_command('show', header.execution_id, store=store)}")
+    if imported.outcome != "new" or header.status == "completed":
+        return
+    folder = _folder_of(archive.source)
+    named = ("--diagram", "FILE") if folder is not None and not Path(folder).is_dir() else ()
+    say(f"  go on with:  {say_command('resume', header.execution_id, *named, store=store)}")
+    if named:
+        say(f"  The files of its diagram were in {folder}, which isn't here: say where the diagram is now.")
+    if header.owner:
+        say(f"  When it was exported it was run by {header.owner}. Go on with it in one place only, or what "
+            "is left is done twice.")
+
+
+def _folder_of(source: str) -> str | None:
+    """The folder that a diagram's paths start from, if it has one."""
+    import msgspec
+
+    from treadle.engine.sources import Source
+
+    try:
+        return msgspec.json.decode(source, type=Source).base
+    except msgspec.DecodeError:
+        return None
+
+
+def _document(header: Header) -> dict[str, object]:
+    blobs = _blobs(header)
+    return {"execution_id": header.execution_id, "name": header.name, "status": header.status,
+            "cells": header.cells, "blobs": len(blobs), "blob_bytes": sum(blobs)}
+
+
+def _told(header: Header) -> str:
+    from treadle.config import size_text
+
+    blobs = _blobs(header)
+    large = f", {len(blobs)} blob{'s' if len(blobs) != 1 else ''} of {size_text(sum(blobs))}" if blobs else ""
+    cells = f"{header.cells} cell{'s' if header.cells != 1 else ''}"
+    return f"execution {header.execution_id} of {header.name!r}, {header.status}, {cells}{large}"
+
+
+def _blobs(header: Header) -> list[int]:
+    return [entry.bytes for name, entry in header.entries.items() if name.startswith("blobs/")]
+
+
+@contextmanager
+def _written(path: Path, *, force: bool) -> Iterator[IO[bytes]]:
+    """A file that is there only when all of it was written."""
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder: name a file in it")
+    if path.exists() and not force:
+        raise InvalidInput(f"{path} exists already: name another file, or replace it with --force")
+    if not path.parent.is_dir():
+        raise InvalidInput(f"{path}: there is no folder {path.parent}")
+    unfinished = path.with_name(f".{path.name[:100]}.{os.getpid()}")
+    try:
+        with unfinished.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
