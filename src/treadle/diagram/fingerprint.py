@@ -107,21 +107,18 @@ def _prints(checked: Checked) -> Iterator[tuple[NodeID, str]]:
 
 
 def _sights(checked: Checked) -> dict[NodeID, frozenset[str]]:
-    into: dict[str, set[str]] = {}
-    for arrow in checked.spec.arrows:
-        into.setdefault(arrow.target, set()).add(arrow.source)
-    known: dict[tuple[Any, ...], frozenset[str]] = {}
-    same: dict[frozenset[str], frozenset[str]] = {}
+    known: dict[tuple[Any, ...], frozenset[str]] = {}  # equal nodes share their struct
     found = {}
     for node in checked.spec.nodes:
         sources = checked.sources.get(node.id, ())
-        key = (id(checked.specs[node.id]), tuple(sources))
-        words = known.get(key)
-        if words is None:
+        key = (id(checked.specs[node.id]), *sources)
+        seen = known.get(key)
+        if seen is None:
             raw = msgspec.json.encode([_said(checked.specs[node.id]), sources], enc_hook=repr)
-            words = known[key] = frozenset(word.decode() for word in _WORD.findall(raw))
-        seen = words & _AROUND | words & into.get(node.id, _AROUND)
-        found[node.id] = same.setdefault(seen, seen)
+            words = {word.decode() for word in _WORD.findall(raw)}
+            seen = known[key] = frozenset(one for one in words if one in _AROUND or one in checked.specs)
+        if seen:
+            found[node.id] = seen
     return found
 
 
