@@ -9,7 +9,9 @@ import pytest
 
 import treadle
 from treadle import Diagram, Engine, EventType, ExecutionFailed, TreadleError, node
+from treadle.diagram.formats import loads
 from treadle.state.cell import NodeState
+from treadle.state.status import ExecutionStatus
 
 
 @node
@@ -116,5 +118,25 @@ def test_run_inside_a_loop_says_what_to_do() -> None:
             boom("luck")
         with pytest.raises(TreadleError, match=r"async with treadle\.Engine\.open"):
             treadle.run(diagram)
+
+    asyncio.run(main())
+
+
+def test_an_app_finds_what_runs_and_what_ran(tmp_path: Path) -> None:
+    spec = loads('treadle: 1\nname: ask\nnodes: {ask: {type: wait_for, signal: go}}')
+
+    async def main() -> None:
+        async with Engine.open(str(tmp_path / "runs.db")) as engine:
+            handle = await engine.start(spec, execution_id="one")
+            found = engine.handle("one")
+            assert found is not None and found.execution_id == handle.execution_id
+            assert await handle.wait() is ExecutionStatus.SUSPENDED
+            assert engine.handle("one") is None and engine.handle("two") is None
+            listed = await engine.executions(status=ExecutionStatus.SUSPENDED, name="ask")
+            assert [one.cell.execution_id for one in listed] == ["one"]
+            assert await engine.executions(status=ExecutionStatus.FAILED) == []
+        async with Engine.open(durability="memory") as engine:
+            with pytest.raises(TreadleError, match="no store"):
+                await engine.executions()
 
     asyncio.run(main())

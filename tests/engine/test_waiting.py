@@ -199,3 +199,21 @@ def test_cancel_reaches_a_suspended_execution(tmp_path: Path) -> None:
 def test_basic_schemas(value: Any, schema: Any, fault: str | None) -> None:
     found = fault_of(value, schema)
     assert found is None if fault is None else found is not None and fault in found
+
+
+def test_the_timeout_of_a_wait_that_was_answered_keeps_nobody_awake(tmp_path: Path) -> None:
+    spec = loads("""
+treadle: 1
+nodes:
+  first: {type: user_response, prompt: "One?", timeout: 30}
+  second: {type: user_response, prompt: "Two?", needs: first}
+""")
+
+    async def main() -> ExecutionStatus:
+        async with Engine.open(str(tmp_path / "runs.db")) as engine:
+            handle = await engine.start(spec)
+            await engine.send(handle.execution_id, "answer", node="first", value="yes")
+            async with asyncio.timeout(10):
+                return await handle.wait()
+
+    assert asyncio.run(main()) is ExecutionStatus.SUSPENDED

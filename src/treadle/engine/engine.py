@@ -48,7 +48,7 @@ from treadle.nodes.registry import NodeRegistry, default_registry
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
-from treadle.store.base import LOG_LINES, LogLine, Signal, Store
+from treadle.store.base import LOG_LINES, LogLine, Signal, Store, Summary
 
 if TYPE_CHECKING:
     from treadle.engine.executor import Executors
@@ -349,6 +349,19 @@ class Engine:
         runner = self._runners.get(execution_id)
         if runner is not None:
             runner.deliver([msgspec.structs.replace(signal, id=number)])
+
+    def handle(self, execution_id: str) -> Handle | None:
+        """The handle of an execution that runs here; None for one that ended, or runs elsewhere or nowhere
+        (`resume` goes on with that)."""
+        runner = self._runners.get(execution_id)
+        return None if runner is None else Handle(self, runner)
+
+    async def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None,
+                         limit: int = 100) -> list[Summary]:
+        """What the store has, the newest first. TreadleError in durability `memory`."""
+        store = self.store
+        assert self.manager is not None
+        return await self.manager.read(partial(store.executions, status=status, name=name, limit=limit))
 
     async def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
                    since: LogLine | None = None, limit: int = LOG_LINES) -> list[LogLine]:

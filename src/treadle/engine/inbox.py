@@ -67,6 +67,7 @@ class Inbox:
                 self._runner.discard([one.id])
                 continue
             any_matched = True
+            self._runner.timers.cancel(slot)  # its time-out
             self._runner.take(facts.Answered(slot, self._runner.now(), one.payload), consumed=[one.id])
         return any_matched
 

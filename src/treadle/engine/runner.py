@@ -115,7 +115,7 @@ class WorkflowRunner:
         return Scope(self)
 
     @cached_property
-    def _timers(self) -> Timers:
+    def timers(self) -> Timers:
         return Timers(self.engine.loop, self.now, self._woken)
 
     @cached_property
@@ -219,7 +219,7 @@ class WorkflowRunner:
             case Perform() | Expand() | Gather():
                 self._put(self, command)
             case Wake(slot, at):
-                self._timers.set(slot, at)
+                self.timers.set(slot, at)
             case Cancel(slot):
                 self._cancel(slot)
             case Close(status):
@@ -380,7 +380,7 @@ class WorkflowRunner:
 
     def _cancel(self, slot: int) -> None:
         self.touched = True
-        self._timers.cancel(slot)
+        self.timers.cancel(slot)
         performance = self._performing.get(slot)
         if performance is not None:
             performance.cancel()
@@ -408,7 +408,7 @@ class WorkflowRunner:
         """Whether nothing but an answer, a signal or a far wake moves the execution on."""
         if self.kernel.execution.status is not ExecutionStatus.SUSPENDED:
             return False
-        wake = self._timers.nearest
+        wake = self.timers.nearest
         return wake is None or wake - self.now() > self.config.resume_wait_s
 
     async def _park(self) -> None:
@@ -427,8 +427,8 @@ class WorkflowRunner:
     def _stop(self) -> None:
         """Take no more facts; stop timers and bodies."""
         self.ended = True
-        if "_timers" in self.__dict__:
-            self._timers.clear()
+        if "timers" in self.__dict__:
+            self.timers.clear()
         for performance in list(self._performing.values()):
             performance.cancel()
 

@@ -198,12 +198,12 @@ class _Trial:
         if self.engine.busy or runner is None or runner.ended:
             return
         self._answer()
-        if self._answering or "_timers" not in runner.__dict__:
+        if self._answering or "timers" not in runner.__dict__:
             return
-        at = runner._timers.nearest
+        at = runner.timers.nearest
         if at is not None:
             self.engine.toy.skipped_s += max(0.0, at - self.engine.toy.now())
-            runner._timers.again()
+            runner.timers.again()
             self.engine.loop.call_later(0.001, self._look)  # what was due may have been answered before
 
     def _answer(self) -> None:
