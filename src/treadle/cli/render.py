@@ -45,11 +45,12 @@ def print_json(document: Any) -> None:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON can hold it: dates as text, tuples as lists; what has no such form as its `repr`."""
+    """A value as JSON can hold it: dates as text, tuples as lists, blobs as maps; what has no such form as
+    its `repr`."""
     from treadle.nodes.files import plain as written
 
     try:
-        return _finite(written(value))
+        return _finite(written(_blobs_as_maps(value)))
     except (ValueError, TypeError):
         return repr(value)
 
@@ -63,8 +64,30 @@ def _finite(value: Any) -> Any:
     return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
 
 
+def _blobs_as_maps(value: Any) -> Any:
+    from treadle.state.blob import Blob, fields_of
+
+    if isinstance(value, dict):
+        return {key: _blobs_as_maps(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_blobs_as_maps(one) for one in value]
+    if not isinstance(value, Blob):
+        return value
+    try:
+        return {**fields_of(value), "path": str(value.path())}
+    except FileNotFoundError:
+        return {**fields_of(value), "path": None}
+
+
 def result_text(value: Any) -> str:
-    """A result for stdout: a text as it is, anything else as JSON."""
+    """A result for stdout: a text as it is, a blob as one line, anything else as JSON."""
+    from treadle.state.blob import Blob
+
+    if isinstance(value, Blob):
+        from treadle.config import size_text
+        found = _blobs_as_maps(value)
+        return (f"{value.name or 'blob'}, {size_text(value.size)}, SHA-256 {value.digest}, "
+                f"{found['path'] or 'in no open store'}")
     return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False, indent=2)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from treadle.cli.common import WRONG
+from treadle.cli.common import WRONG, existing_store
 from treadle.cli.render import say
 from treadle.errors import InvalidDiagram, InvalidInput
 
@@ -32,7 +32,19 @@ LISTED_MAX = 20
 """Nodes of one kind that a plan lists."""
 
 
-def drawn_anew(store: Store, cell: ExecutionCell, file: str | None, *, recorded: bool) -> ExecutableDiagram:
+def planned(url: str | None, execution_id: str, file: str | None, *,
+            recorded: bool) -> tuple[ExecutionCell, ExecutableDiagram, Plan]:
+    """A recorded execution, the diagram that it goes on with, and what that does to what is recorded."""
+    store = existing_store(url)
+    try:
+        cell = store.summary(execution_id).cell
+        compiled = _drawn_anew(store, cell, file, recorded=recorded)
+        return cell, compiled, _plan_for(store, cell, compiled)
+    finally:
+        store.close()
+
+
+def _drawn_anew(store: Store, cell: ExecutionCell, file: str | None, *, recorded: bool) -> ExecutableDiagram:
     """The diagram that an execution goes on with. InvalidDiagram, InvalidInput."""
     from treadle.engine.sources import Source, compile_drawn, compile_stored
     from treadle.nodes.registry import default_registry
@@ -63,7 +75,7 @@ def _file_of(source: Source) -> Path | None:
     return path if path.is_file() else None
 
 
-def plan_for(store: Store, cell: ExecutionCell, compiled: ExecutableDiagram) -> Plan:
+def _plan_for(store: Store, cell: ExecutionCell, compiled: ExecutableDiagram) -> Plan:
     """What going on with this diagram does to what is recorded."""
     from treadle.engine.plan import plan_of
     from treadle.engine.sources import compile_stored, key_of

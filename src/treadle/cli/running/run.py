@@ -24,7 +24,6 @@ from treadle.cli.common import (
     ExecutionArgument,
     JsonOption,
     StoreOption,
-    existing_store,
     parse_inputs,
     say_command,
 )
@@ -35,8 +34,7 @@ from treadle.cli.running.edited import (
     YesOption,
     agree,
     counted,
-    drawn_anew,
-    plan_for,
+    planned,
     say_plan,
 )
 from treadle.cli.running.progress import Logged, View, follow, view_for
@@ -128,13 +126,7 @@ def resume(
     then the plan says what is kept and what is performed anew, and a terminal is asked. One that has
     completed, and is not edited, is not run at all: its result is printed.
     """
-    found = existing_store(store)
-    try:
-        cell = found.summary(execution_id).cell
-        compiled = drawn_anew(found, cell, diagram, recorded=recorded)
-        plan = plan_for(found, cell, compiled)
-    finally:
-        found.close()
+    cell, compiled, plan = planned(store, execution_id, diagram, recorded=recorded)
     if plan.changes and not strict:
         agree(plan, cell, yes=yes, quiet=as_json)
 
@@ -169,13 +161,7 @@ def fork(
     begins where changed inputs may be seen, where the diagram was edited, and where the old one had failed or
     not ended.
     """
-    found = existing_store(store)
-    try:
-        cell = found.summary(execution_id).cell
-        compiled = drawn_anew(found, cell, diagram, recorded=recorded)
-        plan = plan_for(found, cell, compiled)
-    finally:
-        found.close()
+    cell, compiled, plan = planned(store, execution_id, diagram, recorded=recorded)
     if plan.changes and not as_json:
         say_plan(plan, cell)
     given = parse_inputs(inputs or (), compiled.inputs)
