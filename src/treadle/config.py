@@ -59,7 +59,7 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     # values
     output_inline_bytes_max: Annotated[int, "encoded output in its cell; a larger one is a blob"] = 16 * KB
-    blob_file_bytes_max: Annotated[int, "blob in a row; a larger one is a file beside the store"] = 4 * MB
+    blob_file_bytes_max: Annotated[int, "blob in a row, compressed; a larger one is a file"] = 4 * MB
     output_bytes_max: Annotated[int, "encoded output of one attempt"] = 512 * MB
     error_bytes_max: Annotated[int, "recorded text of one error, traceback included"] = 16 * KB
     signal_bytes_max: Annotated[int, "encoded payload of one signal or answer"] = 1 * MB

@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
+from random import Random
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,7 +43,8 @@ def three(treadle: Any) -> Any:
     """A store with r1, r2 and r3, which ended one, two and three days ago."""
     store = open_store(treadle.store)
     for number in (3, 2, 1):
-        ended(store, f"r{number}", time.time() - number * 86400, blobs=[blob_of(bytes([number]) * 50_000)])
+        ended(store, f"r{number}", time.time() - number * 86400,
+              blobs=[blob_of(Random(number).randbytes(50_000))])
     store.close()
     return treadle
 
@@ -196,7 +198,7 @@ def test_who_runs_what_and_what_to_do_about_the_dead(three: Any) -> None:
 
 def test_what_nothing_uses_and_what_is_missing(three: Any) -> None:
     store = open_store(three.store)
-    large = blob_of(b"large" * 1_000_000)
+    large = blob_of(Random(1).randbytes(5_000_000))
     ended(store, "large", blobs=[large])
     store.close()
     connection = apsw.Connection(str(three.store))

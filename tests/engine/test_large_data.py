@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -192,3 +193,38 @@ import os
     assert (tmp_path / "out.bin").read_bytes() == bytes(255 - one for one in b"abc" * 1000)
     files = [file for file in (tmp_path / "t.db.blobs").rglob("*") if file.is_file()]
     assert len(files) == 3  # two that cells name, and the orphan
+
+
+@pytest.mark.parametrize("store", ["sqlite", "memory:"])
+def test_blobs_go_through_a_map_and_the_cache(tmp_path: Path, store: str) -> None:
+    (tmp_path / "jobs.py").write_text('''
+def make(context):
+    return [context.blob(bytes([65 + number]) * 3, f"{number}.txt") for number in range(3)]
+def low(item, context):
+    return context.blob(item.read().lower(), item.name)
+def join(low):
+    return " ".join(f"{blob.name}={blob.read().decode()}" for blob in low)
+''')
+    path = tmp_path / "diagram.yaml"
+    path.write_text('''
+treadle: 1
+nodes:
+  make: {type: code_job, call: "jobs:make", cache: true}
+  low: {type: code_job, call: "jobs:low", for_each: "make", cache: true, needs: make}
+  join: {type: code_job, call: "jobs:join", needs: low}
+''')
+    url = f"sqlite:///{tmp_path}/t.db" if store == "sqlite" else store
+    for _ in range(2):  # the second time from the cache
+        assert run(path, url) == "0.txt=aaa 1.txt=bbb 2.txt=ccc"
+
+
+def test_a_run_prints_its_blob(tmp_path: Path) -> None:
+    (tmp_path / "in.bin").write_bytes(b"content")
+    path = tmp_path / "diagram.yaml"
+    path.write_text("treadle: 1\nnodes:\n  load: {type: db, operation: read, file: in.bin, format: blob}\n")
+    command = [sys.executable, "-m", "treadle", "run", str(path), "--store", f"sqlite:///{tmp_path}/t.db"]
+    line = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True,
+                                      check=True).stdout)["output"]
+    assert (found["name"], found["size"], Path(found["path"]).read_bytes()) == ("in.bin", 7, b"content")
+    assert line.startswith("in.bin, 7 ") and line.endswith(f"SHA-256 {found['digest']}, {found['path']}\n")

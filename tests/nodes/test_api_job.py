@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import json
+import subprocess
 import sys
 import textwrap
 import threading
@@ -59,7 +61,8 @@ class Server:
                     server.asked.set()
                     server.done.wait(30)
                     return
-                self.send_response(status)
+                broken = status == 2  # hang up in the middle
+                self.send_response(200 if broken else status)
                 for name, value in headers.items():
                     self.send_header(name, value)
                 if content == b"endless":
@@ -72,7 +75,8 @@ class Server:
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
                 if self.command != "HEAD":
-                    self.wfile.write(content)
+                    self.wfile.write(content[:len(content) // 2] if broken else content)
+                self.close_connection = self.close_connection or broken
 
             do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = do_HEAD = do_OPTIONS = answer
 
@@ -268,6 +272,74 @@ def test_what_is_no_json_or_too_large(perform: Perform, server: Server) -> None:
         perform("api_job", url=server.url, response_bytes_max=100_000)
 
 
+FETCHED = '''
+import asyncio, resource, sys
+from treadle import Engine
+async def main():
+    async with Engine.open("sqlite:///t.db") as engine:
+        for path in ("/small", "/big%20one.bin?x=1"):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            blob = await (await engine.start("fetch.yaml", url=sys.argv[1] + path)).result()
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, blob.size, blob.digest, blob.name)
+asyncio.run(main())
+'''
+
+
+def test_an_answer_of_any_size_becomes_a_blob(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "fetch.yaml").write_text(
+        "treadle: 1\ninputs: {url: {type: string}}\n"
+        "nodes: {a: {type: api_job, url: '{{ inputs.url }}', response: blob}}\n")
+    content = b"".join(bytes([number]) * 1_000_000 for number in range(50))
+    server.says(b"small")
+    server.says(content, Content_Type="text/plain")
+    done = subprocess.run([sys.executable, "-c", FETCHED, server.url], cwd=tmp_path, capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    more, *told = done.stdout.split(maxsplit=3)
+    assert told == ["50000000", hashlib.sha256(content).hexdigest(), "big one.bin\n"]
+    assert int(more) / (1024 if sys.platform == "darwin" else 1) < 20_000  # KB
+
+
+def test_a_blob_has_meta_and_may_be_empty(perform: Perform, server: Server) -> None:
+    server.says(b"")
+    found = perform.envelope("api_job", url=server.url, response="blob")
+    assert (found.body.read(), found.body.name, found.content_type) == (b"", "", "binary")
+    assert found.meta["status"] == 200
+
+
+def test_a_blob_that_fails_leaves_nothing(perform: Perform, server: Server, tmp_path: Path,
+                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S", "s3cr/t")
+    server.says(b"no s3cr/t", 503, Retry_After="7")
+    with pytest.raises(ApiError, match="status 503") as failed:
+        perform("api_job", url=server.url, response="blob", auth={"bearer": "env:S"})
+    assert (failed.value.retryable, failed.value.retry_after) == (True, 7.0)
+    assert "s3cr" not in str(failed.value)
+    server.answers = [(200, {}, b"endless")]
+    with pytest.raises(ApiError, match="more than 3000000 bytes: raise `blob_bytes_max`"):
+        perform("api_job", url=server.url, response="blob", blob_bytes_max=3_000_000)
+    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+    server.answers = [(2, {}, b"x" * 3_000_000)]
+    with pytest.raises(ApiError, match="RemoteProtocolError") as failed:
+        perform("api_job", url=server.url, response="blob")
+    assert failed.value.retryable
+    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+def test_a_blob_is_fetched_again_by_the_engine(tmp_path: Path, server: Server) -> None:
+    server.answers = [(2, {}, b"x" * 3_000_000)]
+    server.says(b"y" * 3_000_000)
+    blob = run(tmp_path, """
+        treadle: 1
+        inputs: {url: {type: string}}
+        nodes:
+          a: {type: api_job, url: "{{ inputs.url }}", response: blob, retries: 1, backoff: {initial: 0.01}}
+        """, url=server.url)
+    assert blob.size == 3_000_000 and len(server.got) == 2
+    path = tmp_path / "runs.db.blobs" / blob.digest[:2] / blob.digest
+    assert path.read_bytes() == b"y" * 3_000_000
+
+
 def test_pages_are_joined(perform: Perform, server: Server) -> None:
     server.says({"rows": [1, 2], "next": "/p2"})
     server.says({"rows": [3], "next": {"page": 3}})
@@ -324,6 +396,9 @@ def test_a_call_can_be_cancelled(tmp_path: Path, server: Server) -> None:
     ("url: 'http://h', json: {a: [{b: '{{ nope }}'}]}", "unknown name 'nope'"),
     ("url: 'http://h', params: {a: '{{ nope }}'}", "unknown name 'nope'"),
     ("url: 'http://h', json: [[['{{ a b }}']]]", "template"),
+    ("url: 'http://h', blob_bytes_max: 5", "is for `response: blob`"),
+    ("url: 'http://h', response: blob, blob_bytes_max: 0", "at least 1"),
+    ("url: 'http://h', response: blob, paginate: {next: body}", "leave one out"),
     ("url: 'http://h', paginate: {next: nope}", "unknown name 'nope'"),
     ("url: 'http://h', paginate: {items: body}", "'next' is missing")])
 def test_what_check_refuses(node: str, message: str) -> None:

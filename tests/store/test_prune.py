@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from random import Random
 
 import apsw
 import pytest
@@ -28,8 +29,8 @@ from treadle.testing.contract_prune import NOW, blob_of, ended, left
 from treadle.testing.faults import locked
 
 ALL = Retention(keep=0)
-LARGE = blob_of(bytes(range(256)) * 20_000)  # over 4 MB: a file
-SMALL = blob_of(b"small" * 10_000)
+LARGE = blob_of(Random(1).randbytes(5_000_000))  # over 4 MB, and can't be compressed: a file
+SMALL = blob_of(Random(2).randbytes(50_000))
 
 
 @pytest.fixture
@@ -271,7 +272,7 @@ def test_an_output_that_is_lost_names_nothing(store: SqliteStore) -> None:
 
 def test_the_room_is_given_back_to_the_disk(path: Path, store: SqliteStore) -> None:
     for number in range(20):
-        ended(store, f"run{number}", blobs=[blob_of(bytes([number]) * 200_000)])
+        ended(store, f"run{number}", blobs=[blob_of(Random(number).randbytes(200_000))])
     store._batches.checkpoint()
     before = path.stat().st_size
     assert before > 3 * MB

@@ -12,6 +12,7 @@ import threading
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import apsw
@@ -38,7 +39,7 @@ from treadle.testing.contract import FULL_CELL, a_cell, by_node
 
 SOURCE = '{"text": "treadle: 1 …"}'
 DRAWN = hashlib.blake2b(SOURCE.encode(), digest_size=16).hexdigest()
-SMALL, LARGE = b"small" * 10_000, bytes(range(256)) * 24_000
+SMALL, LARGE = b"small" * 10_000, Random(1).randbytes(6_000_000)
 Maker = Callable[[], Store]
 
 

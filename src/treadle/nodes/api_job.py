@@ -98,9 +98,10 @@ class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `{api_key: env:KEY, query: key}`. The user may be an `env:NAME` too."""
     expect: int | str | list[int | str] = "2xx"
     """The statuses that count as success: codes and classes, like `[2xx, 404]`."""
-    response: Literal["auto", "json", "text", "bytes"] = "auto"
+    response: Literal["auto", "json", "text", "bytes", "blob"] = "auto"
     """How the answer is decoded. `auto` goes by its Content-Type; what is neither JSON nor text is bytes. An
-    empty body is none, unless `text` or `bytes` is said."""
+    empty body is none, unless `text`, `bytes` or `blob` is said. `blob` is for answers of any size: they go
+    to the disk as they come, and the result is a handle with `open()`, `read()` and `path()`."""
     follow_redirects: bool = True
     """Whether to go where a redirect leads."""
     verify: bool = True
@@ -112,7 +113,10 @@ class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     change, or nothing (none, false, an empty text) at the last page. `items` gives a page's list (`body`
     unless said). `inputs` and `nodes` are there as well. More pages than `pages_max` are an error."""
     response_bytes_max: int = 64 * 1024 * 1024
-    """Bytes that the answer may have, unpacked, all pages together; more are an error."""
+    """Bytes that the answer may have, unpacked, all pages together; more are an error. Not for
+    `response: blob`."""
+    blob_bytes_max: int | None = None
+    """The same for `response: blob`; without it there is no limit."""
     idempotency: bool = True
     """Whether POST and PATCH send an `Idempotency-Key` (unless `headers` has one) that stays the same when
     the call is tried again, so that a server that knows it does the work once."""
@@ -280,14 +284,19 @@ class _Reader:
         self.expected = http.status_test(said if isinstance(said, list) else [said])
 
     async def ask(self, call: http.Call) -> http.Answer:
-        answer = await http.perform(self.client, call, self.secrets, bytes_max=self.left,
-                                    expected=self.expected, now=self.context.now)
+        large = self.spec.response == "blob"
+        answer = await http.perform(self.client, call, self.secrets,
+                                    bytes_max=self.spec.blob_bytes_max if large else self.left,
+                                    expected=self.expected, now=self.context.now,
+                                    place=self.context.place if large else None)
         self.left -= len(answer.body)
         return answer
 
     def body(self, answer: http.Answer) -> Any:
         """The body, decoded as the node says."""
         form = self.spec.response
+        if form == "blob":
+            return answer.blob
         if form == "auto":
             if not answer.body:
                 return None
@@ -371,6 +380,7 @@ class ApiJobKind(NodeKind):
                 raise ValueError(f"`headers.{name}` is a secret in the diagram: use `auth` with env:NAME")
         if spec.response_bytes_max < 1:
             raise ValueError(f"`response_bytes_max` must be at least 1, not {spec.response_bytes_max}")
+        _check_blob(spec)
         http.status_test(spec.expect if isinstance(spec.expect, list) else [spec.expect])
         for value in (spec.headers, spec.params, spec.json, spec.form):
             require_templates(value, base)
@@ -379,6 +389,17 @@ class ApiJobKind(NodeKind):
         if spec.paginate is not None:
             _check_pages(_struct(spec.paginate, _Pages, "paginate"))
         return Ports()
+
+
+def _check_blob(spec: ApiJob) -> None:
+    if spec.response != "blob":
+        if spec.blob_bytes_max is not None:
+            raise ValueError("`blob_bytes_max` is for `response: blob`; others have `response_bytes_max`")
+        return
+    if spec.paginate is not None:
+        raise ValueError("`paginate` looks into the answer, and `response: blob` doesn't: leave one out")
+    if spec.blob_bytes_max is not None and spec.blob_bytes_max < 1:
+        raise ValueError(f"`blob_bytes_max` must be at least 1, not {spec.blob_bytes_max}")
 
 
 def _check_auth(auth: _Auth) -> None:

@@ -7,6 +7,7 @@ whatever else takes long to import: every program imports this module.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import codecs
 import functools
@@ -14,14 +15,15 @@ import json
 import os
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 import msgspec
 
 from treadle.errors import TreadleError
 from treadle.nodes.files import plain
+from treadle.state.blob import CHUNK_BYTES, Blob, Place, Writer
 
 if TYPE_CHECKING:
     import ssl
@@ -102,6 +104,7 @@ class Answer(msgspec.Struct):
     charset: str | None
     body: bytes
     place: Any  # httpx.URL, for what is relative to it
+    blob: Blob | None = None  # the body, if that was wished
 
 
 def load() -> types.ModuleType:
@@ -181,9 +184,11 @@ def client(secrets: Secrets, home: httpx.URL, *, verify: bool, follow: bool,
         follow_redirects=follow, timeout=httpx.Timeout(silence, connect=min(_CONNECT_S, silence)))
 
 
-async def perform(calls: httpx.AsyncClient, call: Call, secrets: Secrets, *, bytes_max: int,
-                  expected: Callable[[int], bool], now: Callable[[], float]) -> Answer:
-    """Make a call and read its answer. ApiError for anything but an expected status."""
+async def perform(calls: httpx.AsyncClient, call: Call, secrets: Secrets, *, bytes_max: int | None,
+                  expected: Callable[[int], bool], now: Callable[[], float],
+                  place: Place | None = None) -> Answer:
+    """Make a call and read its answer; with `place` its body becomes a blob there. ApiError for anything but
+    an expected status."""
     import httpx
     said = f"{call.method} {secrets.url(call.url)}"
     try:
@@ -191,7 +196,13 @@ async def perform(calls: httpx.AsyncClient, call: Call, secrets: Secrets, *, byt
                                 data=call.data, files=call.files) as response:
             if not expected(response.status_code):
                 raise await _refused(response, said, secrets, now)
-            body = await _read(response, said, bytes_max)
+            body, blob = b"", None
+            if place is None:
+                body = b"".join([part async for part in _parts(response, said, bytes_max)])
+            else:
+                name = unquote(response.url.path).rpartition("/")[2]
+                blob = await _stream(_parts(response, said, bytes_max, "blob_bytes_max"),
+                                     Writer(place, secrets.redact(name)))
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
         final = isinstance(error, httpx.UnsupportedProtocol | httpx.LocalProtocolError)
         retryable = isinstance(error, httpx.TransportError) and not final
@@ -204,20 +215,34 @@ async def perform(calls: httpx.AsyncClient, call: Call, secrets: Secrets, *, byt
              if rel and "url" in link}
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     return Answer(response.status_code, secrets.url(response.url), kept, links, kind,
-                  response.charset_encoding, body, response.url)
+                  response.charset_encoding, body, response.url, blob)
 
 
-async def _read(response: httpx.Response, said: str, bytes_max: int) -> bytes:
+async def _parts(response: httpx.Response, said: str, bytes_max: int | None,
+                 limit: str = "response_bytes_max") -> AsyncIterator[bytes]:
     if "," in response.headers.get("content-encoding", ""):
         # A few bytes could grow a million times.
         raise ApiError(f"{said}: the answer is compressed more than once")
-    parts = bytearray()
+    size = 0
     async for part in response.aiter_bytes():
-        parts += part
-        if len(parts) > bytes_max:
-            raise ApiError(f"{said}: the answer has more than {bytes_max} bytes: raise `response_bytes_max`, "
+        size += len(part)
+        if bytes_max is not None and size > bytes_max:
+            raise ApiError(f"{said}: the answer has more than {bytes_max} bytes: raise `{limit}`, "
                            "or ask for less", status=response.status_code)
-    return bytes(parts)
+        yield part
+
+
+async def _stream(parts: AsyncIterator[bytes], writer: Writer) -> Blob:
+    """A blob of what comes, a megabyte at a time. Hashing and writing are a thread's."""
+    with writer:
+        waiting = bytearray()
+        async for part in parts:
+            waiting += part
+            if len(waiting) >= CHUNK_BYTES:
+                await asyncio.to_thread(writer.write, waiting)
+                waiting = bytearray()
+        await asyncio.to_thread(writer.write, waiting)
+        return await asyncio.to_thread(writer.finish)
 
 
 async def _refused(response: httpx.Response, said: str, secrets: Secrets,

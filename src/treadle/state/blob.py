@@ -6,6 +6,7 @@ into an export. The file is on the disk before there is a blob that names it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -88,30 +89,55 @@ class Place:
         return self._put(_pieces(source) if isinstance(source, io.IOBase) else source, name)
 
     def _put(self, pieces: Iterable[bytes], name: str) -> Blob:
+        with Writer(self, name) as writer:
+            for piece in pieces:
+                writer.write(piece)
+            return writer.finish()
+
+
+class Writer:
+    """Content on its way into a place, for those who get it in pieces. Leaving the block before `finish`
+    leaves nothing. OSError."""
+
+    def __init__(self, place: Place, name: str = "") -> None:
+        self.place, self.name, self.size = place, name, 0
+        self._found = hashlib.sha256()
         # In a sub-folder, where a prune finds what a killed process leaves.
-        new = self.folder / "new"
+        new = place.folder / "new"
         new.mkdir(parents=True, exist_ok=True)
-        found, size = hashlib.sha256(), 0
-        handle, temporary = tempfile.mkstemp(dir=new)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                for piece in pieces:
-                    found.update(piece)
-                    size += len(piece)
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            digest = found.hexdigest()
-            path = self.path(digest)
-            path.parent.mkdir(exist_ok=True)
-            # Also over a file that is there: thereby it is new, and a prune leaves it alone.
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        for folder in (path.parent, self.folder, self.folder.parent):
+        handle, self._temporary = tempfile.mkstemp(dir=new)
+        self._file = os.fdopen(handle, "wb")
+        self._done = False
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if not self._done:
+            # First: closing writes what is buffered, and may fail on a full disk.
+            os.unlink(self._temporary)
+            with contextlib.suppress(OSError):
+                self._file.close()
+
+    def write(self, piece: bytes | bytearray) -> None:
+        self._found.update(piece)
+        self.size += len(piece)
+        self._file.write(piece)
+
+    def finish(self) -> Blob:
+        """The blob, once its file is on the disk itself."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        digest = self._found.hexdigest()
+        path = self.place.path(digest)
+        path.parent.mkdir(exist_ok=True)
+        # Also over a file that is there: thereby it is new, and a prune leaves it alone.
+        os.replace(self._temporary, path)
+        self._done = True
+        for folder in (path.parent, self.place.folder, self.place.folder.parent):
             _sync(folder)
-        return Blob(digest, size, name, self)
+        return Blob(digest, self.size, self.name, self.place)
 
 
 _places: weakref.WeakValueDictionary[int, Place] = weakref.WeakValueDictionary()

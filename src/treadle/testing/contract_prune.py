@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from random import Random
 
 import msgspec
 
@@ -81,7 +82,7 @@ class PruneContract:
     def test_the_oldest_go_until_the_store_is_small_enough(self, opener: Opener) -> None:
         store = opener()
         for number in range(6):
-            ended(store, f"run{number}", float(number), blobs=[blob_of(bytes([number]) * 300_000)])
+            ended(store, f"run{number}", float(number), blobs=[blob_of(Random(number).randbytes(300_000))])
         policy = Retention(size_bytes_max=1_000_000)
         foretold = store.prune(policy, NOW, dry_run=True)
         done = store.prune(policy, NOW)
@@ -150,7 +151,7 @@ class PruneContract:
 
     def test_a_dry_run_deletes_nothing(self, opener: Opener) -> None:
         store = opener()
-        ended(store, "run", blobs=[blob_of(b"content" * 10_000)])
+        ended(store, "run", blobs=[blob_of(Random(1).randbytes(70_000))])
         done = store.prune(Retention(keep=0), NOW, dry_run=True)
         assert (done.execution_ids, done.cells) == (["run"], 2)
         assert done.bytes_freed >= 70_000

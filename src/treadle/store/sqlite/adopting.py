@@ -12,6 +12,7 @@ from treadle.config import DEFAULT_CONFIG
 from treadle.state.cell import ExecutionCell, NodeState
 from treadle.store.base import Arriving, LogLine, Signal
 from treadle.store.blobs import BlobFiles
+from treadle.store.packing import pack
 from treadle.store.sqlite.connection import queries
 from treadle.store.sqlite.rows import cells_json, logs_json, new_execution_row, packed
 from treadle.store.sqlite.writing import BatchWriter
@@ -56,8 +57,9 @@ def _put_blobs(connection: apsw.Connection, blobs: Sequence[Arriving], large: se
     for blob in blobs:
         if failpoints.armed:
             failpoints.hit("blob.before")
-        content = None if blob.digest in large else blob.read()
-        connection.execute(queries()["put_blob"], (blob.digest, blob.size, content))
+        content = None if blob.digest in large else pack(blob.read())
+        connection.execute(queries()["put_blob"],
+                           (blob.digest, blob.size if content is None else len(content), content))
 
 
 def _put_rest(connection: apsw.Connection, cells: Sequence[NodeState], signals: Sequence[Signal],

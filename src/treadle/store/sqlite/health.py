@@ -21,6 +21,7 @@ from treadle.errors import NotAStore, StoreError
 from treadle.store.base import Owner
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
+from treadle.store.packing import unpack
 from treadle.store.retention import Pruned
 from treadle.store.sqlite.connection import APPLICATION_ID, migrations, translated
 from treadle.store.sqlite.pruning import HALF_GONE
@@ -219,7 +220,7 @@ def _blobs(connection: apsw.Connection, files: BlobFiles) -> Iterator[Finding]:
 
     def content(digest: str) -> bytes:
         found: Any = connection.execute("SELECT content FROM blobs WHERE digest = ?", (digest,)).get
-        return files.get(digest) if found is None else bytes(found)
+        return files.get(digest) if found is None else unpack(found)
 
     sweep = Sweep(Questions(lend, content), _no_transaction, lambda: None, files, Pruned(), {})
     unused = len(sweep.unused())

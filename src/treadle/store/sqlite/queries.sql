@@ -152,7 +152,8 @@ DELETE FROM cache WHERE key IN (SELECT value FROM json_each(?))
 
 -- name: put_blob
 INSERT INTO blobs (digest, size, content) VALUES (?, ?, ?)
-ON CONFLICT (digest) DO UPDATE SET size = excluded.size WHERE blobs.size < 0  -- a doomed one is saved
+ON CONFLICT (digest) DO UPDATE SET size = excluded.size, content = ifnull(excluded.content, blobs.content)
+WHERE blobs.size < 0 OR blobs.content IS NULL  -- a doomed one is saved
 
 -- name: get_blob
 SELECT content FROM blobs WHERE digest = ?

@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -33,11 +32,12 @@ from treadle.store.base import (
 )
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
+from treadle.store.packing import open_packed, pack, unpack
 from treadle.store.retention import Between, Pruned
 from treadle.store.sqlite.adopting import adopt
 from treadle.store.sqlite.connection import connect_reader, queries, translated
 from treadle.store.sqlite.rows import cached_of, cell_of, execution_of, log_of, packed, unpacked
-from treadle.store.sqlite.writing import BatchWriter, document_of
+from treadle.store.sqlite.writing import BatchWriter, BlobRow, document_of
 
 _T = TypeVar("_T")
 _json = msgspec.json.Encoder().encode
@@ -137,10 +137,15 @@ class SqliteStore:
 
     def apply(self, batch: Batch) -> Written:
         writer = self._batches
+        rows: list[BlobRow] = []
         for digest, content in batch.blobs:
-            if len(content) > DEFAULT_CONFIG.blob_file_bytes_max:
-                self._blobs.put(digest, content)
-        return writer.apply(batch)
+            stored = pack(content)
+            if len(stored) > DEFAULT_CONFIG.blob_file_bytes_max:
+                self._blobs.put(digest, content)  # as it is: a `Blob` of the same content may be opened there
+                rows.append((digest, len(content), None))
+            else:
+                rows.append((digest, len(stored), stored))
+        return writer.apply(batch, rows)
 
     def send(self, signal: Signal) -> int:
         with self._batches.transaction(patient=True) as connection:
@@ -268,11 +273,11 @@ class SqliteStore:
 
     def blob(self, digest: str) -> bytes:
         row = self._read(lambda connection: connection.execute(self._sql["get_blob"], (digest,)).fetchone())
-        return self._blobs.get(digest) if row is None or row[0] is None else bytes(row[0])
+        return self._blobs.get(digest) if row is None or row[0] is None else unpack(row[0])
 
     def open_blob(self, digest: str) -> IO[bytes]:
         row = self._read(lambda connection: connection.execute(self._sql["get_blob"], (digest,)).fetchone())
-        return self._blobs.open(digest) if row is None or row[0] is None else BytesIO(row[0])
+        return self._blobs.open(digest) if row is None or row[0] is None else open_packed(row[0])
 
     def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
              since: tuple[float, int] | None = None, limit: int = LOG_LINES) -> list[LogLine]:

@@ -6,13 +6,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import apsw
 import msgspec
 
 from treadle import failpoints
-from treadle.config import DEFAULT_CONFIG
 from treadle.errors import StoreError
 from treadle.state.cell import NodeState
 from treadle.store.base import Batch, Written
@@ -30,6 +29,8 @@ from treadle.store.sqlite.rows import (
     split_plain,
 )
 
+BlobRow: TypeAlias = tuple[str, int, bytes | None]
+"""SHA-256, bytes where it lies, and the content as it is stored (None: a file has it)."""
 _T = TypeVar("_T")
 _json = msgspec.json.Encoder().encode
 _NOT_THE_ROWS = (apsw.FullError, apsw.BusyError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError)
@@ -97,12 +98,12 @@ class BatchWriter:
                 self._reserve.close()
             self._connection.close()
 
-    def apply(self, batch: Batch) -> Written:
-        """See `treadle.store.base.Store.apply`."""
+    def apply(self, batch: Batch, blobs: Sequence[BlobRow] = ()) -> Written:
+        """See `treadle.store.base.Store.apply`. `blobs` are the rows of the batch's blobs."""
         document = batch.document or document_of(batch)
         if document is not None and self._at_once(document, batch.sync):
             return Written()
-        return self._with_care(batch)
+        return self._with_care(batch, blobs)
 
     def _at_once(self, document: tuple[object, ...], sync: bool) -> bool:
         """Write a batch in one statement that is its own transaction. False if something was unusual: then
@@ -124,7 +125,7 @@ class BatchWriter:
             failpoints.hit("commit.after")
         return True
 
-    def _with_care(self, batch: Batch) -> Written:
+    def _with_care(self, batch: Batch, blobs: Sequence[BlobRow]) -> Written:
         """Write a batch statement by statement: what is refused, taken or impossible is left out and
         reported."""
         written = Written()
@@ -147,7 +148,7 @@ class BatchWriter:
                 written.refused = {one: held.get(one, 0) for one, _ in refused}
                 cells = [cell for cell in cells if (cell.execution_id, cell.epoch) not in refused]
                 payload = cells_json(cells)
-            self._put_blobs(connection, batch)
+            self._put_blobs(connection, blobs)
             if failpoints.armed:
                 failpoints.hit("statement.before")
             if cells:
@@ -192,12 +193,11 @@ class BatchWriter:
         if named:
             connection.execute(self._sql["save_blobs"], (_text(list(named)),))
 
-    def _put_blobs(self, connection: apsw.Connection, batch: Batch) -> None:
-        for digest, content in batch.blobs:
+    def _put_blobs(self, connection: apsw.Connection, blobs: Sequence[BlobRow]) -> None:
+        for row in blobs:
             if failpoints.armed:
                 failpoints.hit("blob.before")
-            large = len(content) > DEFAULT_CONFIG.blob_file_bytes_max
-            connection.execute(self._sql["put_blob"], (digest, len(content), None if large else content))
+            connection.execute(self._sql["put_blob"], row)
             if failpoints.armed:
                 failpoints.hit("blob.after")
 
