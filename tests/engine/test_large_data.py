@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from treadle import Blob, Engine, open_store
+from treadle.diagram.formats import loads
 from treadle.errors import ExecutionFailed, InvalidDiagram
 from treadle.state import codec
 from treadle.state.blob import Place
@@ -228,3 +229,28 @@ def test_a_run_prints_its_blob(tmp_path: Path) -> None:
                                       check=True).stdout)["output"]
     assert (found["name"], found["size"], Path(found["path"]).read_bytes()) == ("in.bin", 7, b"content")
     assert line.startswith("in.bin, 7 ") and line.endswith(f"SHA-256 {found['digest']}, {found['path']}\n")
+
+
+def test_a_large_output_leaves_the_memory_with_its_last_reader(tmp_path: Path) -> None:
+    spec = loads("""
+treadle: 1
+nodes:
+  a: {type: code_job, isolation: inline, code: "return 'a' * 1_000_000"}
+  b: {type: code_job, isolation: inline, code: "return a[:-1] + 'b'", needs: a}
+  c: {type: code_job, isolation: inline, code: "return a[:-1] + 'c'", needs: a}
+  d: {type: code_job, isolation: inline, code: "return len(one) + len(two)"}
+arrows: [b -> d.one, c -> d.two]
+""")
+
+    async def main() -> None:
+        async with Engine.open(str(tmp_path / "runs.db")) as engine:
+            handle = await engine.start(spec)
+            assert await handle.result() == 2_000_000
+            assert engine.values.kept_bytes == 0
+            assert engine.manager is not None
+            _, cells = await engine.manager.read(engine.store.load, handle.execution_id)
+            large = [cell for cell in cells if cell.blob is not None]
+            assert [cell.node_id for cell in large] == ["a", "b", "c"]
+            assert await engine.values.load(large[1]) == "a" * 999_999 + "b", "who asks later reads the store"
+
+    asyncio.run(main())

@@ -33,8 +33,10 @@ def finished(runner: WorkflowRunner, slot: int, started: float | None, raw: byte
 
 def aside(runner: WorkflowRunner, fact: Finished) -> Finished:
     """The same fact, with a large output as a blob that is written with the fact's step."""
-    digest = None if fact.output is None else runner.values.aside(fact.output)
-    if digest is None or fact.output is None:
+    if fact.output is None or len(fact.output) <= runner.config.output_inline_bytes_max:
+        return fact
+    digest = runner.values.aside(fact.output, runner.kernel.readers(fact.slot))
+    if digest is None:
         return fact
     runner.blobs.append((digest, fact.output))
     return msgspec.structs.replace(fact, output=None, blob=digest)

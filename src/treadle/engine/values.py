@@ -62,6 +62,7 @@ class Values:
         self._last, self._copy = b"", None  # the newest output, and a decoding that nobody has yet
         self._kept: OrderedDict[str, bytes] = OrderedDict()
         self._size = 0
+        self._readers: dict[str, int] = {}  # of a blob: the arrows that still bring it to somebody
 
     @cached_property
     def place(self) -> Place:
@@ -80,14 +81,23 @@ class Values:
             self._last, self._copy = raw, copy
         return raw
 
-    def aside(self, raw: bytes) -> str | None:
-        """The digest under which these bytes become a blob, or None if they are small enough for their
-        cell."""
+    def aside(self, raw: bytes, readers: int = 0) -> str | None:
+        """The digest under which these bytes become a blob, or None if they are small enough for their cell.
+
+        After so many `readers` have had the value the bytes leave the memory; who still asks reads the store.
+        """
         if len(raw) <= self._config.output_inline_bytes_max or self._manager is None:
             return None
         digest = hashlib.sha256(raw).hexdigest()
         self._keep(digest, raw)
+        if readers:
+            self._readers[digest] = self._readers.get(digest, 0) + readers
         return digest
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much of large outputs is in memory."""
+        return self._size
 
     def value(self, cell: NodeState) -> Any:
         """What a cell carries, decoded afresh. Absent if its blob must be loaded first."""
@@ -100,6 +110,7 @@ class Values:
             raw = self._kept.get(cell.blob)
             if raw is None:
                 raise Absent(cell.blob)
+            self._read(cell.blob)
         if raw is self._last:  # the first who asks for it takes the decoding that its encoding made
             copy, self._last, self._copy = self._copy, b"", None
             return copy
@@ -108,6 +119,8 @@ class Values:
     async def load(self, cell: NodeState) -> Any:
         """What a cell carries, decoded afresh; its blob is read from the store if need be."""
         raw = await self.raw(cell.output, cell.blob)
+        if cell.blob is not None:
+            self._read(cell.blob)
         return self.value(cell) if raw is None else decode(raw)
 
     async def raw(self, output: bytes | None, blob: str | None) -> bytes | None:
@@ -126,6 +139,17 @@ class Values:
                 ) from None
             self._keep(blob, raw)
         return raw
+
+    def _read(self, digest: str) -> None:
+        """Somebody has the value: the last of those who are known to want it lets it go."""
+        left = self._readers.get(digest)
+        if left is None:
+            return
+        if left > 1:
+            self._readers[digest] = left - 1
+        else:
+            del self._readers[digest]
+            self._size -= len(self._kept.pop(digest, b""))
 
     def _keep(self, digest: str, raw: bytes) -> None:
         if digest in self._kept:

@@ -374,6 +374,11 @@ class Frames:
         wide = self.width(slot) > WIDE
         return self.node(slot), self.item(slot), None if wide else self.inputs(slot)
 
+    def readers(self, slot: int) -> int:
+        """How many arrows lead out of a slot's node; 0 for an item, whose map reads it."""
+        frame, i = self._place(slot)
+        return len(frame.block.out[i]) if isinstance(frame, Frame) else 0
+
     def width(self, slot: int) -> int:
         """How many arrows lead into a slot's node."""
         frame, i = self._place(slot)
