@@ -73,7 +73,7 @@ def test_a_body_that_swallows_its_cancellation_is_left_behind_and_said(treadle: 
     mend(treadle)
 
 
-@pytest.mark.parametrize("isolation", ["process", "thread"])
+@pytest.mark.parametrize("isolation", ["process", "thread", "inline"])
 def test_the_copy_that_a_body_forks_neither_answers_nor_stays(treadle: Any, isolation: str) -> None:
     done = run(treadle, FORKS, properties=f"isolation: {isolation}, timeout: 20")
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr  # the status with which the copy ended

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +88,43 @@ def test_check_finds_what_makes_no_sense() -> None:
     assert "initial means nothing without reduce" in said
     assert "reduce: unknown name 'ac' (did you mean 'acc'" in said
     assert "text: unknown name 'acc'" in said
+
+
+FOLDS = """
+treadle: 1
+nodes:
+  each:
+    type: code_job
+    isolation: inline
+    code: |
+      import asyncio
+      from pathlib import Path
+      if item == 39:
+          Path("FOLDER/last").touch()
+          while not Path("FOLDER/go").exists():
+              await asyncio.sleep(0.002)
+      return {"n": item, "text": "x" * 100_000}
+    for_each: "{{ range(40) | list }}"
+    concurrency: 4
+    initial: 0
+    reduce: "{{ acc + value.n }}"
+"""
+
+
+def test_results_are_folded_and_leave_the_memory_while_other_items_run(tmp_path: Path) -> None:
+    (tmp_path / "d.yaml").write_text(FOLDS.replace("FOLDER", str(tmp_path)))
+
+    async def until(condition: Callable[[], bool]) -> None:
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in a body
+            await asyncio.sleep(0.002)
+
+    async def main() -> None:
+        async with Engine.open(str(tmp_path / "runs.db"), check=True) as engine:
+            handle = await engine.start(tmp_path / "d.yaml")
+            await until((tmp_path / "last").exists)
+            await until(lambda: engine.values.kept_bytes < 4 * 100_000)  # three neighbours may be at work
+        async with Engine.open(str(tmp_path / "runs.db"), check=True) as engine:  # interrupted in between
+            (tmp_path / "go").touch()
+            assert await (await engine.resume(handle.execution_id)).result() == sum(range(40))
+
+    asyncio.run(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 import treadle
 from treadle.diagram.formats import loads
 from treadle.engine.engine import Engine
-from treadle.errors import InvalidDiagram, TreadleError
+from treadle.errors import InvalidDiagram, StoreError, TreadleError
 
 
 def run(tmp_path: Path, main: Callable[[Engine], Awaitable[Any]]) -> None:
@@ -79,3 +80,21 @@ def test_an_id_that_can_not_be_written_hurts_nobody_else(tmp_path: Path) -> None
         assert await (await engine.start(diagram, execution_id="a/b c")).result() == {}
 
     run(tmp_path, main)
+
+
+def test_an_engine_that_fails_to_recover_leaves_nothing_open(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(engine: Engine) -> list[Any]:
+        raise StoreError("the disk is gone")
+
+    monkeypatch.setattr("treadle.engine.recover.recover", broken)
+    before = set(threading.enumerate())
+
+    async def main() -> None:
+        with pytest.raises(StoreError, match="the disk is gone"):
+            async with Engine.open(str(tmp_path / "runs.db"), recover=True):
+                raise AssertionError("it is not open")
+        assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
+
+    asyncio.run(main())
+    assert {one for one in threading.enumerate() if one not in before and "asyncio" not in one.name} == set()

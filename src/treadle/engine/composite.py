@@ -16,8 +16,9 @@ from treadle.diagram.expression import Expression
 from treadle.diagram.node import DEFAULT, Input
 from treadle.diagram.transform import TransformError, coerce
 from treadle.engine.context import NodeContext
+from treadle.engine.fold import Fold, reduced
 from treadle.engine.outputs import aside
-from treadle.engine.values import Reference, decode, split
+from treadle.engine.values import Reference, decode
 from treadle.errors import ExpressionError, InvalidInput, did_you_mean
 from treadle.kernel.commands import Expand, Gather
 from treadle.kernel.facts import Expanded, Finished
@@ -45,13 +46,20 @@ async def expand(
         raise runner.config.exceeded("items_max", f"the map {command.cell.node_id!r} has {len(items)} items")
     if runner.by_reference:
         raw: bytes = Reference.of(items, b"[" + b",".join([b"0"] * len(items)) + b"]")
-        return Expanded(command.slot, runner.now(), raw, len(items))
+        return _expanded(runner, command, context, inputs, raw, len(items))
     parts = []
     for k, item in enumerate(items):
         parts.append(codec.encode(item))
         if k & 255 == 255:
             await runner.breathe()
-    return Expanded(command.slot, runner.now(), b"[" + b",".join(parts) + b"]", len(parts))
+    return _expanded(runner, command, context, inputs, b"[" + b",".join(parts) + b"]", len(parts))
+
+
+def _expanded(runner: WorkflowRunner, command: Expand, context: NodeContext, inputs: dict[str, Any],
+              raw: bytes, count: int) -> Expanded:
+    if context.node.policy.reduce is not None:
+        runner.folds[command.slot] = Fold(runner, command, context.names(inputs), raw)
+    return Expanded(command.slot, runner.now(), raw, count)
 
 
 def listed(value: Any, node: ExecutableNode) -> Sequence[Any]:
@@ -152,7 +160,7 @@ async def gather(runner: WorkflowRunner, command: Gather) -> Finished:
     results = runner.kernel.results(command.slot)
     is_map = node.policy.for_each is not None and runner.kernel.item(command.slot) is None
     if is_map and node.policy.reduce is not None:
-        folded = runner.values.encode(await _reduced(runner, command, node, results))
+        folded = runner.values.encode(await reduced(runner, command, results))
         runner.scope.forget(command.slot)
         return aside(runner, Finished(command.slot, runner.now(), cell.started_at, folded))
     runner.scope.forget(command.slot)
@@ -163,31 +171,6 @@ async def gather(runner: WorkflowRunner, command: Gather) -> Finished:
         )
     raw = await collect(runner, results, is_map)
     return aside(runner, Finished(command.slot, runner.now(), cell.started_at, raw))
-
-
-async def _reduced(runner: WorkflowRunner, command: Gather, node: ExecutableNode,
-                   results: Sequence[tuple[str, NodeState]]) -> Any:
-    """One value of a map's results, in the order of its items whatever the order in which they ended."""
-    assert node.policy.reduce is not None
-    expression = Expression.compile(node.policy.reduce, config=runner.config)
-    values = [(arrow, await runner.values.load(cell)) for arrow, cell in runner.kernel.inputs(command.slot)]
-    context = NodeContext(runner, command.slot, node, command.cell, values)
-    names = context.names(runner.engine.resolver.inputs(values))
-    items = split(command.cell.items or b"[]") if "item" in expression.names else []
-    acc = node.policy.initial
-    for k, (index, cell) in enumerate(results):
-        if cell.status is NodeStatus.FAILED:
-            value: Any = None if cell.error is None else ItemError(int(index), cell.error)
-        else:
-            value = await runner.values.load(cell)
-        if k == 0 and acc is None:
-            acc = value
-            continue
-        more = {"item": decode(items[k])} if items else {}
-        acc = expression.evaluate({**names, **more, "acc": acc, "value": value, "index": k})
-        if k & 31 == 31:
-            await runner.breathe()
-    return acc
 
 
 async def collect(runner: WorkflowRunner, results: Sequence[tuple[str, NodeState]], is_map: bool) -> bytes:

@@ -32,6 +32,7 @@ from treadle.engine.bus import EventBus
 from treadle.engine.cache import ResultCache
 from treadle.engine.composite import complete_inputs
 from treadle.engine.context import remember
+from treadle.engine.forked import Guard
 from treadle.engine.handle import Handle
 from treadle.engine.plan import Plan
 from treadle.engine.resolver import RuntimeResolver
@@ -124,36 +125,18 @@ class Engine:
         self._open = False
 
     @classmethod
-    def open(
-        cls,
-        url: str | None = None,
-        *,
-        config: TreadleConfig = DEFAULT_CONFIG,
-        durability: Durability = "batched",
-        clock: Clock | None = None,
-        registry: NodeRegistry | None = None,
-        services: ServiceRegistry | None = None,
-        recover: bool = False,
-        check: bool = False,
-        retention: Retention | None = None,
-    ) -> Engine:
+    def open(cls, url: str | None = None, *, config: TreadleConfig = DEFAULT_CONFIG,
+             durability: Durability = "batched", clock: Clock | None = None,
+             registry: NodeRegistry | None = None, services: ServiceRegistry | None = None,
+             recover: bool = False, check: bool = False, retention: Retention | None = None) -> Engine:
         """An engine for `async with`. `url` is a store's (None: the default store).
 
         `recover` takes over executions whose owner is gone (`engine.recovered`). `check` tests all
         invariants of the kernel after every step: slow, for tests. By `retention` the store is pruned in
         the background, after executions have ended, at most once an hour.
         """
-        return cls(
-            url,
-            config=config,
-            durability=durability,
-            clock=clock,
-            registry=registry,
-            services=services,
-            recover=recover,
-            check=check,
-            retention=retention,
-        )
+        return cls(url, config=config, durability=durability, clock=clock, registry=registry,
+                   services=services, recover=recover, check=check, retention=retention)
 
     async def __aenter__(self) -> Engine:
         if self._open:
@@ -172,9 +155,6 @@ class Engine:
                     open_store, self._url or default_store_url()
                 )
             self.manager = StateManager(store=store, config=self.config)
-            await self.manager.start()
-            self.manager.on_lost(self._on_lost)
-            self.manager.on_dead(self._on_dead)
             if self._retention:
                 self._keeper = Keeper(self.manager, self._retention, self.clock.now)
         self.values = Values(self.manager, self.config)
@@ -182,10 +162,22 @@ class Engine:
                                 manager=self.manager)
         self.tools = Tools(self.clock.now, self.actors.put, self.actors.breathe, self.values.value,
                            self.values.encode, self.resolver.inputs, self.bus, self.manager)
+        self._guard = Guard(self.loop, self._runners)
         self._open = True
+        try:
+            await self._begin()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def _begin(self) -> None:
+        if self.manager is not None:
+            await self.manager.start()
+            self.manager.on_lost(self._on_lost)
+            self.manager.on_dead(self._on_dead)
         if self._recover:
             self.recovered = await recovery.recover(self)
-        return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         traceback: TracebackType | None) -> None:
@@ -228,6 +220,7 @@ class Engine:
             await asyncio.to_thread(self._own_store.close)
         for task in list(self._tasks):
             task.cancel()
+        self._guard.release()
         if self._frozen:
             gc.unfreeze()
 

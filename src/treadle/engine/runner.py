@@ -20,6 +20,7 @@ from treadle.engine.actor import Performance, Work
 from treadle.engine.bus import OF_EXECUTION, Event, EventType
 from treadle.engine.context import NodeContext
 from treadle.engine.executor import error_info
+from treadle.engine.fold import Fold, go_on
 from treadle.engine.inbox import Inbox
 from treadle.engine.scope import Scope
 from treadle.engine.timers import Timers
@@ -51,12 +52,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("treadle.engine")
 
 _FOLD_EVERY = 4096
-_FINAL = (
-    ExpressionError,
-    InvalidInput,
-    LimitExceeded,
-    NotEncodable,
-)  # the next attempt would end the same way
+_FINAL = (ExpressionError, InvalidInput, LimitExceeded, NotEncodable)  # the next attempt would end alike
 
 
 class WorkflowRunner:
@@ -71,8 +67,8 @@ class WorkflowRunner:
         "__dict__", "__weakref__", "_bodies", "_bus", "_encode", "_holding", "_inline_bytes_max",
         "_manager", "_open", "_parking", "_performing", "_prepared", "_published", "_put", "_quiet",
         "_resolve", "_self_timed", "_steps", "_strict", "_ticket", "_untold", "_value", "blobs", "breathe",
-        "by_reference", "config", "done", "ended", "engine", "execution_id", "kernel", "now", "touched",
-        "values")
+        "by_reference", "config", "done", "ended", "engine", "execution_id", "folds", "kernel", "now",
+        "touched", "values")
 
     def __init__(self, engine: Engine, kernel: Kernel, *, strict: bool) -> None:
         tools = engine.tools
@@ -100,6 +96,7 @@ class WorkflowRunner:
         self._performing: dict[int, Performance] = {}
         self._self_timed: set[int] = set()
         self.blobs: list[tuple[str, bytes]] = []
+        self.folds: dict[int, Fold] = {}  # of maps that fold their results, by slot
         self._untold: list[NodeState] = []  # cells that the tracker has not been told
         self._open = 0  # bodies that are suspended
         self._quiet: asyncio.Future[None] | None = None  # somebody waits until there is none
@@ -315,6 +312,8 @@ class WorkflowRunner:
             return
         if not self.ended:
             self._step(self.kernel.handle(fact), ())
+            if self.folds:
+                go_on(self, slot)
 
     def raised(self, command: Work, started: float, error: BaseException) -> None:
         """A body failed."""
@@ -324,7 +323,8 @@ class WorkflowRunner:
             self.engine.care(self._reload(command, error.digest))
             return
         self.take(facts.Failed(
-            command.slot, self.now(), self.engine.clock.luck(), error_info(error, command.cell.node_id),
+            command.slot, self.now(), self.engine.clock.luck(),
+            error_info(error, command.cell.node_id, self.config.error_bytes_max),
             retryable=bool(getattr(error, "retryable", not isinstance(error, _FINAL))),
             started=started, delay=getattr(error, "retry_after", None)))
 

@@ -37,6 +37,7 @@ Carry = NodeState | Mark | None
 DEAD: Final = Mark.DEAD
 FAILED: Final = Mark.FAILED
 PENDING: Final = NodeStatus.PENDING
+_RESULTS: Final = frozenset({NodeStatus.COMPLETED, NodeStatus.FAILED})
 NOTHING: Final[frozenset[int]] = frozenset()
 WIDE: Final = 512
 """Arrows into a node from which on its inputs are handed out in chunks."""
@@ -375,9 +376,12 @@ class Frames:
         return self.node(slot), self.item(slot), None if wide else self.inputs(slot)
 
     def readers(self, slot: int) -> int:
-        """How many arrows lead out of a slot's node; 0 for an item, whose map reads it."""
+        """How many will read what a slot's node gives: its arrows; for an item its map's fold, and 0 if the
+        map joins the encoded results."""
         frame, i = self._place(slot)
-        return len(frame.block.out[i]) if isinstance(frame, Frame) else 0
+        if isinstance(frame, Frame):
+            return len(frame.block.out[i])
+        return int(frame.node(i).policy.reduce is not None)
 
     def width(self, slot: int) -> int:
         """How many arrows lead into a slot's node."""
@@ -399,6 +403,14 @@ class Frames:
             return [(str(k), cell) for k, cell in enumerate(frame.cells) if cell is not None]
         return [(frame.node(k).id, cell) for k in frame.block.endpoints
                 if frame.status[k] is NodeStatus.COMPLETED and (cell := frame.cells[k]) is not None]
+
+    def ended(self, slot: int, item: int) -> NodeState | None:
+        """The cell of a map's item if it counts as a result: it completed, or failed for good."""
+        owner, i = self._place(slot)
+        frame = owner.children.get(i)
+        if not isinstance(frame, MapFrame) or item >= frame.opened:
+            return None
+        return frame.cells[item] if frame.status[item] in _RESULTS else None
 
     def find(self, path: str, iteration: str | None = None) -> int:
         """The slot of a node by its path; NoSuchNode if it isn't open (or is in another iteration)."""
