@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from treadle import failpoints
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
-from treadle.engine import composite, outputs
+from treadle.engine import composite, leaving, outputs
 from treadle.engine.actor import Performance, Work
 from treadle.engine.bus import OF_EXECUTION, Event, EventType
 from treadle.engine.context import NodeContext
@@ -65,10 +65,10 @@ class WorkflowRunner:
 
     __slots__ = (
         "__dict__", "__weakref__", "_bodies", "_bus", "_encode", "_holding", "_inline_bytes_max",
-        "_manager", "_open", "_parking", "_performing", "_prepared", "_published", "_put", "_quiet",
-        "_resolve", "_self_timed", "_steps", "_strict", "_ticket", "_untold", "_value", "blobs", "breathe",
-        "by_reference", "config", "done", "ended", "engine", "execution_id", "folds", "kernel", "now",
-        "touched", "values")
+        "_performing", "_prepared", "_published", "_put", "_resolve", "_self_timed", "_steps", "_strict",
+        "_ticket", "_untold", "_value", "blobs", "breathe", "by_reference", "config", "done", "ended",
+        "engine", "execution_id", "folds", "kernel", "manager", "now", "parking", "quiet",
+        "suspended_bodies", "touched", "values")
 
     def __init__(self, engine: Engine, kernel: Kernel, *, strict: bool) -> None:
         tools = engine.tools
@@ -82,7 +82,7 @@ class WorkflowRunner:
         self.ended = False  # takes no more facts
         self.touched = False  # whether any command was cancelled: only then commands can be out of date
         self.breathe, self.now = tools.breathe, tools.now
-        self._manager, self._bus = tools.manager, tools.bus
+        self.manager, self._bus = tools.manager, tools.bus
         self._put, self._value, self._resolve = tools.put, tools.value, tools.resolve
         self._encode, self._inline_bytes_max = tools.encode, engine.config.output_inline_bytes_max
         self._strict = strict and tools.manager is not None
@@ -91,15 +91,15 @@ class WorkflowRunner:
         self._published = kernel.execution
         self._ticket = 0
         self._steps = 0
-        self._parking = False  # about to give a suspended execution back
+        self.parking = False  # about to give a suspended execution back
         self._holding = False  # a resume's first steps wait for the disk
         self._performing: dict[int, Performance] = {}
         self._self_timed: set[int] = set()
         self.blobs: list[tuple[str, bytes]] = []
         self.folds: dict[int, Fold] = {}  # of maps that fold their results, by slot
         self._untold: list[NodeState] = []  # cells that the tracker has not been told
-        self._open = 0  # bodies that are suspended
-        self._quiet: asyncio.Future[None] | None = None  # somebody waits until there is none
+        self.suspended_bodies = 0  # bodies that are suspended
+        self.quiet: asyncio.Future[None] | None = None  # somebody waits until there is none
 
     # Made when they are needed: most executions are short, and there may be thousands of them
 
@@ -138,11 +138,11 @@ class WorkflowRunner:
         Its bodies wait until their new claims are on disk, so that one which takes the process down is
         counted even if it does so at once; what comes meanwhile waits behind them.
         """
-        self._holding = self._manager is not None
+        self._holding = self.manager is not None
         self._step(self.kernel.resume(cells, self.now(), clean=clean, reopen=reopen), ())
-        if self._manager is not None:
-            self._manager.when_durable(self._ticket, self._let_go)
-            self.engine.care(self._manager.flush())
+        if self.manager is not None:
+            self.manager.when_durable(self._ticket, self._let_go)
+            self.engine.care(self.manager.flush())
 
     def _let_go(self) -> None:
         self._holding = False
@@ -161,7 +161,7 @@ class WorkflowRunner:
 
     def _step(self, step: Step, consumed: Sequence[int]) -> None:
         execution = None if step.execution is None else outputs.with_output(self, step.execution)
-        manager = self._manager
+        manager = self.manager
         if manager is not None:
             if self.blobs or consumed:
                 blobs, self.blobs = self.blobs, []
@@ -341,7 +341,7 @@ class WorkflowRunner:
         """A body waits: keep what stops it, and let it time out if its node says so."""
         slot = command.slot
         self._performing[slot] = performance
-        self._open += 1
+        self.suspended_bodies += 1
         if type(command) is Perform and slot not in self._self_timed:
             timeout = self.kernel.node(slot).policy.timeout
             if timeout is not None:
@@ -351,9 +351,9 @@ class WorkflowRunner:
         """The body that was kept is over."""
         if self._performing.get(command.slot) is performance:
             del self._performing[command.slot]
-        self._open -= 1
-        if not self._open and self._quiet is not None and not self._quiet.done():
-            self._quiet.set_result(None)
+        self.suspended_bodies -= 1
+        if not self.suspended_bodies and self.quiet is not None and not self.quiet.done():
+            self.quiet.set_result(None)
         self._self_timed.discard(command.slot)
 
     def times_itself(self, slot: int) -> None:
@@ -387,44 +387,24 @@ class WorkflowRunner:
 
     def _close(self, status: ExecutionStatus) -> None:
         if status is ExecutionStatus.SUSPENDED:
-            if self.inbox.match() or not self._rests():
+            if self.inbox.match() or not leaving.rests(self):
                 return
             if not self.by_reference:
-                if not self._parking:
-                    self._parking = True
-                    self.engine.care(self._park())
+                if not self.parking:
+                    self.parking = True
+                    self.engine.care(leaving.park(self))
             elif not self.done.done():  # nobody else could go on with it: tell who waits, and stay
                 self.done.set_result(status)
             return
-        self._stop()
-        if self._open:
-            self.engine.care(self._leave(status))
-        elif self._manager is None:
-            self._left(status)
+        self.stop()
+        if self.suspended_bodies:
+            self.engine.care(leaving.leave(self, status))
+        elif self.manager is None:
+            self.left(status)
         else:
-            self._manager.release_then(self.execution_id, partial(self._left, status))
+            self.manager.release_then(self.execution_id, partial(self.left, status))
 
-    def _rests(self) -> bool:
-        """Whether nothing but an answer, a signal or a far wake moves the execution on."""
-        if self.kernel.execution.status is not ExecutionStatus.SUSPENDED:
-            return False
-        wake = self.timers.nearest
-        return wake is None or wake - self.now() > self.config.resume_wait_s
-
-    async def _park(self) -> None:
-        """Give a suspended execution back, unless a word for it has come that we have not read."""
-        manager = self._manager
-        assert manager is not None
-        try:
-            self.deliver(await manager.read(manager.store.signals, [self.execution_id]))
-        except StoreError as error:
-            logger.warning("signals of execution %s can't be read: %s", self.execution_id, error)
-        self._parking = False
-        if not self.ended and self._rests():
-            self._stop()
-            await self._leave(ExecutionStatus.SUSPENDED)
-
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Take no more facts; stop timers and bodies."""
         self.ended = True
         if "timers" in self.__dict__:
@@ -432,25 +412,8 @@ class WorkflowRunner:
         for performance in list(self._performing.values()):
             performance.cancel()
 
-    async def _leave(self, status: ExecutionStatus) -> None:
-        """Give the execution back once its bodies have stopped and everything of it is on disk."""
-        manager = self._manager
-        try:
-            if self._open:
-                self._quiet = self.engine.loop.create_future()
-                async with asyncio.timeout(2 * self.config.cancel_s_max):
-                    await self._quiet
-        except TimeoutError:
-            logger.error("execution %s leaves %d bodies behind", self.execution_id, self._open)
-        try:
-            if manager is not None:
-                await manager.release(self.execution_id)  # in the transaction of its last cells
-        except OSError as error:  # StoreError: the writer is dead, or the disk is
-            self.lost(error)
-        else:
-            self._left(status)
-
-    def _left(self, status: ExecutionStatus) -> None:
+    def left(self, status: ExecutionStatus) -> None:
+        """The execution is given back: tell who waits for it."""
         self.engine.left(self)
         if not self.done.done():
             self.done.set_result(status)
@@ -458,12 +421,12 @@ class WorkflowRunner:
     def interrupt(self) -> None:
         """Stop without an end: cells stay `running`, and a resume performs them again."""
         if not self.ended:
-            self._stop()
-            self.engine.care(self._leave(ExecutionStatus.RUNNING))
+            self.stop()
+            self.engine.care(leaving.leave(self, ExecutionStatus.RUNNING))
 
     def lost(self, error: BaseException) -> None:
         """Somebody else has the execution now, or nobody can write it: stop at once."""
-        self._stop()
+        self.stop()
         self.engine.left(self)
         if not self.done.done():
             logger.error("execution %s stops: %s", self.execution_id, error)
@@ -472,8 +435,8 @@ class WorkflowRunner:
 
     def discard(self, consumed: Sequence[int]) -> None:
         """Signals that can't be used are used up all the same."""
-        if self._manager is not None:
-            self._ticket = self._manager.record([], None, consumed=consumed)
+        if self.manager is not None:
+            self._ticket = self.manager.record([], None, consumed=consumed)
 
     def broken(self, error: Exception) -> None:
         """Something that must not happen happened: the execution stops, loudly; a resume goes on from the

@@ -1,0 +1,55 @@
+"""How an execution is given back: at its end, when it is suspended, when it is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from treadle.errors import StoreError
+from treadle.state.status import ExecutionStatus
+
+if TYPE_CHECKING:
+    from treadle.engine.runner import WorkflowRunner
+
+logger = logging.getLogger("treadle.engine")
+
+
+def rests(runner: WorkflowRunner) -> bool:
+    """Whether nothing but an answer, a signal or a far wake moves the execution on."""
+    if runner.kernel.execution.status is not ExecutionStatus.SUSPENDED:
+        return False
+    wake = runner.timers.nearest
+    return wake is None or wake - runner.now() > runner.config.resume_wait_s
+
+
+async def park(runner: WorkflowRunner) -> None:
+    """Give a suspended execution back, unless a word for it has come that we have not read."""
+    manager = runner.manager
+    assert manager is not None
+    try:
+        runner.deliver(await manager.read(manager.store.signals, [runner.execution_id]))
+    except StoreError as error:
+        logger.warning("signals of execution %s can't be read: %s", runner.execution_id, error)
+    runner.parking = False
+    if not runner.ended and rests(runner):
+        runner.stop()
+        await leave(runner, ExecutionStatus.SUSPENDED)
+
+
+async def leave(runner: WorkflowRunner, status: ExecutionStatus) -> None:
+    """Give the execution back once its bodies have stopped and everything of it is on disk."""
+    try:
+        if runner.suspended_bodies:
+            runner.quiet = runner.engine.loop.create_future()
+            async with asyncio.timeout(2 * runner.config.cancel_s_max):
+                await runner.quiet
+    except TimeoutError:
+        logger.error("execution %s leaves %d bodies behind", runner.execution_id, runner.suspended_bodies)
+    try:
+        if runner.manager is not None:
+            await runner.manager.release(runner.execution_id)  # in the transaction of its last cells
+    except OSError as error:  # StoreError: the writer is dead, or the disk is
+        runner.lost(error)
+    else:
+        runner.left(status)
