@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from treadle.engine.bus import Event, EventBus, EventConsumer, EventType
+from treadle.engine.bus import Event, EventBus, EventConsumer, EventType, Queue
 from treadle.state.cell import NodeState
 from treadle.state.status import NodeStatus
 
@@ -173,3 +173,35 @@ def test_a_start_that_is_recorded_again_is_no_news() -> None:
     bus.announce([first, again, done], [None, first, again], 1.0)
     assert [e.type for e in seen] == [EventType.NODE_STARTED, EventType.NODE_COMPLETED]
     assert seen[1].before is again
+
+
+def test_inline_consumers_come_in_their_declared_order() -> None:
+    bus, seen = EventBus(), []
+    for name, order in (("last", 9), ("second", 0), ("first", -1), ("third", 0)):
+        bus.subscribe(lambda event, name=name: seen.append(name), order=order)  # type: ignore[misc]
+    bus.publish(event("a"))
+    assert seen == ["first", "second", "third", "last"]
+
+
+def test_every_event_for_a_queue_is_accounted_for() -> None:
+    async def main() -> None:
+        bus, gate = EventBus(backlog_max=3), asyncio.Event()
+
+        class Slow:
+            async def consume(self, event: Event) -> None:
+                await gate.wait()
+
+        queue = bus.subscribe(Slow())
+        assert isinstance(queue, Queue)
+        for k in range(20):
+            bus.publish(event(f"n{k % 4}"))
+            await asyncio.sleep(0)
+        stats = queue.stats
+        assert stats["consumed"] + stats["joined"] + stats["waiting"] == 20 and stats["joined"] > 0
+        gate.set()
+        await bus.drain()
+        assert queue.stats["waiting"] == 0
+        assert queue.stats["consumed"] + queue.stats["joined"] == 20
+        await bus.close()
+
+    asyncio.run(main())

@@ -294,6 +294,7 @@ from pathlib import Path
 sys.path[:0] = {sys.path!r}
 from treadle.engine.executor import Executors
 from treadle.nodes.processes import run_code_there
+from treadle.config import DEFAULT_CONFIG
 from treadle.nodes.shell import run_bash
 from treadle.state import codec
 
@@ -305,7 +306,7 @@ async def main():
     script = "sleep 60 & echo $$ $! . > script; wait"
     await asyncio.gather(
         Executors().get("process").run(run_code_there, code, "<code>", codec.encode({{}})),
-        run_bash(script, {{}}, folder=Path("."), name="n"))
+        run_bash(script, {{}}, folder=Path("."), name="n", config=DEFAULT_CONFIG))
 
 asyncio.run(main())
 """)

@@ -1,7 +1,9 @@
-"""`AsyncStateManager`: the state manager as a consumer on the bus.
+"""`AsyncStateManager`: the state manager as the first consumer on the way of whatever happens.
 
-The engine itself records before it publishes (law 2) and needs none. This is for code that drives nodes by
-itself and announces them on a bus of its own.
+The engine hands it whole steps (`take`) before it publishes them (law 2): the cells of a step are written
+together or not at all, which single events could not promise. Code that drives nodes by itself subscribes it
+to a bus of its own, and it writes what the events carry (`consume`). Either way it is a thin front of the one
+`StateManager`: buffered, and written in batches at most `batch_interval` (0.1 s) late.
 """
 
 from __future__ import annotations
@@ -15,14 +17,15 @@ from treadle.store.manager import StateManager
 
 
 class AsyncStateManager:
-    """Writes the cells of the events it reads, in batches, at most `batch_interval` (0.1 s) late.
+    """Writes steps of an engine, and the cells of events.
 
-    An execution is created, or claimed, with the first event that carries its own cell; cells of nodes that
-    come before that are refused with ValueError.
+    With events, an execution is created, or claimed, by the first that carries its own cell; cells of nodes
+    that come before that are refused with ValueError.
     """
 
     def __init__(self, manager: StateManager) -> None:
         self.manager = manager
+        self.take = manager.record  # itself, not a method around it: it is on the way of every node
         self._leases: dict[str, Lease] = {}
 
     async def start(self) -> None:

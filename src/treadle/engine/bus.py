@@ -1,6 +1,7 @@
 """The bus: what happens in executions, announced as typed events in the order it happened.
 
 An *inline* consumer is a plain callable that runs before the engine takes its next step: it must be quick.
+Those with the smaller `order` come first; the state manager is before them all (`AsyncStateManager`).
 A *queued* one has `async consume(event)` and runs beside the engine. It never slows the engine down: what
 it has not read is kept up to `backlog_max` events and joined cell by cell from there (law 1), so that a
 slow one sees fewer steps but always the newest state. A consumer that raises is logged, counted and, after
@@ -85,8 +86,9 @@ class Subscription:
     """One consumer's place on the bus. `errors` counts what it raised."""
 
     def __init__(self, bus: EventBus, consumer: EventConsumer | Inline, types: Iterable[EventType] | None,
-                 execution_id: str | None) -> None:
+                 execution_id: str | None, order: int = 0) -> None:
         self.consumer = consumer
+        self.order = order
         self.types = frozenset(EventType) if types is None else frozenset(types)
         self.execution_id = execution_id
         self.errors = 0
@@ -138,8 +140,8 @@ class Backlog:
             self._joined.clear()
         return self._waiting.popleft()
 
-    def __bool__(self) -> bool:
-        return bool(self._waiting or self._joined)
+    def __len__(self) -> int:
+        return len(self._waiting) + len(self._joined)
 
 
 class Queue(Subscription):
@@ -148,6 +150,7 @@ class Queue(Subscription):
     def __init__(self, bus: EventBus, consumer: EventConsumer, types: Iterable[EventType] | None,
                  execution_id: str | None) -> None:
         super().__init__(bus, consumer, types, execution_id)
+        self.consumed = 0
         self._target = consumer
         self.backlog = Backlog(bus.backlog_max)
         self._arrived = asyncio.Event()
@@ -167,13 +170,22 @@ class Queue(Subscription):
     async def _feed(self) -> None:
         while self.active:
             while self.backlog and self.active:
+                event = self.backlog.pop()
+                self.consumed += 1
                 try:
-                    await self._target.consume(self.backlog.pop())
+                    await self._target.consume(event)
                 except Exception as error:  # foreign code
                     self.failed(error)
             self._idle.set()
             self._arrived.clear()
             await self._arrived.wait()
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """Events by what became of them: `consumed`, `joined` with a later one of their cell, `waiting`. Their
+        sum is what was published for it. `errors` counts what it raised."""
+        return {"consumed": self.consumed, "joined": self.backlog.joined, "waiting": len(self.backlog),
+                "errors": self.errors}
 
     async def drain(self) -> None:
         """Return when the consumer has read everything, or is switched off."""
@@ -250,11 +262,13 @@ class EventBus:
             stream.finish()
 
     def subscribe(self, consumer: EventConsumer | Inline, types: Iterable[EventType] | None = None, *,
-                  queued: bool | None = None, execution_id: str | None = None) -> Subscription:
-        """Add a consumer; inline ones are called in the order in which they subscribed.
+                  queued: bool | None = None, execution_id: str | None = None,
+                  order: int = 0) -> Subscription:
+        """Add a consumer. One with `consume` is queued, a callable is inline (`queued=True` makes a queue
+        before a callable too).
 
-        One with `consume` is queued, a callable is inline (`queued=True` makes a queue before a callable
-        too). `types` and `execution_id` narrow what it gets. Close the subscription to leave.
+        Inline ones are called by their `order`, those with the same one as they subscribed. `types` and
+        `execution_id` narrow what a consumer gets. Close the subscription to leave.
         """
         is_consumer = isinstance(consumer, EventConsumer)
         if queued is False and is_consumer:
@@ -268,8 +282,8 @@ class EventBus:
             self._queued += (queue,)
             self._listen()
             return queue
-        subscription = Subscription(self, consumer, types, execution_id)
-        self._inline += (subscription,)
+        subscription = Subscription(self, consumer, types, execution_id, order)
+        self._inline = tuple(sorted((*self._inline, subscription), key=lambda one: one.order))
         self._listen()
         return subscription
 

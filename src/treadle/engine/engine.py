@@ -15,20 +15,22 @@ import contextlib
 import gc
 import logging
 import weakref
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from treadle.clock import Clock, SystemClock
+from treadle.aio.resources import attach
+from treadle.clock import Clock
 from treadle.config import DEFAULT_CONFIG, Retention, TreadleConfig
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
 from treadle.engine import recover as recovery
 from treadle.engine import sources
 from treadle.engine.actor import NodeActor, Work
-from treadle.engine.bus import EventBus
+from treadle.engine.application import ApplicationContext
+from treadle.engine.bus import EventBus, Inline
 from treadle.engine.cache import ResultCache
 from treadle.engine.composite import complete_inputs
 from treadle.engine.context import remember
@@ -38,7 +40,7 @@ from treadle.engine.plan import Plan
 from treadle.engine.resolver import RuntimeResolver
 from treadle.engine.retention import Keeper
 from treadle.engine.runner import WorkflowRunner
-from treadle.engine.services import CLOCK, EVENT_BUS, STORE, ServiceRegistry
+from treadle.engine.services import CLOCK, EVENT_BUS, NODES, STATE_MANAGER, ServiceRegistry
 from treadle.engine.sources import Drawn
 from treadle.engine.values import Values
 from treadle.errors import LeaseLost, StoreError, TreadleError
@@ -87,6 +89,7 @@ class Tools(msgspec.Struct, frozen=True):
     resolve: Callable[[Sequence[tuple[ExecutableArrow, Any]]], dict[str, Any]]
     bus: EventBus
     manager: StateManager | None
+    take: Callable[..., int] | None  # the state manager's front: a step's cells in, a ticket out
 
 
 class Engine:
@@ -95,23 +98,25 @@ class Engine:
     def __init__(self, url: str | None = None, *, config: TreadleConfig = DEFAULT_CONFIG,
                  durability: Durability = "batched", clock: Clock | None = None,
                  registry: NodeRegistry | None = None, services: ServiceRegistry | None = None,
-                 recover: bool = False, check: bool = False, retention: Retention | None = None) -> None:
+                 recover: bool = False, check: bool = False, retention: Retention | None = None,
+                 observers: Iterable[Inline] = ()) -> None:
         if durability not in ("batched", "strict", "memory"):
             raise ValueError(f"durability {durability!r}: choose batched, strict or memory")
-        self.services = services or ServiceRegistry()
+        self._app = ApplicationContext(url, config=config, clock=clock, services=services,
+                                       durable=durability != "memory")
+        self.services = self._app.services
         self.config = config
         self.durability = durability
-        self.clock: Clock = clock or self.services.get(CLOCK) or SystemClock()
-        self.registry = registry or default_registry()
-        self.bus = self.services.get(EVENT_BUS) or EventBus(
-            backlog_max=config.event_backlog_max, errors_max=config.consumer_errors_max)
+        self.clock: Clock = self.services.resolve(CLOCK)
+        self.registry = registry or self.services.get(NODES) or default_registry()
+        self.services.register(NODES, self.registry)
+        self.bus = self.services.resolve(EVENT_BUS)
         self.resolver = RuntimeResolver(self.registry.transforms, config)
         self.manager: StateManager | None = None
         self.recovered: list[Handle] = []
-        self._url = url
-        self._own_store: Store | None = None
         self._recover = recover
         self._check = check
+        self._observers = tuple(observers)
         self._retention = retention
         self._keeper: Keeper | None = None
         self._executors: Executors | None = None
@@ -128,15 +133,18 @@ class Engine:
     def open(cls, url: str | None = None, *, config: TreadleConfig = DEFAULT_CONFIG,
              durability: Durability = "batched", clock: Clock | None = None,
              registry: NodeRegistry | None = None, services: ServiceRegistry | None = None,
-             recover: bool = False, check: bool = False, retention: Retention | None = None) -> Engine:
+             recover: bool = False, check: bool = False, retention: Retention | None = None,
+             observers: Iterable[Inline] = ()) -> Engine:
         """An engine for `async with`. `url` is a store's (None: the default store).
 
         `recover` takes over executions whose owner is gone (`engine.recovered`). `check` tests all
         invariants of the kernel after every step: slow, for tests. By `retention` the store is pruned in
-        the background, after executions have ended, at most once an hour.
+        the background, after executions have ended, at most once an hour. `observers` are called with every
+        event, for those who need no bus: plain functions, quick ones.
         """
         return cls(url, config=config, durability=durability, clock=clock, registry=registry,
-                   services=services, recover=recover, check=check, retention=retention)
+                   services=services, recover=recover, check=check, retention=retention,
+                   observers=observers)
 
     async def __aenter__(self) -> Engine:
         if self._open:
@@ -145,39 +153,35 @@ class Engine:
             raise TreadleError("the program runs a diagram while a child process imports it: put that part "
                                "under `if __name__ == '__main__':`")
         self.loop = asyncio.get_running_loop()
+        await self._app.start()
+        resources = self._app.resources
+        state = None
         if self.durability != "memory":
-            from treadle.store import default_store_url, open_store
-            from treadle.store.manager import StateManager
-
-            store = self.services.get(STORE)
-            if store is None:
-                store = self._own_store = await asyncio.to_thread(
-                    open_store, self._url or default_store_url()
-                )
-            self.manager = StateManager(store=store, config=self.config)
+            state = self.services.resolve(STATE_MANAGER)
+            self.manager = state.manager
+            self.manager.on_lost(self._on_lost)
+            self.manager.on_dead(self._on_dead)
             if self._retention:
-                self._keeper = Keeper(self.manager, self._retention, self.clock.now)
+                self._keeper = resources.register(Keeper(self.manager, self._retention, self.clock.now))
         self.values = Values(self.manager, self.config)
         self.actors = NodeActor(turn_s=self.config.turn_ms_max / 1000, grace_s=self.config.cancel_s_max,
                                 manager=self.manager)
         self.tools = Tools(self.clock.now, self.actors.put, self.actors.breathe, self.values.value,
-                           self.values.encode, self.resolver.inputs, self.bus, self.manager)
-        self._guard = Guard(self.loop, self._runners)
+                           self.values.encode, self.resolver.inputs, self.bus, self.manager,
+                           None if state is None else state.take)
+        for observer in self._observers:
+            resources.register(self.bus.subscribe(observer, queued=False))
+        resources.add_cleanup(self._end_executors)
+        resources.add_cleanup(self._end_actors)
+        resources.register(Guard(self.loop, self._runners))
         self._open = True
-        try:
-            await self._begin()
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
-        return self
-
-    async def _begin(self) -> None:
-        if self.manager is not None:
-            await self.manager.start()
-            self.manager.on_lost(self._on_lost)
-            self.manager.on_dead(self._on_dead)
         if self._recover:
-            self.recovered = await recovery.recover(self)
+            try:
+                self.recovered = await recovery.recover(self)
+            except BaseException:
+                await self.__aexit__(None, None, None)
+                raise
+        return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         traceback: TracebackType | None) -> None:
@@ -188,7 +192,13 @@ class Engine:
             except asyncio.CancelledError:
                 if closing.done():
                     raise
-        closing.result()
+            except BaseException:  # of closing: below
+                break
+        problem = closing.exception()
+        if problem is not None and error is not None:
+            attach(error, problem)
+        elif problem is not None:
+            raise problem
 
     async def _close(self) -> None:
         self._open = False
@@ -201,28 +211,22 @@ class Engine:
             with contextlib.suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(patience):
                     await self.manager.flush()
+        try:
+            await self._app.stop()
+        finally:
+            for task in list(self._tasks):
+                task.cancel()
+            if self._frozen:
+                gc.unfreeze()
+
+    async def _end_actors(self) -> None:
         left = await self.actors.close(self.config.cancel_s_max)
         if left:
             logger.warning("the engine closes with %d bodies that ignore their cancellation", left)
+
+    async def _end_executors(self) -> None:
         if self._executors is not None:
             await self._executors.close()
-        try:
-            async with asyncio.timeout(patience):
-                await self.bus.drain()
-        except TimeoutError:
-            logger.warning("event consumers had not read everything within shutdown_s_max=%g s", patience)
-        await self.bus.close()
-        if self._keeper is not None:
-            await self._keeper.close()
-        if self.manager is not None:
-            await self.manager.stop(timeout=patience)
-        if self._own_store is not None:
-            await asyncio.to_thread(self._own_store.close)
-        for task in list(self._tasks):
-            task.cancel()
-        self._guard.release()
-        if self._frozen:
-            gc.unfreeze()
 
     # Executions
 

@@ -23,13 +23,13 @@ _TOLD = (b"treadle: this process is a copy that was forked while an engine was o
 
 
 class Guard:
-    """Ends copies of this process where they come back to an engine: from its making until `release`."""
+    """Ends copies of this process where they come back to an engine: from its making until `close`."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, runners: Mapping[str, WorkflowRunner]) -> None:
         self._loop, self._runners = loop, runners
         _open.add(self)
 
-    def release(self) -> None:
+    def close(self) -> None:
         _open.discard(self)
 
     def strike(self) -> None:

@@ -66,8 +66,8 @@ class WorkflowRunner:
     __slots__ = (
         "__dict__", "__weakref__", "_bodies", "_bus", "_encode", "_holding", "_inline_bytes_max",
         "_performing", "_prepared", "_published", "_put", "_resolve", "_self_timed", "_steps", "_strict",
-        "_ticket", "_untold", "_value", "blobs", "breathe", "by_reference", "config", "done", "ended",
-        "engine", "execution_id", "folds", "kernel", "manager", "now", "parking", "quiet",
+        "_take", "_ticket", "_untold", "_value", "blobs", "breathe", "by_reference", "config", "done",
+        "ended", "engine", "execution_id", "folds", "kernel", "manager", "now", "parking", "quiet",
         "suspended_bodies", "touched", "values")
 
     def __init__(self, engine: Engine, kernel: Kernel, *, strict: bool) -> None:
@@ -83,6 +83,7 @@ class WorkflowRunner:
         self.touched = False  # whether any command was cancelled: only then commands can be out of date
         self.breathe, self.now = tools.breathe, tools.now
         self.manager, self._bus = tools.manager, tools.bus
+        self._take = tools.take
         self._put, self._value, self._resolve = tools.put, tools.value, tools.resolve
         self._encode, self._inline_bytes_max = tools.encode, engine.config.output_inline_bytes_max
         self._strict = strict and tools.manager is not None
@@ -161,17 +162,18 @@ class WorkflowRunner:
 
     def _step(self, step: Step, consumed: Sequence[int]) -> None:
         execution = None if step.execution is None else outputs.with_output(self, step.execution)
-        manager = self.manager
-        if manager is not None:
+        take = self._take
+        if take is not None:
             if self.blobs or consumed:
                 blobs, self.blobs = self.blobs, []
-                self._ticket = manager.record(step.cells, execution, consumed=consumed, blobs=blobs,
-                                              strict=self._strict)
+                self._ticket = take(step.cells, execution, consumed=consumed, blobs=blobs,
+                                    strict=self._strict)
             elif step.cells or execution is not None:
-                self._ticket = manager.record(step.cells, execution, strict=self._strict)
+                self._ticket = take(step.cells, execution, strict=self._strict)
             if self._strict or self._holding:
+                assert self.manager is not None
                 follow = partial(self._follow, step, execution)
-                manager.when_durable(self._ticket, partial(self._guarded, follow))
+                self.manager.when_durable(self._ticket, partial(self._guarded, follow))
                 return
         self._follow(step, execution)
 
