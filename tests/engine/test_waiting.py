@@ -217,3 +217,22 @@ nodes:
                 return await handle.wait()
 
     assert asyncio.run(main()) is ExecutionStatus.SUSPENDED
+
+
+def test_resumes_and_answers_at_once_meet_in_one_run(tmp_path: Path) -> None:
+    """A server gets two requests for a parked execution at the same moment."""
+    async def main(engine: Engine) -> None:
+        for _ in range(20):
+            handle = await engine.start(APPROVAL)
+            await handle.wait()
+            first, second, *_ = await asyncio.gather(*(engine.resume(handle.execution_id) for _ in range(5)))
+            assert first._runner is second._runner
+            await first.wait()
+            abandoned = asyncio.ensure_future(engine.resume(handle.execution_id))
+            other = asyncio.ensure_future(engine.resume(handle.execution_id))
+            await asyncio.sleep(0)
+            abandoned.cancel()  # whoever comes second must not suffer from it
+            await (await other).answer("ask", {"ok": True})
+            assert await (await engine.resume(handle.execution_id)).result() == "ok=True"
+
+    run(tmp_path, "batched", main)

@@ -182,7 +182,7 @@ class Queue(Subscription):
 
     @property
     def stats(self) -> dict[str, int]:
-        """Events by what became of them: `consumed`, `joined` with a later one of their cell, `waiting`. Their
+        """Events by what became of them: `consumed`, `joined` with a later one of their cell, `waiting`; the
         sum is what was published for it. `errors` counts what it raised."""
         return {"consumed": self.consumed, "joined": self.backlog.joined, "waiting": len(self.backlog),
                 "errors": self.errors}

@@ -124,6 +124,7 @@ class Engine:
         self._runners: dict[str, WorkflowRunner] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._prepared: weakref.WeakKeyDictionary[ExecutableDiagram, Prepared] = weakref.WeakKeyDictionary()
+        self._resuming: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._signals = 0  # ids of signals in durability `memory`
         self._listening = False
         self._frozen = False  # whether we, and nobody else, froze objects
@@ -268,10 +269,11 @@ class Engine:
         NoSuchExecution, LeaseHeld that names the owner, InvalidDiagram, InvalidInput.
         """
         self._require_open()
-        running = self._runners.get(execution_id)
-        if running is not None:
-            return Handle(self, running)
-        return await recovery.resume(self, execution_id, diagram, strict=strict)
+        async with self._resuming.setdefault(execution_id, asyncio.Lock()):
+            running = self._runners.get(execution_id)  # of two at once, the second finds the first's
+            if running is not None:
+                return Handle(self, running)
+            return await recovery.resume(self, execution_id, diagram, strict=strict)
 
     async def plan(self, execution_id: str, *, diagram: Drawn | None = None) -> Plan:
         """What a resume with this diagram would keep, and what it would do again and why. Nothing is
