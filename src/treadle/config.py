@@ -11,6 +11,9 @@ A limit that is reached says so with its name here, and `LimitExceeded` tells ho
     older = "30d"
     keep = 1000
     max_size = "2GB"
+
+    [plugins.StateLogger]        # what `read_plugins` finds: the settings of plugins by name
+    path = "states.jsonl"
 """
 
 from __future__ import annotations
@@ -61,8 +64,12 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     output_inline_bytes_max: Annotated[int, "encoded output in its cell; a larger one is a blob"] = 16 * KB
     blob_file_bytes_max: Annotated[int, "blob in a row, compressed; a larger one is a file"] = 4 * MB
     output_bytes_max: Annotated[int, "encoded output of one attempt"] = 512 * MB
+    blob_bytes_max: Annotated[int, "one `Blob`: of a file, of an answer, or made in a body"] = 64 * GB
     error_bytes_max: Annotated[int, "recorded text of one error, traceback included"] = 16 * KB
     signal_bytes_max: Annotated[int, "encoded payload of one signal or answer"] = 1 * MB
+    context_value_bytes_max: Annotated[int, "encoded value of one key of the shared context"] = 1 * MB
+    context_keys_max: Annotated[int, "keys of the shared context of one execution"] = 1_000_000
+    context_tries_max: Annotated[int, "tries of `context.update` before its conflict is an error"] = 100
 
     # writing
     batch_size: Annotated[int, "cells in one batch"] = 2000
@@ -83,13 +90,22 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     diagram_values_max: Annotated[int, "values in one diagram file, aliases counted again"] = 2_000_000
     template_chars_max: Annotated[int, "one expression or template"] = 1_000_000
     template_output_chars_max: Annotated[int, "the text that a template gives"] = 64 * MB
+    template_turns_max: Annotated[int, "turns of a template's loops; a macro's call counts as 20"] = 5_000_000
     expression_result_max: Annotated[int, "items of a range or of a repetition in an expression"] = 1_000_000
     file_bytes_max: Annotated[int, "one file that a `db` node reads"] = 256 * MB
     import_bytes_max: Annotated[int, "what an export unpacks to, beside its blobs"] = 2048 * MB
 
     # events
+    state_cache_ttl_s: Annotated[float, "without a read, after which an execution leaves the cache"] = 3600.0
+    state_cache_executions_max: Annotated[int, "executions in the cache; those read longest ago go"] = 1000
+    state_cache_cells_max: Annotated[int, "cells of all executions in the cache"] = 1_000_000
     event_backlog_max: Annotated[int, "cells that wait for one queued consumer; more are joined"] = 100_000
     consumer_errors_max: Annotated[int, "errors after which a consumer is switched off"] = 10
+
+    # plugins
+    hook_errors_max: Annotated[int, "errors after which a hook of a plugin is switched off"] = 10
+    hook_ms_max: Annotated[float, "one call of a hook; what takes longer is named in the report"] = 100.0
+    hook_backlog_max: Annotated[int, "transitions that wait for hooks; more wait on the bus"] = 10_000
 
     def __post_init__(self) -> None:
         for field, default in zip(self.__struct_fields__, self.__struct_defaults__, strict=True):
@@ -196,7 +212,7 @@ def _parse(text: str, units: dict[str, int], what: str, how: str) -> float:
         unit = "" if found is None else found[2].lower()
         factor = units.get(unit) or (units.get(unit[:-1]) if unit.endswith("s") else None)
         if found is None or factor is None:
-            near = did_you_mean(unit, units) if unit else None
+            near = did_you_mean(unit, units) if len(unit) > 2 else None  # units are short: all are near
             raise InvalidInput(f"{what}: {text!r} can't be read: {near or how}")
         total, at = total + float(found[1]) * factor, found.end()
     return total
@@ -210,12 +226,31 @@ _KEYS = ("older", "keep", "max_size", "status", "name")
 def read_retention(folder: Path) -> tuple[Retention, Path] | None:
     """The policy of the nearest `treadle.toml`, or `pyproject.toml` with a table `tool.treadle`, in a folder
     or above it, and that file; None if there is none. InvalidInput names the file and what is wrong."""
+    table, path, outer = _project(folder) or ({}, folder, "")
+    known = table.get("retention")
+    return None if known is None else (_retention(known, f"{path}: [{outer}retention]"), path)
+
+
+def read_plugins(folder: Path) -> tuple[dict[str, dict[str, Any]], Path] | None:
+    """The settings of plugins by name, `[plugins.NAME]` in the same file, and that file; None if there are
+    none. InvalidInput names the file and what is wrong."""
+    table, path, outer = _project(folder) or ({}, folder, "")
+    known = table.get("plugins")
+    if known is None:
+        return None
+    for name, settings in known.items() if isinstance(known, dict) else (("NAME", None),):
+        if not isinstance(settings, dict):
+            raise InvalidInput(f"{path}: [{outer}plugins.{name}] must be a table of settings")
+    return known, path
+
+
+def _project(folder: Path) -> tuple[dict[str, Any], Path, str] | None:
+    """The nearest project file's own table, that file, and what its names begin with."""
     for place in (folder, *folder.parents):
         for path, outer in ((place / "treadle.toml", ""), (place / "pyproject.toml", "tool.treadle.")):
             table = _table(path, outer) if path.is_file() else None
             if table is not None:
-                known = _only(table, ("retention",), f"{path}: ", outer).get("retention")
-                return None if known is None else (_retention(known, f"{path}: [{outer}retention]"), path)
+                return _only(table, ("retention", "plugins"), f"{path}: ", outer), path, outer
     return None
 
 

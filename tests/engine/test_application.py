@@ -11,6 +11,7 @@ import pytest
 
 from treadle import Diagram, Engine, node
 from treadle.clock import SystemClock
+from treadle.config import TreadleConfig
 from treadle.engine.application import ApplicationContext
 from treadle.engine.async_state import AsyncStateManager
 from treadle.engine.bus import Event, EventBus, EventType
@@ -23,6 +24,8 @@ from treadle.engine.services import (
     STORE,
     ServiceRegistry,
 )
+from treadle.errors import NoSuchExecution
+from treadle.state.status import ExecutionStatus
 from treadle.store import MemoryStore
 
 
@@ -150,5 +153,35 @@ def test_the_body_s_error_goes_before_those_of_closing(tmp_path: Path) -> None:
             async with Engine.open(str(tmp_path / "runs.db")) as engine:
                 engine._app.resources.add_cleanup(late)
         assert "the lamp is out" in str(group.value.exceptions[0])
+
+    asyncio.run(main())
+
+
+def test_a_state_is_read_right_after_its_update_without_the_disk(tmp_path: Path) -> None:
+    async def main() -> None:
+        config = TreadleConfig(batch_interval_s=60, batch_size=100_000)
+        states: list[str] = []
+
+        async with Engine.open(str(tmp_path / "runs.db"), config=config) as engine:
+            @node(isolation="inline")
+            async def look() -> int:
+                state = await engine.state("mine")
+                states.extend(f"{name} {cell.status}" for name, cell in state.node_states.items())
+                return 1
+
+            @node(isolation="inline")
+            async def again(before: int) -> int:
+                return await look.function() + before  # type: ignore[attr-defined]
+
+            with Diagram("looks") as drawn:
+                again(look())
+            assert await (await engine.start(drawn, execution_id="mine")).result() == 2
+            assert (await engine.state("mine")).status is ExecutionStatus.COMPLETED
+            assert len(engine.manager.cache) == 1  # type: ignore[union-attr]
+            await (await engine.start(diagram(), execution_id="other")).result()
+            assert len(engine.manager.cache) == 1, "what nobody reads is not cached"  # type: ignore[union-attr]
+            with pytest.raises(NoSuchExecution):
+                await engine.state("nobody's")
+        assert states == ["look running", "look completed", "again running"]
 
     asyncio.run(main())

@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from treadle.errors import LeaseHeld, NoSuchExecution, StoreError
+from treadle.errors import LeaseHeld, LeaseLost, NoSuchExecution, StoreError
 from treadle.ids import NodeID
 from treadle.state.cell import ExecutionState
 from treadle.state.status import ExecutionStatus, NodeStatus
@@ -63,3 +63,43 @@ def test_what_can_not_be_done_is_said(tmp_path: Path) -> None:
 
     asyncio.run(main())
     store.close()
+
+
+def test_a_transaction_is_whole_or_nothing() -> None:
+    clock = [0.0]
+
+    async def main() -> None:
+        store = MemoryStore(now=lambda: clock[-1])
+        manager = ExecutionStateManager(store)
+        nodes = {NodeID("a"): a_cell("a", status=NodeStatus.RUNNING), NodeID("b"): a_cell("b")}
+        await manager.save_state("run", ExecutionState("run", "running", nodes))
+
+        def end(state: ExecutionState, name: str) -> None:
+            known = state.node_states[NodeID(name)]
+            state.node_states[NodeID(name)] = msgspec.structs.replace(known, status=NodeStatus.COMPLETED)
+
+        async with manager.transaction("run") as state:
+            end(state, "a")
+            end(state, "b")
+            state.status = ExecutionStatus.COMPLETED
+            with pytest.raises(LeaseHeld):
+                await manager.update_node_status("run", "a", "failed")
+        after = await manager.load_state("run")
+        assert {cell.status for cell in after.node_states.values()} == {NodeStatus.COMPLETED}
+        assert after.status is ExecutionStatus.COMPLETED
+
+        with pytest.raises(KeyError):
+            async with manager.transaction("run") as state:
+                state.status = ExecutionStatus.FAILED
+                end(state, "nobody")
+        assert (await manager.load_state("run")).status is ExecutionStatus.COMPLETED
+        await manager.update_node_status("run", "a", "failed")  # and nobody holds it
+
+        with pytest.raises(LeaseLost, match="taken over"):
+            async with manager.transaction("run") as state:
+                state.status = ExecutionStatus.FAILED
+                clock.append(60.0)
+                store.claim("run", this_owner(), 15)
+        assert (await manager.load_state("run")).status is ExecutionStatus.COMPLETED
+
+    asyncio.run(main())

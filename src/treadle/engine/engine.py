@@ -49,7 +49,7 @@ from treadle.nodes.base import Body, Executor, NodeStrategyProtocol
 from treadle.nodes.modules import Importing, looking_once
 from treadle.nodes.registry import NodeRegistry, default_registry
 from treadle.state import codec
-from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.cell import ExecutionCell, ExecutionState, NodeState
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import LOG_LINES, LogLine, Signal, Store, Summary
 
@@ -361,6 +361,16 @@ class Engine:
         store = self.store
         assert self.manager is not None
         return await self.manager.read(partial(store.executions, status=status, name=name, limit=limit))
+
+    async def state(self, execution_id: str) -> ExecutionState:
+        """Everything known of an execution: a read right after an update sees it, without waiting for the
+        disk. What is read is cached (`state_cache_ttl_s`). NoSuchExecution; TreadleError in durability
+        `memory`."""
+        if self.manager is None:
+            raise TreadleError("durability `memory` has no store")
+        state = (await self.manager.cache.get(execution_id)).state()
+        assert state is not None
+        return state
 
     async def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
                    since: LogLine | None = None, limit: int = LOG_LINES) -> list[LogLine]:

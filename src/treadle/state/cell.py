@@ -1,8 +1,8 @@
 """Cells, and the one join.
 
-A *cell* is everything known of one attempt of a node in an iteration (`NodeState`), or of an execution as a
-whole (`ExecutionCell`). It is frozen; an update is a new cell with `seq + 1`. `(epoch, seq)` is its
-*version*: who owned the execution, and the count of its updates.
+A *cell* is everything known of one attempt of a node in an iteration (`NodeState`), of an execution as a
+whole (`ExecutionCell`), or of one key of its shared context (`ContextCell`). It is frozen; an update is a new
+cell with a larger `seq`. `(epoch, seq)` is its *version*: who owned the execution, and the count of updates.
 
 `join` of two cells with one key is the one with the larger version; of two deltas, the union of keys with
 `join` per key. It is commutative, associative and idempotent, hence a state-based conflict-free replicated
@@ -34,12 +34,14 @@ class CellKey(NamedTuple):
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An error as it is recorded: the exception's type name, its message, and where it came from."""
+    """An error as it is recorded: the exception's type name, its message, and where it came from. `details`
+    is plain data for code that handles it."""
 
     type: str
     message: str
     traceback: str = ""
     node: str | None = None
+    details: dict[str, Any] | None = None
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
@@ -146,11 +148,28 @@ class ExecutionCell(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return (self.epoch, self.seq)
 
 
-Cell = NodeState | ExecutionCell
+class ContextCell(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
+    """The cell of one key of an execution's shared context. `seq` counts the execution's commits, so all
+    cells of a transaction have one version."""
+
+    execution_id: str
+    key: str  # artifacts.NAME, variables.NAME or plugins.PLUGIN.NAME
+    epoch: int = 0
+    seq: int = 1
+    value: bytes | None = None  # encoded; None: it was deleted
+    writer: str = ""  # the path of a node with its attempt, or a plugin
+    at: float = 0.0  # seconds since 1970
+
+    @property
+    def version(self) -> tuple[int, int]:
+        return (self.epoch, self.seq)
+
+
+Cell = NodeState | ExecutionCell | ContextCell
 Delta = dict[CellKey, NodeState]
 """A map from cell key to cell."""
 
-_C = TypeVar("_C", NodeState, ExecutionCell)
+_C = TypeVar("_C", NodeState, ExecutionCell, ContextCell)
 
 
 def join_cells(a: _C, b: _C) -> _C:
@@ -170,7 +189,11 @@ def join(a: NodeState, b: NodeState) -> NodeState: ...
 @overload
 def join(a: ExecutionCell, b: ExecutionCell) -> ExecutionCell: ...
 @overload
+def join(a: ContextCell, b: ContextCell) -> ContextCell: ...
+@overload
 def join(a: Mapping[CellKey, NodeState], b: Mapping[CellKey, NodeState]) -> Delta: ...
+@overload
+def join(a: Mapping[str, ContextCell], b: Mapping[str, ContextCell]) -> dict[str, ContextCell]: ...
 def join(a: Any, b: Any) -> Any:
     """Join two cells with one key, or two deltas key by key. Commutative, associative, idempotent."""
     if isinstance(a, Mapping):
@@ -245,7 +268,7 @@ class ExecutionState:
         for state in history.values():
             path = NodeID(state.node_id)
             known = latest.get(path)
-            if known is None or _turn(state) > _turn(known):
+            if known is None or turn_of(state) > turn_of(known):
                 latest[path] = state
         return cls(cell.execution_id, cell.status, latest, moment(cell.started_at), moment(cell.ended_at),
                    cell=cell, history=history, home=home)
@@ -270,5 +293,6 @@ class ExecutionState:
         return f"ExecutionState({self.execution_id!r}, {self.status.value!r}, {len(self.node_states)} nodes)"
 
 
-def _turn(state: NodeState) -> tuple[tuple[int, ...], int]:
+def turn_of(state: NodeState) -> tuple[tuple[int, ...], int]:
+    """The order of one node's cells: by iteration, then by attempt."""
     return tuple(int(turn) for turn in state.iteration.split(".")), state.attempt

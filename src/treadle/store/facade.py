@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 
 import msgspec
 
@@ -11,7 +13,7 @@ from treadle.errors import LeaseLost, NoSuchExecution, StoreError
 from treadle.ids import NodeID
 from treadle.state.cell import ExecutionCell, ExecutionState, NodeState, instant
 from treadle.state.status import NodeStatus
-from treadle.store.base import Batch, Store
+from treadle.store.base import Batch, Lease, Store
 from treadle.store.owner import this_owner
 
 _LEASE_S = 15.0
@@ -26,11 +28,10 @@ class ExecutionStateManager:
 
     async def save_state(self, execution_id: str, state: ExecutionState) -> None:
         """Write a state; durable on return. It is made if it isn't there. LeaseHeld if somebody runs it."""
-        cells = {**state.history, **{one.key: one for one in state.node_states.values()}}
-        await asyncio.to_thread(self._save, execution_id, state, list(cells.values()))
+        await asyncio.to_thread(self._save, execution_id, state, _cells(state))
 
     async def load_state(self, execution_id: str) -> ExecutionState:
-        """Read a state back; `NoSuchExecution` if there is none."""
+        """Read a state back, to go on with for instance; `NoSuchExecution` if there is none."""
         cell, cells = await asyncio.to_thread(self.store.load, execution_id)
         return ExecutionState.of(cell, {one.key: one for one in cells}, home=self)
 
@@ -41,20 +42,45 @@ class ExecutionStateManager:
         changed = msgspec.structs.replace(known, seq=known.seq + 1, status=NodeStatus(status))
         await asyncio.to_thread(self._save, execution_id, state, [changed])
 
-    def _save(self, execution_id: str, state: ExecutionState, cells: list[NodeState]) -> None:
-        cell = state.cell or ExecutionCell(execution_id, created_at=time.time())
+    @asynccontextmanager
+    async def transaction(self, execution_id: str) -> AsyncIterator[ExecutionState]:
+        """Change a state in a block: all that the block did to it is written when it ends well, and durable
+        then; nothing of it if it raises.
+
+        The execution is claimed for that long: LeaseHeld at once if somebody runs it, LeaseLost at the end if
+        it took so long (15 s) that somebody took it over. NoSuchExecution.
+        """
+        lease = await asyncio.to_thread(self.store.claim, execution_id, self._owner, _LEASE_S)
+        try:
+            state = await self.load_state(execution_id)
+            yield state
+        except BaseException:
+            await asyncio.to_thread(self.store.apply, Batch([], released=[lease]))
+            raise
+        await asyncio.to_thread(self._write, lease, state, _cells(state))
+
+    def _save(self, execution_id: str, state: ExecutionState, cells: Iterable[NodeState]) -> None:
         try:
             lease = self.store.claim(execution_id, self._owner, _LEASE_S)
         except NoSuchExecution:
-            lease = self.store.create(cell, "", self._owner, _LEASE_S)
+            new = state.cell or ExecutionCell(execution_id, created_at=time.time())
+            lease = self.store.create(new, "", self._owner, _LEASE_S)
+        self._write(lease, state, cells)
+
+    def _write(self, lease: Lease, state: ExecutionState, cells: Iterable[NodeState]) -> None:
+        cell = state.cell or ExecutionCell(lease.execution_id, created_at=time.time())
         cell = msgspec.structs.replace(
             cell, epoch=lease.epoch, seq=cell.seq + 1, status=state.status,
             started_at=instant(state.start_time), ended_at=instant(state.end_time))
         fresh = [msgspec.structs.replace(one, epoch=lease.epoch) for one in cells]
         written = self.store.apply(Batch(fresh, [cell], released=[lease], sync=True))
         if written.refused:
-            raise LeaseLost(f"execution {execution_id} was taken over while it was saved: load it again")
+            raise LeaseLost(f"execution {lease.execution_id} was taken over meanwhile: load it again")
         if written.failed:
             key, reason = written.failed[0]
-            raise StoreError(f"{len(written.failed)} cells of {execution_id} can't be written; "
+            raise StoreError(f"{len(written.failed)} cells of {lease.execution_id} can't be written; "
                              f"{key.node_id}: {reason}")
+
+
+def _cells(state: ExecutionState) -> Iterable[NodeState]:
+    return {**state.history, **{one.key: one for one in state.node_states.values()}}.values()

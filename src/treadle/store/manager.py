@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,9 +18,10 @@ import msgspec
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import LeaseLost, NoSuchExecution, StoreClosed
 from treadle.state import codec
-from treadle.state.cell import CellKey, ErrorInfo, ExecutionCell, NodeState, instant, join_cells
+from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState, instant, join_cells
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Cached, LogLine, Store
+from treadle.store.cache import ExecutionCache, ExecutionStateCache
 from treadle.store.journal.journal import CELL_BYTES, Journal
 
 UNCHANGED: Final[Any] = msgspec.UNSET
@@ -56,8 +57,9 @@ class StateManager(Journal):
             store = open_store(default_store_url())
         super().__init__(store, batch_size=batch_size, batch_interval=batch_interval, config=config)
         self.execution_id = execution_id or run_id
-        self._cache: dict[CellKey, NodeState] = {}
-        self._latest: dict[str, NodeState] = {}
+        self.cache = ExecutionStateCache(self._read_execution, pending=self._pending,
+                                         written=lambda: self._flushed, config=config)
+        self._own: ExecutionCache | None = None  # of the execution that update_node_state is for
 
     async def start(self) -> None:
         """Start the writer thread; with an `execution_id`, create or claim that execution and load its cells.
@@ -76,12 +78,24 @@ class StateManager(Journal):
         except NoSuchExecution:
             await self.create(ExecutionCell(execution_id, epoch=1, status=ExecutionStatus.RUNNING,
                                             created_at=time.time()), "")
-        _, cells = await self.read(self.store.load, execution_id)
-        for cell in cells:
-            self._remember(cell)
+        self._own = await self.cache.get(execution_id)
+        self._own.pinned = True
+
+    async def _read_execution(self, execution_id: str) -> tuple[ExecutionCell, list[NodeState]]:
+        return await self.read(self.store.load, execution_id)
+
+    def _pending(self, execution_id: str) -> tuple[ExecutionCell | None, list[NodeState], int]:
+        """What is queued or on its way for an execution."""
+        batches = [sealed.batch for sealed in self._flight]
+        cells = [cell for batch in batches for cell in batch.cells] + list(self._dirty.values())
+        own = [cell for batch in batches for cell in batch.executions] + list(self._executions.values())
+        mine = [cell for cell in cells if cell.execution_id == execution_id]
+        newest = [cell for cell in own if cell.execution_id == execution_id]
+        return newest[-1] if newest else None, mine, self._ticket if mine or newest else 0
 
     async def _stop(self) -> None:
         await super()._stop()
+        self.cache.close()
         if self._owns_store:
             self.store.close()
 
@@ -121,25 +135,18 @@ class StateManager(Journal):
         if lease is None:
             raise LeaseLost(f"execution {execution_id} was taken over by another owner: the update was "
                             "refused")
-        newest = self._latest.get(update.node_id)
+        own = self._own
+        assert own is not None
+        newest = own.get_node_state(update.node_id)
         attempt = update.attempt if update.attempt is not None else (
             newest.attempt if newest is not None and newest.iteration == update.iteration else 1)
-        key = CellKey(execution_id, update.node_id, update.iteration, attempt)
-        known = self._cache.get(key)
+        known = own.get_node_state(update.node_id, update.iteration, attempt)
         if known is None:
             cell = NodeState(execution_id, update.node_id, update.iteration, attempt, lease.epoch, 1,
                              **update.changes)
         else:
             cell = msgspec.structs.replace(known, epoch=lease.epoch, seq=known.seq + 1, **update.changes)
         self.record([cell])
-        self._remember(cell)
-
-    def _remember(self, cell: NodeState) -> None:
-        known = self._cache.get(cell.key)
-        self._cache[cell.key] = cell if known is None else join_cells(known, cell)
-        newest = self._latest.get(cell.node_id)
-        if newest is None or _order(cell) >= _order(newest):
-            self._latest[cell.node_id] = self._cache[cell.key]
 
     def say(self, lines: Sequence[LogLine]) -> None:
         """Queue what bodies printed and logged, for the next batch. Nobody waits for it: what can't be
@@ -148,6 +155,22 @@ class StateManager(Journal):
             return
         self._next.logs.extend(lines)
         self._bytes += sum(CELL_BYTES + len(line.text) for line in lines)
+        self._ticket += 1
+        if self._bytes >= self._bytes_max:
+            self._seal()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(self.batch_interval, self._due)
+
+    def share(self, cells: Iterable[ContextCell]) -> None:
+        """Queue cells of shared contexts, for the next batch: those of one call go in one transaction, and
+        not after what is recorded later. Nobody waits for it; of a dead writer others are told."""
+        if self._dead is not None or self._loop is None:
+            return
+        waiting = self._next.context
+        for cell in cells:
+            known = waiting.get((cell.execution_id, cell.key))
+            waiting[cell.execution_id, cell.key] = cell if known is None else join_cells(known, cell)
+            self._bytes += CELL_BYTES + len(cell.value or b"")
         self._ticket += 1
         if self._bytes >= self._bytes_max:
             self._seal()
@@ -163,12 +186,7 @@ class StateManager(Journal):
     def get_node_state(self, node_id: str, iteration: str | None = None,
                        attempt: int | None = None) -> NodeState | None:
         """The newest cell of a node, or of one of its iterations or attempts; None if there is none."""
-        if iteration is None and attempt is None:
-            return self._latest.get(node_id)
-        found = [cell for cell in self._cache.values()
-                 if cell.node_id == node_id and iteration in (None, cell.iteration)
-                 and attempt in (None, cell.attempt)]
-        return max(found, key=_order, default=None)
+        return None if self._own is None else self._own.get_node_state(node_id, iteration, attempt)
 
 
 def _fields(status: NodeStatus | str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -197,6 +215,3 @@ def _fields(status: NodeStatus | str, changes: dict[str, Any]) -> dict[str, Any]
             out[field] = value
     return out
 
-
-def _order(cell: NodeState) -> tuple[tuple[int, ...], int]:
-    return tuple(int(turn) for turn in cell.iteration.split(".")), cell.attempt

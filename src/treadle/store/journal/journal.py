@@ -20,8 +20,9 @@ from treadle import failpoints
 from treadle.config import TreadleConfig
 from treadle.errors import StoreClosed, StoreError
 from treadle.ids import check_execution_id
-from treadle.state.cell import CellKey, ExecutionCell, NodeState
+from treadle.state.cell import CellKey, ContextCell, ExecutionCell, NodeState
 from treadle.store.base import Batch, Lease, Store, Written
+from treadle.store.cache import ExecutionStateCache
 from treadle.store.journal.handover import EVERY_S, Handover
 from treadle.store.journal.trouble import Trouble
 from treadle.store.journal.watch import Watch
@@ -41,6 +42,8 @@ LOOK_EVERY = 32
 
 class Journal:
     """The engine's face of `StateManager`. All methods belong to the event loop that called `start`."""
+
+    cache: ExecutionStateCache
 
     def __init__(self, store: Store, *, batch_size: int | None, batch_interval: float | None,
                  config: TreadleConfig) -> None:
@@ -65,13 +68,11 @@ class Journal:
         self._look_at = self._batch_min  # dirty cells at which to look whether a batch is due
         self._bytes_max = config.batch_bytes_max
         self._queued = 0  # updates in the dirty cells
-        self._ticket = 0
-        self._flushed = 0  # the last ticket that is on disk
+        self._ticket = self._flushed = 0  # the newest, and the newest that is on disk
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
         self._awaited: set[asyncio.Future[None]] = set()
         self._flight: deque[Sealed] = deque()
-        self._flight_cells = 0
-        self._flight_bytes = 0
+        self._flight_cells = self._flight_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._pausing: asyncio.TimerHandle | None = None
         self._room: asyncio.Event = asyncio.Event()
@@ -158,12 +159,13 @@ class Journal:
     # Executions
 
     async def create(self, cell: ExecutionCell, source: str, cells: Sequence[NodeState] = (), *,
-                     draw: Callable[[], str] | None = None) -> Lease:
+                     context: Sequence[ContextCell] = (), draw: Callable[[], str] | None = None) -> Lease:
         """Write a new execution, claimed for us, with the cells that it begins with; committed on return.
         `draw` gives a source that the store had until a prune. ValueError if the id is taken, or no id."""
         check_execution_id(cell.execution_id)
         self._next.created.append((cell, source))
         self._next.begun.extend(cells)
+        self._next.begun_context.extend(context)
         await self._soon()
         if cell.execution_id in self._taken:
             self._taken.discard(cell.execution_id)
@@ -258,6 +260,8 @@ class Journal:
         self.stats["updates_queued"] += count
         self._bytes += size + CELL_BYTES * count
         self._ticket += 1
+        if self.cache:  # nearly always empty: only what somebody reads is cached
+            self.cache.feed(cells, execution, self._ticket)
         if strict:
             self._next.sync = self._urgent = True
             if self.free():
@@ -367,6 +371,7 @@ class Journal:
         bad = sum(sealed.counts.get(key, 1) for key, _ in written.failed)
         for key, reason in written.failed:
             logger.error("the cell %s can't be written and is left out: %s", tuple(key), reason)
+            self.cache.drop(key.execution_id)
         if written.refused:
             gone = {cell.key for cell in sealed.batch.cells
                     if written.refused.get(cell.execution_id, cell.epoch) != cell.epoch}
@@ -411,6 +416,7 @@ class Journal:
         if lease is not None and lease.epoch == epoch:
             return  # late cells of an earlier claim of ours
         self.leases.pop(execution_id, None)
+        self.cache.drop(execution_id)
         if execution_id not in self._lost:
             self._lost[execution_id] = epoch
             if self._on_lost is not None:
