@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -85,19 +87,26 @@ def test_by_size_the_oldest_go(three: Any) -> None:
 
 def test_on_a_terminal_it_asks(three: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Person:
-        def __init__(self, answer: str) -> None:
+        def __init__(self, answer: str | Interrupted) -> None:
             self.answer = answer
 
         def isatty(self) -> bool:
             return True
 
         def readline(self) -> str:
+            if isinstance(self.answer, Interrupted):
+                raise self.answer
             return self.answer
 
     monkeypatch.setattr(sys, "stdin", Person("\n"))
     said = three.here("prune", "--keep", "0").stderr
     assert "delete 3 executions for good? [y/N] nothing was deleted" in said
     assert len(there(three)) == 3
+    monkeypatch.setattr(sys, "stdin", Person(""))
+    assert "[y/N] \nnothing was deleted" in three.here("prune", "--keep", "0").stderr, "the input has ended"
+    monkeypatch.setattr(sys, "stdin", Person(Interrupted()))
+    done = three.here("prune", "--keep", "0")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "interrupted: nothing was deleted")
     monkeypatch.setattr(sys, "stdin", Person("yes\n"))
     assert "deleted 3 executions" in three.here("prune", "--keep", "0").stderr
     assert there(three) == []
@@ -139,9 +148,11 @@ def test_an_interrupt_says_how_things_are(three: Any, monkeypatch: pytest.Monkey
     (("--yes",), "say what to delete: --older 30d"),
     (("--keep", "1"), "there is nobody to ask here: say --yes"),
     (("--older", "3 dayz", "--yes"), "--older: '3 dayz' can't be read"),
+    (("--max-size", "2XB", "--yes"), "--max-size: '2XB' can't be read: write it as 2GB"),
     (("--max-size", "much", "--yes"), "--max-size: 'much' can't be read: write it as 2GB"),
     (("--status", "done", "--yes"), "there is no status 'done'"),
     (("--keep", "-1", "--yes"), "--keep"),
+    (("--keep", "1", "--collect"), "--collect deletes no execution: leave the other options out"),
     (("--keep", "1", "--yes", "--store", "nowhere.db"), "there is no store nowhere.db"),
 ])
 def test_mistakes_delete_nothing(three: Any, words: tuple[str, ...], said: str) -> None:
@@ -168,7 +179,7 @@ def findings(treadle: Any, *words: str) -> tuple[int, dict[str, list[tuple[str, 
     found: dict[str, list[tuple[str, str, str]]] = {}
     for one in treadle.json("doctor", *words):
         found.setdefault(one["what"], []).append((one["level"], one["text"], one["hint"]))
-        assert one["text"] in done.stdout
+        assert one["text"] in done.stdout or one["what"] == "disk"  # which others fill meanwhile
     return done.returncode, found
 
 
@@ -205,7 +216,12 @@ def test_what_nothing_uses_and_what_is_missing(three: Any) -> None:
     connection.execute("DELETE FROM node_states WHERE execution_id = 'r1'")
     connection.close()
     code, found = findings(three)
-    assert (code, found["blobs"][0][1:]) == (0, ("nothing names 1 of them", "treadle prune collects them"))
+    assert (code, found["blobs"][0][1:]) == (0, ("nothing names 1 of them", "treadle prune --collect"))
+    hint = findings(three, "--store", "runs.db")[1]["blobs"][0][2]
+    assert hint == "treadle prune --collect --store runs.db"
+    collected = three.here(*hint.split()[1:]).stderr
+    assert "deleted 0 executions with 0 cells, 1 blob; the store is smaller by" in collected
+    assert findings(three)[1]["blobs"][0][1:] == ("each is in use", "")
     shutil.rmtree(f"{three.store}.blobs")
     code, found = findings(three)
     assert code == 1
@@ -267,6 +283,30 @@ def test_a_file_that_can_only_be_read(three: Any, monkeypatch: pytest.MonkeyPatc
     assert found["executions"] == [("OK", "3 completed", "")]
 
 
+@pytest.mark.skipif(os.geteuid() == 0 and shutil.which("setpriv") is None, reason="root may write everything")
+def test_a_store_that_really_can_not_be_written(three: Any) -> None:
+    words = [sys.executable, "-c", "import sys; from treadle.cli.main import main\n"
+             "for words in sys.argv[1:]: print('rc', main(words.split()))",
+             "doctor", "list", "run diagram.yaml", "export r1 --store other.db"]
+    if os.geteuid() == 0:  # without these rights root is like any other owner
+        words = ["setpriv", "--bounding-set=-dac_override,-dac_read_search", *words]
+    three.write(DIAGRAM)
+    shutil.copy(three.store, three.folder / "other.db")
+    three.store.chmod(0o444)
+    three.folder.chmod(0o555)
+    try:
+        done = subprocess.run(words, cwd=three.folder, env=three.environment, capture_output=True, text=True,
+                              check=False)
+    finally:
+        three.folder.chmod(0o755)
+    assert done.stdout.count("rc ") == 4 and "rc 0" not in done.stdout, done.stdout + done.stderr
+    found = re.sub(r"^(\w+) +(\w+) +", r"\1 \2 ", done.stdout, flags=re.MULTILINE)
+    assert f"error rights {three.store}, {three.folder} can't be written" in found
+    assert "OK integrity no fault was found" in found and "OK executions 3 completed" in found
+    assert done.stderr.count(f"{three.store} can't be written: check the rights") == 2  # list and run
+    assert "other.db can't be" in done.stderr
+
+
 def test_a_file_that_another_program_has_locked(three: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "BUSY_MS", 50)
     connection = apsw.Connection(str(three.store))
@@ -309,7 +349,7 @@ def test_an_older_file_and_a_prune_that_was_ended(three: Any) -> None:
     code, found = findings(three)
     assert code == 0
     assert "version 1; it becomes" in found["schema"][0][1]
-    assert found["prune"][0][0] == "warning" and found["prune"][0][2] == "treadle prune goes on with it"
+    assert found["prune"][0][0] == "warning" and found["prune"][0][2] == "treadle prune --collect"
 
 
 def test_other_stores_have_nothing_to_look_at(treadle: Any) -> None:
@@ -333,3 +373,28 @@ def test_a_wrong_policy_is_an_error(treadle: Any) -> None:
     assert "unknown key `keeps`: did you mean 'keep'?" in found["retention"][0][1]
     (treadle.folder / "treadle.toml").write_text('[retention]\nkeep = 3\nmax_size = "1GB"\n')
     assert "all but the newest 3 and the oldest over 1 GB" in findings(treadle)[1]["retention"][0][1]
+
+
+# cache
+
+
+def test_results_that_are_kept_are_listed_and_forgotten(treadle: Any) -> None:
+    treadle.write("""
+treadle: 1
+name: keep
+nodes:
+  one: {type: code_job, code: "return [1, 2]", cache: true}
+  each: {type: code_job, code: "return item", for_each: "{{ one }}", cache: true, needs: one}
+""")
+    done = treadle.here("run", "diagram.yaml", "--execution-id", "first")
+    assert done.returncode == 0, done.stderr
+    listed = treadle.here("cache").stdout.splitlines()
+    assert listed[0].split() == ["NODE", "DIAGRAM", "EXECUTION", "MADE"]
+    assert sorted(line.split()[0] for line in listed[1:]) == ["each[0]", "each[1]", "one"]
+    assert [one["node"] for one in treadle.json("cache", "--node", "one")["results"]] == ["one"]
+    said = treadle.here("cache", "--node", "eech").stderr
+    assert "no result is kept of node 'eech': did you mean 'each'?" in said
+    assert treadle.here("cache", "--clear", "--node", "one").stderr == "1 result is forgotten\n"
+    assert treadle.here("cache", "--clear").stderr == "2 results are forgotten\n"
+    assert treadle.here("cache", "--clear").stderr == (
+        "no result is kept: nodes with `cache: true` keep theirs\n")

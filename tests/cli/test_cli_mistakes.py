@@ -94,6 +94,7 @@ def test_an_invalid_diagram_as_json(treadle: Any) -> None:
     (("resume", "x", "--store", "notes.txt"), "notes.txt"),
     (("run", "diagram.yaml", "-i", "n=1", "--store", "postgresql://here/x"), "postgresql stores are not"),
     (("list", "--status", "faild"), "there is no status 'faild': did you mean 'failed'?"),
+    (("list", "--store", "."), "is a folder: name the file in it"),
     (("nodes", "sleeep"), "there is no node type 'sleeep': did you mean 'sleep'?"),
 ])
 def test_wrong_usage_ends_with_2_and_a_few_lines(treadle: Any, words: tuple[str, ...], says: str) -> None:
@@ -109,6 +110,16 @@ def test_wrong_usage_ends_with_2_and_a_few_lines(treadle: Any, words: tuple[str,
     assert len(said.splitlines()) <= 6
 
 
+@pytest.mark.parametrize(("words", "says"), [
+    (("logs", "x", "--attempt", "0"), "'--attempt': Input should be greater than or equal to 1"),
+    (("diff", "x"), "Missing argument 'B'"), (("list", "--limmit", "3"), "No such option: --limmit"),
+])
+def test_wrong_usage_as_json(treadle: Any, words: tuple[str, ...], says: str) -> None:
+    document = treadle.json(*words)
+    assert (document["status"], document["error"]["type"]) == ("refused", "Usage")
+    assert says in document["error"]["message"]
+
+
 def test_an_execution_that_is_not_there(treadle: Any) -> None:
     treadle.write("treadle: 1\nnodes: {a: {type: start}, b: {type: user_response, needs: a}}\n")
     treadle("run", "diagram.yaml", "--execution-id", "mine")
@@ -118,8 +129,8 @@ def test_an_execution_that_is_not_there(treadle: Any) -> None:
         assert done.returncode == 2, words
         assert "'nime'" in done.stderr and "Traceback" not in done.stderr
     for words, says in (
-            (("answer", "mine", "bb", "1"), "has no node 'bb': did you mean 'b'?. Who waits: b"),
-            (("answer", "mine", "a", "1"), "does not wait for an answer: it is completed. Who waits: b"),
+            (("answer", "mine", "bb", "1"), "has no node 'bb': did you mean 'b'? (who waits: b)"),
+            (("answer", "mine", "a", "1"), "does not wait for an answer: it is completed (who waits: b)"),
             (("show", "mine", "--node", "bb"), "has no cell of node 'bb': did you mean 'b'?")):
         done = treadle.here(*words)
         assert (done.returncode, says in done.stderr) == (2, True), done.stderr

@@ -221,6 +221,18 @@ def test_the_source_of_a_function_is_what_it_uses_and_not_how_it_is_written(tmp_
         assert source(MODULE.replace(old, new)) != usual, old
 
 
+def test_a_parameter_that_is_named_as_a_function_does_not_mean_it(tmp_path: Path) -> None:
+    def source(text: str) -> str:
+        try:
+            return source_of(module(tmp_path, text, "fingerprinted").body)
+        finally:
+            del sys.modules["fingerprinted"]
+
+    text = "def load(): return 1\ndef body(load, by={}): return [load for _ in (1, 2)]\n"
+    assert source(text.format("0")) == source(text.format("0").replace("return 1", "return 2"))
+    assert source(text.format("load()")) != source(text.format("load()").replace("return 1", "return 2"))
+
+
 def test_the_name_of_the_module_does_not_count(tmp_path: Path) -> None:
     texts = set()
     for name in ("loaded_here", "loaded_there"):

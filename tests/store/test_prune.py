@@ -159,7 +159,7 @@ def test_large_outputs_and_the_leavings_of_killed_writers_go(path: Path, store: 
     ended(store, "old", blobs=[LARGE])
     orphan = blob_of(b"nobody names it" * 400_000)
     store._blobs.put(*orphan)
-    half = file_of(path, LARGE[0]).with_name("tmpabcdef")
+    half = Path(f"{path}.blobs") / "new" / "tmpabcdef"
     half.write_bytes(b"half")
     for file in (file_of(path, LARGE[0]), file_of(path, orphan[0]), half):
         age(file)
@@ -218,6 +218,21 @@ def test_large_executions_go_in_portions(store: SqliteStore, monkeypatch: pytest
     assert (done.cells, done.blobs, done.diagrams) == (3002, 1, 1)
     assert len(turns) > 3002 // 400
     assert left(store) == []
+
+
+def test_long_outputs_go_in_smaller_portions(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deleting an output of 16 KB takes as long as deleting some cells that have none."""
+    monkeypatch.setattr(pruning, "PORTION_S", 0.0)  # what a portion can hold is not found out
+    monkeypatch.setattr(pruning, "ROWS_MIN", 500)
+
+    def portions(output: bytes | None) -> int:
+        ended(store, "run")
+        store.apply(Batch([a_cell(f"n{number}", execution_id="run", output=output) for number in range(300)]))
+        turns: list[int] = []
+        assert store.prune(ALL, NOW, between=lambda: not turns.append(1)).cells == 301
+        return len(turns)
+
+    assert portions(None) < portions(b'"' + b"x" * 16_000 + b'"')
 
 
 def test_a_prune_that_is_stopped_in_a_large_execution_goes_on_with_it(

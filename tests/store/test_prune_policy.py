@@ -65,6 +65,18 @@ def test_the_nearest_file_counts(folder: Path) -> None:
         older_s=30 * DAY, keep=1000, size_bytes_max=2 * GB, status=("failed",)), nearer)
 
 
+def test_in_one_folder_treadle_toml_comes_first_and_a_table_without_a_policy_ends_the_search(
+        folder: Path) -> None:
+    (folder.parent / "treadle.toml").write_text("[retention]\nkeep = 1\n")
+    own, project = folder / "treadle.toml", folder / "pyproject.toml"
+    project.write_text("[tool.treadle.retention]\nkeep = 2\n")
+    assert read_retention(folder) == (Retention(keep=2), project)
+    own.write_text("[retention]\nkeep = 3\n")
+    assert read_retention(folder) == (Retention(keep=3), own)
+    own.write_text("")
+    assert read_retention(folder) is None, "a project of its own, which keeps everything"
+
+
 @pytest.mark.parametrize(("text", "said"), [
     ("[retention]\nolde = '3d'", r"treadle\.toml: \[retention\] unknown key `olde`: did you mean 'older'\?"),
     ("[retentoin]\nkeep = 1", r"treadle\.toml: unknown key `retentoin`: did you mean 'retention'\?"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -81,7 +82,7 @@ def _fault(fault: Fault) -> dict[str, Any]:
 
 def nearby(path: Path) -> str | None:
     """A hint for a file that isn't there: the one whose name is nearest."""
-    if path.exists() or not path.parent.is_dir():
+    if os.path.lexists(path) or not path.parent.is_dir():
         return None
     return did_you_mean(path.name, [one.name for one in path.parent.iterdir() if one.is_file()])
 

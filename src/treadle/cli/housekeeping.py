@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Iterator
@@ -18,9 +19,9 @@ from treadle.cli.common import (
     INTERRUPTED,
     JsonOption,
     StoreOption,
+    agreed,
     existing_store,
     readers_may_leave,
-    say_command,
 )
 from treadle.cli.render import colored, print_json, say, seconds
 from treadle.config import Retention, parse_bytes, parse_seconds, read_retention, size_text
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 NAMED_MAX = 10
 """Ids of executions that `prune` prints before it says how many more there are."""
-YES = ("y", "yes")
 
 
 def prune(
@@ -48,6 +48,9 @@ def prune(
         help="Only these, as often as needed. [default: completed, failed, cancelled]")] = None,
     name: Annotated[str | None, typer.Option(
         metavar="NAME", show_default=False, help="Only executions of diagrams with this name.")] = None,
+    collect: Annotated[bool, typer.Option(
+        "--collect", help="Delete no execution: only what nothing names any more, and what a prune that was "
+                          "ended has left.")] = False,
     dry_run: Annotated[bool, typer.Option(
         "--dry-run", "-n", help="Say what would go, and delete nothing.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
@@ -61,22 +64,29 @@ def prune(
     """
     from treadle.cli.main import Interrupted
 
-    policy, whose = _policy(older, keep, max_size, tuple(status or ()), name)
+    given = _given(older, keep, max_size, tuple(status or ()), name)
+    if collect and (given or dry_run):
+        raise InvalidInput("--collect deletes no execution: leave the other options out")
+    policy, whose = (given, "") if given or collect else _policy()
+    yes = yes or collect  # nobody misses what nothing names
     found = existing_store(store)
+    began = False
     try:
         if not (dry_run or yes) and not (sys.stdin.isatty() and not as_json):
             raise InvalidInput("prune deletes for good, and there is nobody to ask here: say --yes, or look "
-                               f"first: {say_command('prune', '--dry-run', store=store)}")
+                               "first with --dry-run")
         if dry_run or not yes:
             done = found.prune(policy, time.time(), dry_run=True)
             if not as_json:
                 _foretell(done, whose)
-        if not dry_run and (yes or _agreed(done)):
+        began = not dry_run and (yes or _agreed(done))
+        if began:
             done = found.prune(policy, time.time())
             if not as_json:
                 _tell(done, whose if yes else "")
     except Interrupted:
-        say("interrupted: what was deleted is gone, the rest is whole; the next prune goes on")
+        say("interrupted: what was deleted is gone, the rest is whole; the next prune goes on" if began else
+            "interrupted: nothing was deleted")
         raise typer.Exit(INTERRUPTED) from None
     finally:
         found.close()
@@ -86,15 +96,16 @@ def prune(
                     "diagrams": done.diagrams, "bytes_freed": done.bytes_freed})
 
 
-def _policy(older: str | None, keep: int | None, max_size: str | None, status: tuple[str, ...],
-            name: str | None) -> tuple[Retention, str]:
-    """What to delete, and where that was said."""
-    given = Retention(
+def _given(older: str | None, keep: int | None, max_size: str | None, status: tuple[str, ...],
+           name: str | None) -> Retention:
+    return Retention(
         older_s=None if older is None else parse_seconds(older, "--older"),
         keep=keep, name=name, status=status,
         size_bytes_max=None if max_size is None else parse_bytes(max_size, "--max-size"))
-    if given:
-        return given, ""
+
+
+def _policy() -> tuple[Retention, str]:
+    """What a file says of what to delete, and its name."""
     read = read_retention(Path.cwd())
     if read is None or not read[0]:
         raise InvalidInput("say what to delete: --older 30d, --keep 100, --max-size 1GB, --status failed or "
@@ -118,8 +129,7 @@ def _foretell(done: Pruned, whose: str) -> None:
 def _agreed(done: Pruned) -> bool:
     question = (f"delete {_count(len(done.execution_ids), 'execution')} for good?" if done.execution_ids else
                 "collect what nothing uses any more?")
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() in YES:
+    if agreed(question, default=False):
         return True
     say("nothing was deleted")
     return False
@@ -210,7 +220,7 @@ def _store(url: str | None) -> Iterator[Finding]:
             text, _, hint = str(error).partition(": ")
             yield Finding(ERROR if url else WARNING, "store", text, hint)
         return
-    yield from examine(path, time.time())
+    yield from examine(path, time.time(), f" --store {shlex.quote(url)}" if url else "")
 
 
 def _retention() -> Iterator[Finding]:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 WRONG_USAGE = (InvalidDiagram, InvalidInput, NoSuchExecution, NoSuchNode, LeaseHeld, StoreError)
 """Errors that end with exit code 2: nothing was run."""
+INT_BITS_MAX = 14_000
+"""A number with more is printed as hexadecimal text."""
 TEXT_MAX = 4000
 """Characters of one value that `show` prints, unless it is asked for JSON."""
 COLORS = {"completed": "32", "failed": "31", "cancelled": "31", "running": "36", "retrying": "33",
@@ -52,13 +54,19 @@ def plain(value: Any) -> Any:
     try:
         return _finite(written(_blobs_as_maps(value)))
     except (ValueError, TypeError):
+        pass
+    try:
         return repr(value)
+    except ValueError:  # a number of very many digits in it
+        return f"a {type(value).__name__} that can't be written out"
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """JSON has no NaN and no infinity, and Python writes no number of more than 4300 digits but as hex."""
     if isinstance(value, float) and not math.isfinite(value):
         return repr(value)
+    if isinstance(value, int) and value.bit_length() > INT_BITS_MAX:
+        return hex(value)
     if isinstance(value, dict):
         return {key: _finite(one) for key, one in value.items()}
     return [_finite(one) for one in value] if isinstance(value, list | tuple) else value

@@ -22,6 +22,7 @@ import inspect
 import linecache
 import re
 import textwrap
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -137,12 +138,12 @@ def fingerprint(node: Node, spec: Any, sources: Iterable[str],
 
 
 def lineages(spec: DiagramSpec, fingerprints: Mapping[NodeID, str], structure: Structure, *,
-             insides: Mapping[NodeID, str] | None = None,
-             around: str = "") -> tuple[dict[NodeID, str], dict[NodeID, str]]:
+             insides: Mapping[NodeID, str] | None = None, around: str = "",
+             recorded: Mapping[NodeID, str] | None = None) -> tuple[dict[NodeID, str], dict[NodeID, str]]:
     """Each node's entry (what its inputs and its own fingerprint come to) and its lineage, by id.
 
     They differ for composites only: a lineage covers `insides`, the digests of the sub-diagrams, and an
-    entry doesn't.
+    entry doesn't. Where ancestors have a `recorded` lineage, that counts instead of what theirs is now.
     """
     index = {node.id: i for i, node in enumerate(spec.nodes)}
     into: list[list[Arrow]] = [[] for _ in spec.nodes]
@@ -151,17 +152,18 @@ def lineages(spec: DiagramSpec, fingerprints: Mapping[NodeID, str], structure: S
     outermost = [(structure.around(i) or [-1])[-1] for i in range(len(spec.nodes))]
     entries: dict[NodeID, str] = {}
     found: dict[NodeID, str] = {}
+    before: Mapping[NodeID, str] = found if recorded is None else ChainMap(dict(recorded), found)
     same: dict[str, str] = {}  # nodes that are alike in everything share the text of their lineage
     for i in structure.order:
         node_id, loop = spec.nodes[i].id, outermost[i]
         if loop < 0:
-            entry = _digest("entry", around, fingerprints[node_id], _brought(into[i], found))
+            entry = _digest("entry", around, fingerprints[node_id], _brought(into[i], before))
             entries[node_id] = same.setdefault(entry, entry)
             inside = (insides or {}).get(node_id)
             found[node_id] = _digest("composite", entries[node_id], inside) if inside else entries[node_id]
         elif node_id not in found:
             members = [spec.nodes[m].id for m in structure.loops[loop].members]
-            shared = _loop(spec, structure, loop, around, fingerprints, insides or {}, into, found)
+            shared = _loop(spec, structure, loop, around, fingerprints, insides or {}, into, before)
             for member in members:
                 entries[member] = found[member] = shared
     return entries, found
@@ -263,9 +265,14 @@ def source_of(function: Callable[..., Any]) -> str:
     return "\n".join(f"# {name}\n{texts[name]}" for name in sorted(texts))
 
 
-def _used(one: Any, tree: ast.AST, texts: dict[str, str]) -> list[Any]:
+def _used(one: Any, tree: ast.Module, texts: dict[str, str]) -> list[Any]:
     """What a function's source names of its own module; constants are noted in `texts` at once."""
-    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    names = _names(tree)
+    top = tree.body[0]
+    if isinstance(one, FunctionType) and isinstance(top, ast.FunctionDef | ast.AsyncFunctionDef):
+        # Often a parameter has the name of a node, and so of the function which that node calls.
+        names -= {*one.__code__.co_varnames, *one.__code__.co_cellvars}
+        names |= _names(top.args, *top.decorator_list)
     module = inspect.getmodule(one)
     scope = dict(getattr(one, "__globals__", None) or vars(module or ModuleType("")))
     if isinstance(one, FunctionType) and one.__closure__:
@@ -284,6 +291,10 @@ def _used(one: Any, tree: ast.AST, texts: dict[str, str]) -> list[Any]:
             texts[f"{name} ="] = repr(sorted(value, key=repr) if isinstance(value, frozenset)
                                                        else value)
     return found
+
+
+def _names(*trees: ast.AST) -> set[str]:
+    return {node.id for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)}
 
 
 def _tree(one: Any) -> ast.Module | None:

@@ -51,6 +51,20 @@ class Cut:
         roots = list(roots)
         self._behind[0] |= following(diagram, roots) | set(roots)
 
+    def require(self, cells: Iterable[NodeState]) -> None:
+        """NoSuchNode if the cut is at an item, or inside of one, that is not recorded."""
+        if all(item is None for _, item in self._path):
+            return
+        recorded = {cell.node_id for cell in cells}
+        path = ""
+        for name, item in self._path:
+            path += f"/{name}" if path else name
+            if item is not None and f"{path}[{item}]" not in recorded:
+                count = sum(one.startswith(f"{path}[") and "/" not in one[len(path):] for one in recorded)
+                there = f"its items are 0 to {count - 1}" if count else "none has been reached"
+                raise NoSuchNode(f"{path!r} has no item {item}: {there}")
+            path += "" if item is None else f"[{item}]"
+
     def verdict(self, path: str) -> Verdict:
         """What becomes of a recorded cell."""
         steps = parse_path(path)
@@ -108,7 +122,9 @@ def taken_over(cells: Iterable[NodeState], diagram: ExecutableDiagram, cut: Cut,
                at: float) -> list[NodeState]:
     """The cells that a new execution begins with, at `at`."""
     taken = []
-    for cell in newest(cells).values():
+    last = newest(cells).values()
+    cut.require(last)
+    for cell in last:
         node = node_at(diagram, static(cell.node_id))
         verdict = "drop" if node is None else cut.verdict(cell.node_id)
         if verdict == "drop" or node is None:

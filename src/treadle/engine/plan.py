@@ -6,12 +6,15 @@ The kernel decides that again, node by node, as it replays; a plan says it befor
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
+from treadle.diagram.fingerprint import lineages
+from treadle.diagram.loops import find_loops
 from treadle.diagram.policy import OnItemError
 from treadle.engine.replay import node_at
 from treadle.state.cell import NodeState
@@ -20,17 +23,21 @@ from treadle.state.status import NodeStatus
 _ITEM = re.compile(r"\[\d+\]")
 _CAUSES_MAX = 3
 """Nodes that are named as the cause of a change further down."""
+_NAMED_MAX = 20
+"""Nodes that are named in one line."""
 _CHARS_MAX = 40
 _UNDONE = (NodeStatus.FAILED, NodeStatus.CANCELLED, NodeStatus.RUNNING)
 
 
 class Change(msgspec.Struct, frozen=True):
     """A node whose recorded results don't count any more: its path, why, and how many results those are (the
-    items of a map and the turns of a loop count singly)."""
+    items of a map and the turns of a loop count singly). `own`: the node itself has changed; else it only
+    follows one that has, or that is performed again."""
 
     path: str
     why: str
     results: int
+    own: bool = True
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -51,9 +58,11 @@ class Plan(msgspec.Struct, frozen=True):
         return bool(self.changed or self.new or self.removed)
 
     def __str__(self) -> str:
-        parts = [f"{one.path} ({one.why})" for one in self.changed]
+        """What has changed, in one line, the longest cut short."""
+        parts = [f"{one.path} ({one.why})" for one in sorted(self.changed, key=lambda one: not one.own)]
         parts += [f"{path} (new)" for path in self.new] + [f"{path} (removed)" for path in self.removed]
-        return ", ".join(parts) or "nothing has changed"
+        more = [f"and {len(parts) - _NAMED_MAX:,} more"] if len(parts) > _NAMED_MAX else []
+        return ", ".join(parts[:_NAMED_MAX] + more) or "nothing has changed"
 
 
 class _Place(msgspec.Struct, frozen=True, gc=False):
@@ -106,26 +115,37 @@ def plan_of(cells: Iterable[NodeState], diagram: ExecutableDiagram,
         if cell.status is not NodeStatus.SKIPPED:  # that is no result: it follows from the others
             recorded.setdefault(static(cell.node_id), []).append(cell)
     places = {place.path: place for place in _places(diagram)}
-    were = {} if before is None else {place.path: place for place in _places(before)}
-    stale = {path: sum(cell.lineage != place.node.lineage for cell in recorded.get(path, ()))
-             for path, place in places.items()}
+    were = {} if before is None else places if before is diagram else {
+        place.path: place for place in _places(before)}
+    stale: dict[str, int] = {}
     kept, again, results = [], [], 0
-    for path in places:
-        if stale[path]:
+    for path, place in places.items():
+        mine = recorded.get(path, [])
+        gone = [cell for cell in mine if cell.lineage != place.node.lineage]
+        if gone:
+            stale[path] = _results(gone)
             continue
-        done = sum(cell.status is NodeStatus.COMPLETED for cell in recorded.get(path, ()))
+        done = [cell for cell in mine if cell.status is NodeStatus.COMPLETED]
         if done:
             kept.append(path)
-            results += done
-        if any(cell.status in _UNDONE and not handled(diagram, cell) for cell in recorded.get(path, ())):
+            results += _results(done)
+        if any(cell.status in _UNDONE and not handled(diagram, cell) for cell in mine):
             again.append(path)
-    reasons = _Reasons(places, were, {path for path, count in stale.items() if count}, again)
+    began = {path: max(cell.started_at or 0.0 for cell in mine) for path, mine in recorded.items()}
+    recoded = () if before is None or not stale else _recoded(before, recorded, began)
+    reasons = _Reasons(places, were, set(stale), again, set(recoded), began)
     reasons.find(diagram, "")
     return Plan(
-        tuple(kept), tuple(Change(path, reasons.why(path), count) for path, count in stale.items() if count),
+        tuple(kept), tuple(Change(path, *reasons.why(path, count)) for path, count in stale.items()),
         tuple(_outermost(path for path in places if were and path not in were and path not in recorded)),
         tuple(_outermost(path for path in recorded if path not in places and (not were or path in were))),
         tuple(again), results)
+
+
+def _results(cells: Collection[NodeState]) -> int:
+    """How many results these are. A map is its items: its own cell, which holds them all, is none beside
+    them."""
+    return sum(cell.node_id.endswith("]") for cell in cells) or len(cells)
 
 
 def _places(diagram: ExecutableDiagram, prefix: str = "") -> Iterator[_Place]:
@@ -134,6 +154,34 @@ def _places(diagram: ExecutableDiagram, prefix: str = "") -> Iterator[_Place]:
         yield _Place(path, node, tuple(diagram.arrows[a] for a in diagram.into[i]))
         if node.child is not None:
             yield from _places(node.child, path + "/")
+
+
+def _recoded(before: ExecutableDiagram, recorded: Mapping[str, Sequence[NodeState]],
+             began: Mapping[str, float], prefix: str = "", around: str = "") -> Iterator[str]:
+    """The nodes whose code, or a file that they name, is no longer what it was: with the lineages that their
+    ancestors had, the recorded diagram gives them another lineage than they have. (The nodes of a loop have
+    one lineage, so there nobody can tell; nor where an ancestor was performed anew in the meantime.)"""
+    had = {node.id: cells[0].lineage for node in before.nodes
+           if (cells := recorded.get(prefix + node.id)) and cells[0].lineage is not None}
+    names = [node.id for node in before.nodes]
+    structure = find_loops(names, [(arrow.source, arrow.target) for arrow in before.arrows],
+                           before.spec.loops)
+    entries, now = lineages(before.spec, {node.id: node.fingerprint for node in before.nodes}, structure,
+                            around=around, recorded=had)
+    for i, node in enumerate(before.nodes):
+        if before.loop_of[i] >= 0:
+            continue
+        if node.child is not None:
+            yield from _recoded(node.child, recorded, began, f"{prefix}{node.id}/", entries[node.id])
+        elif node.id in had and had[node.id] != now[node.id] and not _since(before, i, prefix, began):
+            yield prefix + node.id
+
+
+def _since(diagram: ExecutableDiagram, i: int, prefix: str, began: Mapping[str, float]) -> list[str]:
+    """The nodes right before a node that were performed after it, as a resume does that is interrupted."""
+    sources = (prefix + diagram.nodes[diagram.arrows[a].source].id for a in diagram.into[i])
+    at = began.get(prefix + diagram.nodes[i].id, 0.0)
+    return [path for path in sources if began.get(path, 0.0) > at]
 
 
 def _outermost(paths: Iterable[str]) -> Iterator[str]:
@@ -148,14 +196,16 @@ class _Reasons:
     """Why recorded results don't count any more: by a node's own change, or by one that it follows."""
 
     def __init__(self, places: dict[str, _Place], were: dict[str, _Place], stale: set[str],
-                 again: list[str]) -> None:
+                 again: list[str], recoded: set[str], began: Mapping[str, float]) -> None:
         self._places, self._were, self._stale = places, were, stale
+        self._recoded, self._began = recoded, began
         self._own: dict[str, str] = {}
         self._causes: dict[str, tuple[str, ...]] = {path: (path,) for path in again}
 
-    def why(self, path: str) -> str:
+    def why(self, path: str, results: int) -> tuple[str, int, bool]:
+        """What a `Change` says beside the path."""
         own = self._own.get(path)
-        return own if own is not None else "it follows " + ", ".join(self._causes[path])
+        return own or "it follows " + ", ".join(self._causes[path]), results, own is not None
 
     def find(self, diagram: ExecutableDiagram, prefix: str) -> None:
         """All of a diagram, in topological order: what a node follows is known before it."""
@@ -187,15 +237,17 @@ class _Reasons:
             loop = diagram.loops[loop].parent
         if not causes and prefix and node.child is None:
             causes.update(dict.fromkeys(self._causes.get(prefix[:-1], ())))
+        if diagram.loop_of[i] < 0:
+            causes = causes or dict.fromkeys(_since(diagram, i, prefix, self._began))
         self._causes[path] = tuple(causes)[:_CAUSES_MAX] or (path,)
         if not causes:
-            self._own[path] = self._hidden(node, path)
+            self._own[path] = (self._hidden(node, path) if diagram.loop_of[i] < 0
+                               else "the code, or a file, of a node in its loop")
 
     def _hidden(self, node: ExecutableNode, path: str) -> str:
         """What has changed where the diagram says the same of a node."""
         if node.child is None:
-            called = getattr(node.spec, "call", None)
-            return f"the code of {called}" if called else "the code or a file that it names"
+            return _beside(node)
         inside = []
         for one in node.child.nodes:
             self._own_change(f"{path}/{one.id}")
@@ -209,17 +261,30 @@ class _Reasons:
         if path not in self._stale or was is None:
             return
         parts = list(_differences(was.node, place.node))
-        if _drawn(was.into) != _drawn(place.into):
+        if was.into is not place.into and _drawn(was.into) != _drawn(place.into):
             parts.append("its arrows")
+        if not parts and path in self._recoded:
+            parts.append(_beside(place.node))
         if parts:
             self._own[path] = ", ".join(parts)
+
+
+def _beside(node: ExecutableNode) -> str:
+    """What a node depends on beside what the diagram says of it."""
+    called = getattr(node.spec, "call", None)
+    return f"the code of {called}" if called else "the code or a file that it names"
+
+
+_fields = functools.cache(msgspec.structs.fields)
 
 
 def _differences(was: ExecutableNode, now: ExecutableNode) -> Iterator[str]:
     if was.type != now.type:
         yield f"its type: {was.type} → {now.type}"
         return
-    for field in msgspec.structs.fields(now.spec) if isinstance(now.spec, msgspec.Struct) else ():
+    if was.spec is now.spec and was.policy is now.policy:
+        return  # most nodes of a large diagram whose file is the same
+    for field in _fields(type(now.spec)) if isinstance(now.spec, msgspec.Struct) else ():
         old, new = getattr(was.spec, field.name, None), getattr(now.spec, field.name)
         if old != new and not (now.child is not None and isinstance(new, dict)):  # its nodes say it
             yield _difference(field.encode_name, old, new)

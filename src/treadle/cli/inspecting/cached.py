@@ -9,6 +9,7 @@ import typer
 
 from treadle.cli.common import JsonOption, StoreOption, existing_store, readers_may_leave
 from treadle.cli.render import ago, iso, print_json, say, table
+from treadle.errors import did_you_mean
 
 LISTED_MAX = 50
 """Results that are listed one by one."""
@@ -27,6 +28,8 @@ def cache(
     found = existing_store(store)
     try:
         kept = found.cached_results(node)
+        known = [] if kept or node is None else [
+            one.node_id.split("[")[0] for one in found.cached_results(None)]
         if clear:
             found.forget([one.key for one in kept])
     finally:
@@ -35,10 +38,11 @@ def cache(
         print_json({"cleared": clear, "results": [
             {"key": one.key, "node": one.node_id, "name": one.name, "execution_id": one.execution_id,
              "at": iso(one.at)} for one in kept]})
-    elif clear:
-        say(f"{len(kept):,} results are forgotten")
     elif not kept:
-        say(f"no result is kept{f' of node {node!r}' if node else ''}: nodes with `cache: true` keep theirs")
+        hint = did_you_mean(node or "", known) or "nodes with `cache: true` keep theirs"
+        say(f"no result is kept{f' of node {node!r}' if node else ''}: {hint}")
+    elif clear:
+        say(f"{len(kept):,} result{'s are' if len(kept) != 1 else ' is'} forgotten")
     else:
         print(table(("NODE", "DIAGRAM", "EXECUTION", "MADE"), [
             (one.node_id, one.name, one.execution_id, ago(one.at)) for one in kept[:LISTED_MAX]]))

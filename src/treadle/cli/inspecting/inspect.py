@@ -226,12 +226,12 @@ def _grouped(cells: Sequence[NodeState], execution: ExecutionCell) -> list[list[
 def _group(pattern: str, cells: Sequence[NodeState], execution: ExecutionCell) -> list[str]:
     if len(cells) == 1:
         return _row(cells[0], execution)
-    first = min(cells, key=lambda one: one.started_at or float("inf"))
-    latest = {(one.node_id, one.iteration): one.status for one in cells}  # attempts are in order
-    counts = Counter(latest.values())
+    latest = {(one.node_id, one.iteration): one for one in cells}  # attempts are in order
+    first = min(latest.values(), key=lambda one: one.started_at or float("inf"))
+    counts = Counter(one.status for one in latest.values())
     live = (NodeStatus.RUNNING, NodeStatus.SUSPENDED, NodeStatus.RETRYING)
     status = next((one for one in live if counts[one]), counts.most_common(1)[0][0])
-    ended = max((one.ended_at for one in cells if one.ended_at is not None), default=None)
+    ended = max((one.ended_at for one in latest.values() if one.ended_at is not None), default=None)
     took = None if ended is None or first.started_at is None else ended - first.started_at
     retries = len(cells) - len(latest)
     said = ", ".join(f"{count} {one.value}" for one, count in counts.most_common())

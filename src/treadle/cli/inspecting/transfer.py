@@ -153,7 +153,11 @@ def _written(path: Path, *, force: bool) -> Iterator[IO[bytes]]:
         raise InvalidInput(f"{path}: there is no folder {path.parent}")
     unfinished = path.with_name(f".{path.name[:100]}.{os.getpid()}")
     try:
-        with unfinished.open("xb") as file:
+        out = unfinished.open("xb")
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be written: {error.strerror or error}") from None
+    try:
+        with out as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -219,4 +219,4 @@ def _known(store: Store, summary: Summary, node: str, cells: list[NodeState]) ->
 
 def _who_waits(cells: list[NodeState]) -> str:
     waiting = sorted({cell.node_id for cell in cells if cell.status is NodeStatus.SUSPENDED})
-    return f". Who waits: {', '.join(waiting)}" if waiting else ""
+    return f" (who waits: {', '.join(waiting)})" if waiting else ""

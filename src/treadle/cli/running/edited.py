@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
 import typer
 
-from treadle.cli.common import WRONG, existing_store
-from treadle.cli.render import say
+from treadle.cli.author import nearby
+from treadle.cli.common import WRONG, agreed, existing_store, somebody_to_ask
+from treadle.cli.render import print_json, say
 from treadle.errors import InvalidDiagram, InvalidInput
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ DiagramOption = Annotated[str | None, typer.Option(
     "--diagram", metavar="FILE", show_default=False,
     help="The diagram to go on with. [default: the file it was started from, as it is now]")]
 RecordedOption = Annotated[bool, typer.Option(
-    "--recorded", help="Go on with the diagram as it was recorded, whatever its file says now.")]
+    "--recorded", help="Go on with the diagram as it was recorded, whatever its file says now. (Code that it "
+                       "names counts as that is now.)")]
 YesOption = Annotated[bool, typer.Option(
     "--yes", "-y", help="Don't ask before recorded results are given up.")]
 
@@ -32,14 +33,27 @@ LISTED_MAX = 20
 """Nodes of one kind that a plan lists."""
 
 
-def planned(url: str | None, execution_id: str, file: str | None, *,
-            recorded: bool) -> tuple[ExecutionCell, ExecutableDiagram, Plan]:
+class Planned(NamedTuple):
     """A recorded execution, the diagram that it goes on with, and what that does to what is recorded."""
+
+    cell: ExecutionCell
+    diagram: ExecutableDiagram
+    plan: Plan
+    redrawn: bool  # it is not the recorded diagram: its file was edited, or another one was named
+    held: bool  # somebody runs the execution
+
+
+def planned(url: str | None, execution_id: str, file: str | None, *, recorded: bool) -> Planned:
+    """What a resume or a fork would do. NoSuchExecution, InvalidDiagram, InvalidInput, StoreError."""
+    from treadle.engine.sources import key_of
+
     store = existing_store(url)
     try:
-        cell = store.summary(execution_id).cell
+        summary = store.summary(execution_id)
+        cell = summary.cell
         compiled = _drawn_anew(store, cell, file, recorded=recorded)
-        return cell, compiled, _plan_for(store, cell, compiled)
+        return Planned(cell, compiled, _plan_for(store, cell, compiled), key_of(compiled)[0] != cell.diagram,
+                       summary.owner is not None and not summary.stale)
     finally:
         store.close()
 
@@ -54,16 +68,23 @@ def _drawn_anew(store: Store, cell: ExecutionCell, file: str | None, *, recorded
     text = store.source(cell.diagram)
     source = msgspec.json.decode(text, type=Source)
     path = Path(file) if file is not None else _file_of(source)
+    anew: Path | None = None
     try:
-        if not recorded and path is not None and (file is not None or path.read_text("utf-8") != source.text):
-            return compile_drawn(path, default_registry())
-        return compile_stored(text, default_registry())
+        if path is not None and not recorded and (
+                file is not None or path.read_text("utf-8") != source.text):
+            anew = path
+        return (compile_stored(text, default_registry()) if anew is None
+                else compile_drawn(anew, default_registry()))
     except OSError as error:
-        raise InvalidInput(f"{path}: {error.strerror or error}") from None
+        hint = None if path is None else nearby(path)
+        raise InvalidInput(f"{path}: {error.strerror or error}" + (f": {hint}" if hint else "")) from None
     except InvalidDiagram as error:
-        if file is None and not recorded:
+        if anew is not None and file is None:
             error.add_note(f"That is the diagram of execution {cell.execution_id} as it is now; --recorded "
                            "goes on with it as it was.")
+        elif file is None:
+            error.add_note(f"That is the diagram of execution {cell.execution_id} as it was recorded: put "
+                           "back what it names, or say with --diagram FILE where it is now.")
         raise
 
 
@@ -90,26 +111,42 @@ def _plan_for(store: Store, cell: ExecutionCell, compiled: ExecutableDiagram) ->
     return plan_of(store.load(cell.execution_id)[1], compiled, before)
 
 
-def agree(plan: Plan, cell: ExecutionCell, *, yes: bool, quiet: bool) -> None:
+def agree(what: Planned, *, yes: bool, quiet: bool) -> None:
     """Show the plan; on a terminal, ask. Ends the command if the answer is no."""
-    if not quiet:
-        say_plan(plan, cell)
-    if not yes and not quiet and sys.stdin.isatty() and sys.stderr.isatty() and not typer.confirm(
-            "Go on so?", default=True, err=True):
-        say("nothing was done; --recorded goes on with the diagram as it was")
+    if quiet:
+        return
+    say_plan(what)
+    if not yes and somebody_to_ask() and not agreed("Go on so?", default=True):
+        say("nothing was done" + ("; --recorded goes on with the diagram as it was" if what.redrawn else ""))
         raise typer.Exit(WRONG)
 
 
-def say_plan(plan: Plan, cell: ExecutionCell) -> None:
-    """The plan, a line a node, the longest lists cut short."""
-    say(f"the diagram has changed since execution {cell.execution_id} was recorded:")
-    results = {one.path: f" ({counted(one.results)})" if one.results > 1 else "" for one in plan.changed}
-    _list("changed", [f"{one.path}{results[one.path]}: {one.why}" for one in plan.changed])
+def foretell(what: Planned, *, as_json: bool) -> None:
+    """Show the plan, and do nothing (`--dry-run`)."""
+    cell = what.cell
+    if as_json:
+        print_json({"execution_id": cell.execution_id, "name": cell.name, "status": cell.status.value,
+                    "plan": what.plan})
+    else:
+        say_plan(what)
+
+
+def say_plan(what: Planned, *, kept: bool = True) -> None:
+    """The plan, a line a node, the longest lists cut short; nodes that have changed themselves come first.
+    `kept`: what is kept, too."""
+    plan = what.plan
+    has = "has changed" if plan.changes else "has not changed"
+    say(f"the diagram {has} since execution {what.cell.execution_id} was recorded"
+        + (":" if plan.changes or plan.again or kept else ""))
+    _list("changed", [
+        f"{one.path}{f' ({counted(one.results)})' if one.results > 1 else ''}: {one.why}"
+        for one in sorted(plan.changed, key=lambda one: not one.own)])
     _list("new", list(plan.new))
     _list("removed", list(plan.removed))
     _list("again", [f"{path}: it had not ended well" for path in plan.again])
-    kept = ", ".join(plan.kept[:5]) + (", …" if len(plan.kept) > 5 else "")
-    say(f"  kept     {counted(plan.kept_results)}" + (f": {kept}" if kept else ""))
+    if kept:
+        names = ", ".join(plan.kept[:5]) + (", …" if len(plan.kept) > 5 else "")
+        say(f"  kept     {counted(plan.kept_results)}" + (f": {names}" if names else ""))
 
 
 def counted(results: int) -> str:

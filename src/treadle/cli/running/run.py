@@ -21,6 +21,7 @@ from treadle.cli.common import (
     FAILED,
     INTERRUPTED,
     SUSPENDED,
+    WRONG,
     ExecutionArgument,
     JsonOption,
     StoreOption,
@@ -34,6 +35,7 @@ from treadle.cli.running.edited import (
     YesOption,
     agree,
     counted,
+    foretell,
     planned,
     say_plan,
 )
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from treadle.diagram.diagram import DiagramSpec
     from treadle.engine.engine import Engine
     from treadle.engine.handle import Handle
+    from treadle.engine.plan import Plan
 
 EXIT_CODES = {ExecutionStatus.COMPLETED: COMPLETED, ExecutionStatus.FAILED: FAILED,
               ExecutionStatus.CANCELLED: FAILED, ExecutionStatus.SUSPENDED: SUSPENDED,
@@ -96,8 +99,7 @@ def run(
     """
     spec = _load(file, on_error)
     given = parse_inputs(inputs or (), spec.inputs)
-    if execution_id is not None and not execution_id.strip():
-        raise InvalidInput("--execution-id: the id can't be empty")
+    _check_id(execution_id)
 
     async def begin(engine: Engine, view: View) -> Handle:
         compiled = engine.compile(spec)
@@ -114,6 +116,8 @@ def resume(
     recorded: RecordedOption = False,
     strict: Annotated[bool, typer.Option(
         "--strict", help="Refuse to go on if the diagram is not the one it was recorded with.")] = False,
+    dry_run: Annotated[bool, typer.Option(
+        "--dry-run", "-n", help="Say what would be kept and performed anew, and do nothing.")] = False,
     yes: YesOption = False,
     store: StoreOption = None,
     concurrency: ConcurrencyOption = None,
@@ -126,15 +130,18 @@ def resume(
     then the plan says what is kept and what is performed anew, and a terminal is asked. One that has
     completed, and is not edited, is not run at all: its result is printed.
     """
-    cell, compiled, plan = planned(store, execution_id, diagram, recorded=recorded)
-    if plan.changes and not strict:
-        agree(plan, cell, yes=yes, quiet=as_json)
+    what = planned(store, execution_id, diagram, recorded=recorded)
+    if dry_run:
+        foretell(what, as_json=as_json)
+        raise typer.Exit(WRONG if strict and what.plan.changes else COMPLETED)
+    if what.plan.changes and not strict and not what.held:  # else it is refused, whatever one agrees to
+        agree(what, yes=yes, quiet=as_json)
 
     async def begin(engine: Engine, view: View) -> Handle:
-        return await engine.resume(cell.execution_id, diagram=compiled, strict=strict)
+        return await engine.resume(what.cell.execution_id, diagram=what.diagram, strict=strict)
 
-    raise typer.Exit(Performance(store, _durability(cell), live, as_json, concurrency).perform(
-        begin, "goes on"))
+    raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency, what.plan)
+                     .perform(begin, "goes on"))
 
 
 def fork(
@@ -161,19 +168,24 @@ def fork(
     begins where changed inputs may be seen, where the diagram was edited, and where the old one had failed or
     not ended.
     """
-    cell, compiled, plan = planned(store, execution_id, diagram, recorded=recorded)
-    if plan.changes and not as_json:
-        say_plan(plan, cell)
-    given = parse_inputs(inputs or (), compiled.inputs)
+    _check_id(fork_id)
+    what = planned(store, execution_id, diagram, recorded=recorded)
+    if what.plan.changes and not as_json:
+        say_plan(what, kept=False)
+    name, given = what.cell.execution_id, parse_inputs(inputs or (), what.diagram.inputs)
 
     async def begin(engine: Engine, view: View) -> Handle:
-        handle = await engine.fork(cell.execution_id, given, at=at, diagram=compiled, fork_id=fork_id)
-        kept = handle.counts.get("completed", 0)
-        view.line(f"takes over {counted(kept)} of execution {cell.execution_id}")
+        handle = await engine.fork(name, given, at=at, diagram=what.diagram, fork_id=fork_id)
+        view.line(f"takes over {counted(handle.counts.get('completed', 0))} of execution {name}")
         return handle
 
-    raise typer.Exit(Performance(store, _durability(cell), live, as_json, concurrency).perform(
-        begin, "is a fork"))
+    raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency, what.plan)
+                     .perform(begin, "is a fork"))
+
+
+def _check_id(execution_id: str | None) -> None:
+    if execution_id is not None and not execution_id.strip():
+        raise InvalidInput("--execution-id: the id can't be empty")
 
 
 def _durability(cell: ExecutionCell) -> Durability:
@@ -199,7 +211,7 @@ class Performance:
     """One execution, performed by this process: signals, progress, and what is said at the end."""
 
     def __init__(self, store: str | None, durability: Durability, live: bool | None, as_json: bool,
-                 concurrency: int | None) -> None:
+                 concurrency: int | None, plan: Plan | None = None) -> None:
         from treadle.config import TreadleConfig, read_retention
 
         if durability is Durability.MEMORY and store is not None:
@@ -210,6 +222,7 @@ class Performance:
         found = None if durability is Durability.MEMORY else read_retention(Path.cwd())
         self.retention = None if found is None else found[0]
         self.policy = None if found is None else found[1]
+        self.plan = plan
         self.view = view_for(live=live, as_json=as_json)
         self.interrupted = asyncio.Event()
         self.unsaved = 0
@@ -246,6 +259,8 @@ class Performance:
                 handle = await begin(engine, self.view)
                 place = "in memory only" if url is None else f"in {url}"
                 name = f"execution {handle.execution_id} of {handle.cell.name!r}"
+                if not handle.counts:
+                    verb = "had completed before"
                 self.view.begin(handle, f"{name} {verb}, {place}")
                 try:
                     status = await self._until_done(handle)
@@ -290,8 +305,8 @@ class Performance:
         if self.as_json:
             print_json(self._document(handle, status, took, handle.error))
         elif status is ExecutionStatus.COMPLETED:
-            counts = handle.counts
-            say(f"completed in {seconds(took)}: {_counted(counts)}" if counts else "had completed before")
+            if handle.counts:
+                say(f"completed in {seconds(took)}: {_counted(handle.counts)}")
             if self.result is not None:
                 print(result_text(self.result))
         elif status is ExecutionStatus.SUSPENDED:
@@ -322,11 +337,13 @@ class Performance:
     def _document(self, handle: Handle, status: ExecutionStatus, took: float,
                   error: ErrorInfo | None) -> dict[str, Any]:
         waiting = handle.waiting() if status is ExecutionStatus.SUSPENDED else []
+        plan = {} if self.plan is None else {"plan": self.plan if self.plan.changes else None}
         return {"execution_id": handle.execution_id, "name": handle.cell.name,
                 "status": "interrupted" if status is ExecutionStatus.RUNNING else status.value,
                 "output": self.result, "error": error, "counts": handle.counts, "seconds": round(took, 6),
                 "waiting": [{**request, "node": path, "iteration": iteration,
-                             "wake_at": iso(request.get("wake_at"))} for path, iteration, request in waiting]}
+                             "wake_at": iso(request.get("wake_at"))} for path, iteration, request in waiting],
+                **plan}
 
     def _ways_on(self, handle: Handle) -> list[str]:
         """What a suspended execution waits for, and the commands that move it on."""

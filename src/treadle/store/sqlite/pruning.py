@@ -41,7 +41,7 @@ from treadle.store.sqlite.writing import BatchWriter, patiently
 _T = TypeVar("_T")
 _json = msgspec.json.Encoder().encode
 
-TABLES = ("node_states", "signals", "logs")
+TABLES = ("keys", "node_states", "signals", "logs", "context")
 """What belongs to an execution: tables with a column `execution_id`. A new one is added here."""
 PORTION_S = 0.02
 """How long a transaction should take; it may take twice as long."""
@@ -49,8 +49,8 @@ ROWS_MIN, ROWS_MAX = 50, 20_000
 """Rows that one transaction deletes: it begins with few, and finds out how many it can."""
 PAGES = 200
 """Pages that the first incremental vacuum of a prune moves."""
-LISTED = 2000
-"""Executions that are read at once."""
+LISTED, COUNTED = 2000, 100
+"""Executions that are read at once, and whose cells are counted at once."""
 MARK = "-pruned"
 """The end of the name of a file beside the store; its time is that of the last prune by a policy. It is
 empty, unless that prune was ended: then the next one is thorough."""
@@ -198,30 +198,31 @@ class Pruner:
 
     def _delete(self, ids: Sequence[str], *, began: bool = False) -> None:
         """Delete executions, as many in one transaction as go into a portion."""
-        for at in range(0, len(ids), LISTED):
+        for at in range(0, len(ids), COUNTED):
             group: list[str] = []
-            cells = 0
-            counts = self._ask.json("count_cells", _text(ids[at:at + LISTED]), type=list[tuple[str, int]])
-            for name, count in counts:
-                if count > self._portion or began:
-                    self._delete_large(name, began)
+            weight = 0
+            for name, cells, others, pages in self._ask.json("count_rows", _text(ids[at:at + COUNTED]),
+                                                           type=list[tuple[str, int, int, int]]):
+                own = cells + others + pages
+                if own > self._portion or began:
+                    self._delete_large(name, began, cells / max(1, cells + pages))
                     continue
-                if group and cells + count > self._portion:
+                if group and weight + own > self._portion:
                     self._delete_whole(group)
-                    group, cells = [], 0
+                    group, weight = [], 0
                 group.append(name)
-                cells += count + 5
+                weight += own + 5
             self._delete_whole(group)
 
     def _delete_whole(self, ids: Sequence[str]) -> None:
         if not ids:
             return
+        self._note_names(ids, -1)
         with self._transaction() as connection:
-            still = self._still_prunable(connection, ids)
-            self._note(connection.execute(self._sql["names_pruned"], (_text(still), -1)).get)
-            self._delete_rest(connection, still)
+            self._delete_rest(connection, self._still_prunable(connection, ids))
 
-    def _delete_large(self, execution_id: str, began: bool) -> None:
+    def _delete_large(self, execution_id: str, began: bool, share: float) -> None:
+        """`share`: how much of what is to be deleted are the cells themselves, and not their outputs."""
         if not began:
             with self._transaction() as connection:
                 if not self._still_prunable(connection, [execution_id]):
@@ -237,11 +238,10 @@ class Pruner:
             rows = f"SELECT rowid FROM {table} WHERE execution_id = ? LIMIT ?"
             deleted = asked = 1
             while deleted >= asked:
-                asked = self._portion
+                asked = max(ROWS_MIN, int(self._portion * (share if table == "node_states" else 1)))
+                if table == "node_states":
+                    self._note_names([execution_id], asked)
                 with self._transaction() as connection:
-                    if table == "node_states":
-                        self._note(connection.execute(
-                            self._sql["names_pruned"], (_text([execution_id]), asked)).get)
                     connection.execute(f"DELETE FROM {table} WHERE rowid IN ({rows})", (execution_id, asked))
                     deleted = connection.changes()
                     self._done.cells += deleted if table == "node_states" else 0
@@ -267,6 +267,11 @@ class Pruner:
         self._done.execution_ids += ids
         self._diagrams.update(self._rows[one].diagram for one in ids)
 
+    def _note_names(self, ids: Sequence[str], cells: int) -> None:
+        """Note what the next so many cells name (-1: all). Long outputs take long to look through, so it is
+        done before the transaction: nobody writes these cells, or else their execution stays."""
+        self._note(self._ask.text("names_pruned", _text(ids), cells))
+
     def _note(self, text: str | None) -> None:
         self._names |= names_in(text or "")
 
@@ -278,6 +283,7 @@ class Pruner:
             began = time.monotonic()
             yield connection
         took = time.monotonic() - began
+        self._writer.checkpoint()  # left to itself it comes at 16 MB, and takes twice a portion
         if took > PORTION_S:
             self._portion = max(ROWS_MIN, self._portion // 2)
         elif took < PORTION_S / 3:

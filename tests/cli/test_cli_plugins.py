@@ -1,0 +1,97 @@
+"""`treadle plugins`, and commands that plugins add."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+GREETING = '''
+from treadle import StateHook
+
+class Greeting(StateHook):
+    version = "1.2"
+    requires = ("Logger",)
+
+    def post_node_execute(self, node_id):
+        pass
+
+    def treadle_commands(self):
+        return [say_hello]
+
+def say_hello(name: str = "you") -> None:
+    """Say hello."""
+    print(f"hello {name}")
+'''
+LOGGER = "from treadle import StateHook\nclass Logger(StateHook): version = '0.3'\n"
+
+
+@pytest.fixture(name="files")
+def _files(treadle: Any) -> Any:
+    (treadle.folder / "plugins").mkdir()
+    treadle.write("", "treadle.toml")
+    treadle.write(GREETING, "plugins/greeting.py")
+    treadle.write(LOGGER, "plugins/logger.py")
+    return treadle
+
+
+def test_plugins_are_listed_in_their_order(files: Any) -> None:
+    done = files.here("plugins")
+    assert done.returncode == 0
+    assert [line.split() for line in done.stdout.splitlines()] == [
+        ["PLUGIN", "STATE", "FROM", "HOOKS", "REQUIRES"],
+        ["Logger@0.3", "active", "plugins/logger.py"],
+        ["Greeting@1.2", "active", "plugins/greeting.py", "post_node_execute", "treadle_commands", "Logger"]]
+    assert files.json("plugins")["plugins"][1] == {
+        "name": "Greeting", "version": "1.2", "state": "active", "origin": "plugins/greeting.py",
+        "hooks": ["post_node_execute", "treadle_commands"], "requires": ["Logger"]}
+
+
+def test_what_is_wrong_is_listed_beside_what_is_well(files: Any) -> None:
+    files.write("import treadle\nboom\n", "plugins/broken.py")
+    files.write("import treadle\n", "plugins/empty.py")
+    files.write("[plugins.Logger]\nenabled = false\n", "treadle.toml")
+    done = files.here("plugins")
+    assert done.returncode == 2
+    assert [line.split()[:2] for line in done.stdout.splitlines()[1:]] == [
+        ["Greeting@1.2", "unusable"], ["Logger@0.3", "off"]]
+    assert done.stderr.splitlines()[0] == (
+        "error: plugins/broken.py:2: NameError: name 'boom' is not defined")
+    assert "requires 'Logger', and there is no plugin 'Logger'" in done.stderr
+    assert "note: plugins/empty.py: there is no plugin in it" in done.stderr
+    document = files.json("plugins")
+    assert (len(document["problems"]), len(document["notes"])) == (2, 1)
+
+
+def test_another_folder_may_be_named(files: Any) -> None:
+    (files.folder / "far" / "plugins").mkdir(parents=True)
+    files.write(LOGGER, "far/plugins/far.py")
+    assert [one["origin"] for one in files.json("plugins", "--folder", "far")["plugins"]] == [
+        "far/plugins/far.py"]
+    done = files.here("plugins", "--folder", "nowhere")
+    assert (done.returncode, done.stderr) == (2, "treadle: --folder nowhere: there is no such folder\n")
+
+
+def test_no_plugins_is_no_failure(treadle: Any) -> None:
+    treadle.write("", "treadle.toml")
+    done = treadle.here("plugins")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr.startswith("there is no plugin: treadle looks for files in a folder `plugins`")
+
+
+def test_a_plugin_adds_a_command(files: Any) -> None:
+    assert files.here("say-hello", "--name", "Ada").stdout == "hello Ada\n"
+    assert "say-hello" in files.here("--help").stdout
+
+
+def test_a_broken_plugin_does_not_hide_what_is_wrong_with_a_command(files: Any) -> None:
+    files.write("import treadle\nboom\n", "plugins/broken.py")
+    done = files.here("rnu", "x.yaml")
+    assert done.returncode == 2
+    assert "the commands of plugins are left out: plugins/broken.py:2: NameError" in done.stderr
+    assert "No such command 'rnu'" in done.stderr
+
+
+def test_a_command_of_treadle_is_not_replaced(files: Any) -> None:
+    files.write(GREETING.replace("say_hello", "run"), "plugins/greeting.py")
+    assert "a plugin adds the command 'run', which Treadle has itself" in files.here("--help").stderr
