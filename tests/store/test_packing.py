@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from treadle.config import Retention
 from treadle.errors import StoreCorrupt, StoreError
+from treadle.state import codec
 from treadle.state.blob import Blob
 from treadle.store.base import Batch
 from treadle.store.packing import MARK, open_packed, pack, unpack
 from treadle.store.sqlite.connection import connect_reader
+from treadle.store.sqlite.health import examine
 from treadle.store.sqlite.store import SqliteStore
 from treadle.testing.contract import a_cell
+from treadle.testing.contract_prune import NOW, blob_of, ended
 
 ROWS = json.dumps([{"name": f"row {number}", "value": number} for number in range(20_000)]).encode()
 
@@ -102,4 +107,28 @@ def test_a_row_whose_file_was_lost_heals(tmp_path: Path, monkeypatch: pytest.Mon
     store.place.path(digest).unlink()
     put(store, large)
     assert store.blob(digest) == large
+    store.close()
+
+
+def test_without_zstandard_a_prune_deletes_no_blob_whose_names_it_can_not_read(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqliteStore(tmp_path / "t.db")
+    inner = store.place.put(b"named by a large output only")
+    os.utime(inner.path(), (1.0, 1.0))
+    large = blob_of(codec.encode([inner, ["row"] * 20_000]))
+    ended(store, "keeps", 20.0, blobs=[large])
+    ended(store, "goes", 10.0, output=codec.encode(inner))
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "zstandard", None)
+        with pytest.raises(StoreError, match=r"pip install treadle\[zstd\]"):
+            store.prune(Retention(keep=1), NOW)
+        packed, = (one for one in examine(Path(store.path), NOW) if one.level == "error")
+        assert packed.text == "1 of them are compressed, and zstandard is not installed"
+        assert packed.hint == "pip install treadle[zstd]"
+    done = store.prune(Retention(keep=1), NOW)
+    assert inner.read() == b"named by a large output only" and done.blobs == 0
+    assert not [one for one in examine(Path(store.path), NOW) if one.level == "error"]
+    inner.path().unlink()
+    lost, = (one for one in examine(Path(store.path), NOW) if one.level == "error")
+    assert inner.digest in lost.text
     store.close()

@@ -16,6 +16,7 @@ import pytest
 from treadle import failpoints
 from treadle.config import TreadleConfig
 from treadle.errors import StoreCorrupt
+from treadle.state.blob import Place
 from treadle.state.cell import ErrorInfo
 from treadle.store import StateManager, open_store
 from treadle.store.base import Batch
@@ -50,7 +51,7 @@ def test_a_zombie_runs_nothing() -> None:
 
 
 def test_blob_files_are_found_by_what_they_hold(tmp_path: Path) -> None:
-    blobs = BlobFiles(tmp_path / "blobs")
+    blobs = BlobFiles(Place(tmp_path / "blobs"))
     content = b"large" * 1000
     digest = hashlib.sha256(content).hexdigest()
     with pytest.raises(KeyError):
@@ -71,8 +72,8 @@ def test_a_blob_that_can_not_be_written_leaves_no_scrap(tmp_path: Path,
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="no space left"):
-        BlobFiles(tmp_path).put("ab" * 32, b"content")
-    assert list((tmp_path / "ab").iterdir()) == []
+        BlobFiles(Place(tmp_path)).put(hashlib.sha256(b"content").hexdigest(), b"content")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_failpoint_acts_from_its_nth_hit_on() -> None:

@@ -17,7 +17,7 @@ from treadle.engine import outputs
 from treadle.errors import StoreError
 from treadle.kernel.facts import Finished
 from treadle.nodes.base import Body
-from treadle.state import codec
+from treadle.state import blob, codec
 from treadle.state.envelope import Envelope
 from treadle.store.base import Cached
 
@@ -49,6 +49,13 @@ def key_of(node: ExecutableNode, context: NodeContext, inputs: dict[str, Any]) -
     return hashlib.blake2b(codec.encode(seen), digest_size=_DIGEST_BYTES).hexdigest()
 
 
+def _lost(result: Cached) -> bool:
+    """Whether the file of a blob in it is gone: the store may have been copied without them."""
+    raw = result.output
+    return raw is not None and raw.startswith(codec.MARK) and any(
+        blob.find(digest) is None for digest in blob.named_in(raw))
+
+
 def _sources(context: NodeContext) -> Iterator[tuple[ExecutableNode, Any]]:
     nodes = context.runner.kernel.diagram_of(context.slot).nodes
     return ((nodes[arrow.source], value) for arrow, value in context.values)
@@ -69,7 +76,7 @@ class ResultCache:
             runner, began = context.runner, context.now()
             key = key_of(node, context, inputs)
             found = await self._find(key)
-            if found is not None and (age is True or began - found.at <= age):
+            if found is not None and (age is True or began - found.at <= age) and not _lost(found):
                 return Finished(context.slot, context.now(), began, found.output, found.port, found.blob,
                                 found.content_type, found.meta, f"cache: {found.execution_id}")
             result = await body(context, inputs)

@@ -67,7 +67,9 @@ class Values:
     @cached_property
     def place(self) -> Place:
         """Where bodies leave large content; without a store a folder that ends with the engine."""
-        return Place.temporary() if self._manager is None else self._manager.store.place
+        if self._manager is None:
+            return Place.temporary(self._config)
+        return Place(self._manager.store.place.folder, self._config)
 
     def encode(self, value: Any) -> bytes:
         """A value's bytes; NotEncodable, LimitExceeded."""

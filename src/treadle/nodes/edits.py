@@ -18,7 +18,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.util import load_yaml_guess_indent
 
 from treadle.nodes.base import cancelled
-from treadle.nodes.files import plain, replaceable
+from treadle.nodes.files import plain, replaceable, why
 
 LOCK_S_MAX = 30.0
 """Seconds that another may hold a file."""
@@ -130,7 +130,7 @@ def edited(text: str, form: str, place: str, value: Any, said: str) -> str:
     try:
         return _edited_json(text, place, value) if form == "json" else _edited_yaml(text, place, value)
     except (ValueError, YAMLError, RecursionError) as error:
-        raise ValueError(f"file {said!r}: {error}") from error
+        raise ValueError(f"file {said!r}: {why(error)}") from None
 
 
 def _edited_json(text: str, place: str, value: Any) -> str:

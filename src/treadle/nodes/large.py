@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from treadle.nodes.base import BodyContext
+from treadle.nodes.edits import heed
 from treadle.state.blob import Blob
 
 
@@ -31,3 +33,26 @@ def blob_of_file(path: Path, said: str, context: BodyContext) -> Blob:
         raise FileNotFoundError(f"no file {said!r} in {path.parent}") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"{said!r} is a folder: name a file") from None
+
+
+def append_blob(path: Path, content: Blob, said: str) -> None:
+    """Add the content to the end of a file; if that fails or is cancelled, the file gets its old size. Its
+    folder must be there."""
+    with open(path, "ab", buffering=0) as file:
+        size = file.tell()
+        try:
+            for piece in content.chunks():
+                heed(said)
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[file.write(rest):]
+            os.fsync(file.fileno())
+        except BaseException:
+            file.truncate(size)
+            raise
+
+
+def refuse_update(content: Blob, said: str) -> None:
+    """ValueError: a place in a file takes values."""
+    raise ValueError(f"`update` puts a value into {said!r}, and a blob is none ({content.name or 'no name'}, "
+                     f"{content.size} bytes): give it the blob's text, `.read().decode()`, or its `name`")

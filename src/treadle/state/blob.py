@@ -2,24 +2,36 @@
 
 A value that holds a blob holds the digest, so it is small wherever it goes: into a cell, to another process,
 into an export. The file is on the disk before there is a blob that names it.
+
+Until then it is in the folder `new`, and locked. A lock ends with its process, so whoever comes next knows
+what nobody goes on with, and deletes it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import io
 import os
+import re
 import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from treadle.config import DEFAULT_CONFIG, TreadleConfig, size_text
+from treadle.errors import StoreCorrupt, StoreFull
+
 CHUNK_BYTES = 1024 * 1024
 """How much of a blob is in memory at a time."""
+_NEW = "new"
+_NAMED = re.compile(rb'"t":"blob","v":{"digest":"([0-9a-f]{64})"')  # as the codec writes it
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Iterable[bytes]
 """What a blob is made of: the path of a file, its content, an open file, or pieces."""
@@ -32,7 +44,12 @@ class Blob:
     digest: str  # SHA-256, in hex
     size: int  # in bytes
     name: str = ""  # of the file that it was made of
-    _place: Place | None = field(default=None, compare=False, repr=False)
+
+    def at(self, place: Place | None) -> Blob:
+        """The same blob, which knows where its file is. That is no field: to templates, files and other
+        programs a blob is a map of the three above."""
+        vars(self)["_place"] = place
+        return self
 
     def open(self) -> IO[bytes]:
         """The content as a file to read from. FileNotFoundError if no open store has it."""
@@ -49,28 +66,30 @@ class Blob:
 
     def path(self) -> Path:
         """The file itself, to be read only: other executions may use the same."""
-        place = self._place or find(self.digest)
-        path = None if place is None else place.path(self.digest)
-        if path is None or not path.exists():
+        place: Place | None = vars(self).get("_place")
+        if place is None or not place.path(self.digest).exists():
+            place = find(self.digest)
+        if place is None:
             raise FileNotFoundError(f"no open store has the blob {self.digest} ({self.name or 'no name'}, "
                                     f"{self.size} bytes): open the store of the execution that made it; if "
                                     "it is open, was it pruned, or copied without its folder of blobs?")
-        return path
+        return place.path(self.digest)
 
 
 class Place:
     """A folder of blobs, two hex digits a sub-folder. It is made when it is needed, and is known from then on
-    to the blobs of this process."""
+    to the blobs of this process. `config` limits what is put there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, config: TreadleConfig = DEFAULT_CONFIG) -> None:
+        self.folder, self.config = folder, config
+        self._tidy = False
         _places[id(self)] = self
 
     @classmethod
-    def temporary(cls) -> Place:
-        """One that ends with the object that is returned."""
+    def temporary(cls, config: TreadleConfig = DEFAULT_CONFIG) -> Place:
+        """One that ends with the object that is returned, and with the blobs in it."""
         folder = tempfile.mkdtemp(prefix="treadle-blobs-")
-        place = cls(Path(folder))
+        place = cls(Path(folder), config)
         weakref.finalize(place, shutil.rmtree, folder, ignore_errors=True)
         return place
 
@@ -79,35 +98,73 @@ class Place:
         return self.folder / digest[:2] / digest
 
     def put(self, source: Source, name: str = "") -> Blob:
-        """Copy content here, a piece at a time; it is on the disk itself when this returns. OSError."""
+        """Copy content here, a piece at a time; it is on the disk itself when this returns. LimitExceeded
+        beyond `blob_bytes_max`; StoreFull if there is no room, and any other OSError."""
         if isinstance(source, bytes):
             return self._put([source], name)
         if isinstance(source, (str, os.PathLike)):
             path = Path(source)
             with path.open("rb") as file:
-                return self._put(_pieces(file), name or path.name)
+                return self._put(_pieces(file), name or path.name, os.fstat(file.fileno()).st_size)
         return self._put(_pieces(source) if isinstance(source, io.IOBase) else source, name)
 
-    def _put(self, pieces: Iterable[bytes], name: str) -> Blob:
+    def _put(self, pieces: Iterable[bytes], name: str, size: int = 0) -> Blob:
+        if size > self.config.blob_bytes_max:  # before the work, where that can be known
+            raise self.config.exceeded("blob_bytes_max", f"{_said(name)} has {size} bytes")
         with Writer(self, name) as writer:
             for piece in pieces:
                 writer.write(piece)
             return writer.finish()
 
+    def sync(self, digest: str) -> None:
+        """Make sure that a blob's file is found there after a power cut."""
+        for folder in (self.path(digest).parent, self.folder, self.folder.parent):
+            _sync(folder)
+
+    def tidy(self, before: float | None = None) -> None:
+        """Delete what writers left that were killed. Where files can't be locked, that is what nobody has
+        written to since `before`."""
+        self._tidy = True
+        new = self.folder / _NEW
+        for path in new.iterdir() if new.exists() else ():
+            # Somebody else was faster, or another user wrote it.
+            with contextlib.suppress(FileNotFoundError, PermissionError), path.open("rb") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    continue  # its writer lives
+                except OSError:
+                    if before is None or os.fstat(file.fileno()).st_mtime >= before:
+                        continue
+                path.unlink()  # while it is locked: a writer that waits for the lock begins again
+
+    def begin(self) -> tuple[int, str]:
+        """A fresh file that is not tidied away as long as its writer lives: its handle and name."""
+        new = self.folder / _NEW
+        new.mkdir(parents=True, exist_ok=True)
+        if not self._tidy:
+            self.tidy()
+        while True:
+            handle, name = tempfile.mkstemp(dir=new)
+            with contextlib.suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if os.fstat(handle).st_nlink:
+                return handle, name
+            os.close(handle)  # it was taken for an old one before it was locked
+
 
 class Writer:
     """Content on its way into a place, for those who get it in pieces. Leaving the block before `finish`
-    leaves nothing. OSError."""
+    leaves nothing. For errors see `Place.put`; `limited` is whether `blob_bytes_max` holds."""
 
-    def __init__(self, place: Place, name: str = "") -> None:
+    def __init__(self, place: Place, name: str = "", *, limited: bool = True) -> None:
         self.place, self.name, self.size = place, name, 0
+        self._bytes_max = place.config.blob_bytes_max if limited else None
         self._found = hashlib.sha256()
-        # In a sub-folder, where a prune finds what a killed process leaves.
-        new = place.folder / "new"
-        new.mkdir(parents=True, exist_ok=True)
-        handle, self._temporary = tempfile.mkstemp(dir=new)
-        self._file = os.fdopen(handle, "wb")
         self._done = False
+        with self._room():
+            handle, self._temporary = place.begin()
+        self._file = os.fdopen(handle, "wb")
 
     def __enter__(self) -> Writer:
         return self
@@ -115,29 +172,48 @@ class Writer:
     def __exit__(self, *error: object) -> None:
         if not self._done:
             # First: closing writes what is buffered, and may fail on a full disk.
-            os.unlink(self._temporary)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._temporary)
             with contextlib.suppress(OSError):
                 self._file.close()
 
     def write(self, piece: bytes | bytearray) -> None:
+        size = self.size + len(piece)
+        if self._bytes_max is not None and size > self._bytes_max:
+            raise self.place.config.exceeded("blob_bytes_max", f"{_said(self.name)} has {size} bytes or more")
         self._found.update(piece)
-        self.size += len(piece)
-        self._file.write(piece)
+        with self._room():
+            self._file.write(piece)
+        self.size = size
 
-    def finish(self) -> Blob:
-        """The blob, once its file is on the disk itself."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        digest = self._found.hexdigest()
-        path = self.place.path(digest)
-        path.parent.mkdir(exist_ok=True)
-        # Also over a file that is there: thereby it is new, and a prune leaves it alone.
-        os.replace(self._temporary, path)
+    def finish(self, digest: str | None = None) -> Blob:
+        """The blob, once its file is on the disk itself. StoreCorrupt if it isn't the one of this digest."""
+        found = self._found.hexdigest()
+        if digest is not None and found != digest:
+            raise StoreCorrupt(f"the blob {digest} that was to be written is damaged")
+        path = self.place.path(found)
+        with self._room():
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            path.parent.mkdir(exist_ok=True)
+            # Also over a file that is there: thereby it is new, and a prune leaves it alone.
+            os.replace(self._temporary, path)
         self._done = True
-        for folder in (path.parent, self.place.folder, self.place.folder.parent):
-            _sync(folder)
-        return Blob(digest, self.size, self.name, self.place)
+        self._file.close()  # and only now somebody else can lock it
+        self.place.sync(found)
+        return Blob(found, self.size, self.name).at(self.place)
+
+    @contextlib.contextmanager
+    def _room(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            hint = "raise the limit for files (ulimit -f)" if error.errno == errno.EFBIG else "make room"
+            raise StoreFull(error.errno, f"there is no room for {_said(self.name)} in {self.place.folder} "
+                            f"({error.strerror} after {size_text(self.size)}; {_free(self.place.folder)} are "
+                            f"free): {hint}") from None
 
 
 _places: weakref.WeakValueDictionary[int, Place] = weakref.WeakValueDictionary()
@@ -160,12 +236,27 @@ def fields_of(blob: Blob) -> dict[str, str | int]:
 def blob_of(fields: dict[str, str | int]) -> Blob:
     """The blob that `fields_of` wrote down, bound to its place if that is known already."""
     digest = str(fields["digest"])
-    return Blob(digest, int(fields["size"]), str(fields["name"]), find(digest))
+    return Blob(digest, int(fields["size"]), str(fields["name"])).at(find(digest))
+
+
+def named_in(raw: bytes) -> set[str]:
+    """The digests of the blobs that an encoded value holds."""
+    return {found.decode() for found in _NAMED.findall(raw)}
 
 
 def _pieces(file: IO[bytes] | io.IOBase) -> Iterator[bytes]:
     while piece := file.read(CHUNK_BYTES):
         yield piece
+
+
+def _said(name: str) -> str:
+    return f"the blob {name!r}" if name else "a blob"
+
+
+def _free(folder: Path) -> str:
+    while not folder.exists():
+        folder = folder.parent
+    return size_text(shutil.disk_usage(folder).free)
 
 
 def _sync(folder: Path) -> None:

@@ -5,52 +5,40 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
 from treadle.errors import StoreCorrupt
+from treadle.state.blob import Place, Writer
+
+YOUNG_S = 600.0
+"""How long a blob file counts as being on its way into a cell: far longer than any batch takes."""
+SETTLE_S = 1.0
+"""How long a prune waits for what a running engine has read and is about to write: a result from the cache,
+or from an execution that is forked, which was deleted meanwhile."""
+_GONE = ".gone"
 
 
 class BlobFiles:
-    """Files by SHA-256 in one folder, two hex digits a sub-folder. The folder is made when it is needed."""
+    """The files of a place, as a store needs them: written by their digest, read, counted, collected."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def _path(self, digest: str) -> Path:
-        return self.folder / digest[:2] / digest
+    def __init__(self, place: Place) -> None:
+        self.place, self.folder = place, place.folder
+        self._path = place.path
 
     def put(self, digest: str, content: bytes | Iterable[bytes]) -> None:
         """Write a file, whole or in pieces, and its folder's entry to the disk itself. One that is there is
-        made to look new: a prune leaves it alone. StoreCorrupt if pieces aren't what the digest says."""
-        path = self._path(digest)
+        made to look new: a prune leaves it alone. StoreCorrupt if it isn't what the digest says."""
         try:
-            os.utime(path)
+            os.utime(self._path(digest))
         except FileNotFoundError:
-            self._write(path, [content] if isinstance(content, bytes) else _checked(digest, content))
-        # Also for a file that is there: whoever wrote it may have been killed before it came this far.
-        for folder in (path.parent, self.folder, self.folder.parent):
-            entry = os.open(folder, os.O_RDONLY)
-            try:
-                os.fsync(entry)
-            finally:
-                os.close(entry)
-
-    def _write(self, path: Path, pieces: Iterable[bytes]) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                for piece in pieces:
-                    file.write(piece)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+            with Writer(self.place, limited=False) as writer:
+                for piece in [content] if isinstance(content, bytes) else content:
+                    writer.write(piece)
+                writer.finish(digest)
+        else:
+            self.place.sync(digest)  # whoever wrote it may have been killed before it came this far
 
     def open(self, digest: str) -> IO[bytes]:
         """The content as a file to read; KeyError if there is none. It is not compared with its name."""
@@ -86,10 +74,11 @@ class BlobFiles:
         return (path.name for path in self._files() if len(path.name) == 64)
 
     def clean(self, before: float) -> None:
-        """Delete what writers left behind that were killed before that instant."""
-        for path in self._files():
-            if len(path.name) != 64 and path.stat().st_mtime < before:
-                path.unlink(missing_ok=True)
+        """Delete what writers left behind that were killed (see `Place.tidy`), and put back what a `remove`
+        that was killed had moved away: somebody may have put it again."""
+        self.place.tidy(before)
+        for path in self.folder.glob(f"*/*{_GONE}"):
+            os.replace(path, path.with_suffix(""))
 
     def size(self) -> int:
         """Bytes of all files together."""
@@ -109,7 +98,7 @@ class BlobFiles:
         on: so it is moved away first, looked at once more, and moved back.
         """
         path = self._path(digest)
-        aside = path.with_name(f"{digest}.gone")
+        aside = path.with_name(digest + _GONE)
         try:
             if path.stat().st_mtime >= before:
                 return False
@@ -121,13 +110,3 @@ class BlobFiles:
         except FileNotFoundError:
             pass
         return False
-
-
-def _checked(digest: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The pieces as they are, and StoreCorrupt at their end if they aren't what the digest says."""
-    found = hashlib.sha256()
-    for piece in pieces:
-        found.update(piece)
-        yield piece
-    if found.hexdigest() != digest:
-        raise StoreCorrupt(f"the blob {digest} that was to be written is damaged")

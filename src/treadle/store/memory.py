@@ -16,7 +16,7 @@ import msgspec
 from treadle.config import Retention
 from treadle.errors import LeaseHeld, LeaseLost, NoSuchExecution, StoreClosed, did_you_mean
 from treadle.state.blob import Place
-from treadle.state.cell import CellKey, ExecutionCell, NodeState, join_cells
+from treadle.state.cell import CellKey, ContextCell, ExecutionCell, NodeState, join_cells
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import (
     LOG_LINES,
@@ -30,8 +30,10 @@ from treadle.store.base import (
     Summary,
     Written,
 )
+from treadle.store.blobs import SETTLE_S, YOUNG_S, BlobFiles
 from treadle.store.owner import is_dead
 from treadle.store.retention import Between, Candidate, Pruned, considered, names_in, overdue
+from treadle.store.sealing.table import MemoryKeys
 
 
 class _Row:
@@ -42,6 +44,7 @@ class _Row:
         self.epoch = 1
         self.cells: dict[CellKey, NodeState] = {}
         self.logs: list[LogLine] = []
+        self.context: dict[str, ContextCell] = {}
 
 
 class MemoryStore:
@@ -60,10 +63,15 @@ class MemoryStore:
         self._version = 0
         self._pruned_at = -math.inf
         self._closed = False
+        self.keys = MemoryKeys(lambda: self._rows, self._running)
+
+    def _running(self) -> list[str]:
+        return [name for name, row in self._rows.items()
+                if row.owner is not None and row.expires > self._now() and not is_dead(row.owner)]
 
     @cached_property
     def place(self) -> Place:
-        """A temporary folder that goes with the store; a prune leaves what is in it."""
+        """A temporary folder that goes with the store."""
         return Place.temporary()
 
     def create(self, cell: ExecutionCell, source: str, owner: Owner, lease_s: float) -> Lease:
@@ -91,7 +99,7 @@ class MemoryStore:
 
     def adopt(self, cell: ExecutionCell, cells: Sequence[NodeState], source: str, *,
               signals: Sequence[Signal] = (), blobs: Sequence[Arriving] = (),
-              logs: Sequence[LogLine] = ()) -> None:
+              logs: Sequence[LogLine] = (), context: Sequence[ContextCell] = ()) -> None:
         contents = {blob.digest: blob.read() for blob in blobs}
         with self._lock:
             if self._closed:
@@ -102,7 +110,8 @@ class MemoryStore:
             if source:
                 self._sources.setdefault(cell.diagram, source)
             row = self._rows[cell.execution_id] = _Row(cell, None, 0.0)
-            row.epoch = max([cell.epoch, *(one.epoch for one in cells)])
+            row.epoch = max([cell.epoch, *(one.epoch for one in cells), *(one.epoch for one in context)])
+            row.context = {one.key: one for one in context}
             row.cells = {one.key: one for one in cells}
             for signal in signals:
                 self._signals[self._next_signal] = msgspec.structs.replace(signal, id=self._next_signal)
@@ -156,6 +165,12 @@ class MemoryStore:
                 row = self._held(execution.execution_id, execution.epoch, written)
                 if row is not None:
                     row.cell = join_cells(row.cell, execution)
+            shared = [one for one in batch.begun_context if one.execution_id not in written.taken]
+            for one in [*shared, *batch.context.values()]:
+                row = self._held(one.execution_id, one.epoch, written)
+                if row is not None:
+                    before = row.context.get(one.key)
+                    row.context[one.key] = one if before is None else join_cells(before, one)
             for line in batch.logs:
                 row = self._held(line.execution_id, line.epoch, written)
                 if row is not None:
@@ -183,6 +198,11 @@ class MemoryStore:
         with self._lock:
             row = self._row(execution_id)
             return row.cell, list(row.cells.values())
+
+    def context(self, execution_id: str) -> list[ContextCell]:
+        with self._lock:
+            row = self._rows.get(execution_id)
+            return [] if row is None else [row.context[key] for key in sorted(row.context)]
 
     def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
                    before: str | None = None) -> list[Summary]:
@@ -300,20 +320,41 @@ class MemoryStore:
                 gone.append(rest.pop(0))
                 del left[gone[-1]]
             done = Pruned(execution_ids=gone, cells=sum(len(self._rows[name].cells) for name in gone),
-                          bytes_freed=self._size(self._rows) - self._size(left))
+                          bytes_freed=(self._size(self._rows, files=dry_run)
+                                       - self._size(left, files=dry_run)))
             if dry_run:
                 return done
             blobs, sources = self._used(left)
             done.blobs, done.diagrams = len(self._blobs) - len(blobs), len(self._sources) - len(sources)
             self._rows, self._blobs, self._sources = left, blobs, sources
+            self.keys.keep(left)
             self._cached = {key: one for key, one in self._cached.items() if one.execution_id in left}
             self._signals = {number: one for number, one in self._signals.items() if one.execution_id in left}
             self._version += 1
-            return done
+            settle = any(row.owner is not None for row in left.values())
+        if "place" in vars(self):
+            time.sleep(SETTLE_S if settle else 0)
+            with self._lock:
+                self._unlink(done)
+        return done
+
+    def _unlink(self, done: Pruned) -> None:
+        """Delete the files that no execution names, unless a body that runs may be about to."""
+        files, named = BlobFiles(self.place), self._named(self._rows)
+        running = [cell.started_at for row in self._rows.values() if row.owner is not None
+                   for cell in row.cells.values() if cell.status is NodeStatus.RUNNING and cell.started_at]
+        before = min([time.time() - YOUNG_S, *running])
+        files.clean(before)
+        for digest in set(files.digests()) - named:
+            size = files.size_of(digest)
+            if files.remove(digest, before):
+                done.blobs += 1
+                done.bytes_freed += size
+            else:
+                done.blobs_young += 1
 
     def _candidates(self) -> list[Candidate]:
-        held = {name for name, row in self._rows.items()
-                if row.owner is not None and row.expires > self._now() and not is_dead(row.owner)}
+        held = set(self._running())
         parents = {row.cell.parent for name, row in self._rows.items()
                    if name in held or not row.cell.status.terminal}
         return [Candidate(name, row.cell.status.value, row.cell.name, row.cell.created_at or 0.0,
@@ -322,24 +363,32 @@ class MemoryStore:
 
     def _used(self, rows: Mapping[str, _Row]) -> tuple[dict[str, bytes], dict[str, str]]:
         """The blobs and the sources of diagrams that these executions need."""
+        named, diagrams = self._named(rows), {row.cell.diagram for row in rows.values()}
+        return ({one: content for one, content in self._blobs.items() if one in named},
+                {one: source for one, source in self._sources.items() if one in diagrams})
+
+    def _named(self, rows: Mapping[str, _Row]) -> set[str]:
+        """The digests of the blobs that these executions need."""
         texts = [raw for row in rows.values() for raw in (row.cell.output, row.cell.inputs)]
         texts += [raw for row in rows.values() for cell in row.cells.values()
                   for raw in (cell.output, cell.items, cell.meta, cell.request)]
+        texts += [one.value for row in rows.values() for one in row.context.values()]
         kept = [one for one in self._cached.values() if one.execution_id in rows]
         texts += [raw for one in kept for raw in (one.output, one.meta)]
         named = {row.cell.blob for row in rows.values()} | {one.blob for one in kept}
         named |= {cell.blob for row in rows.values() for cell in row.cells.values()}
         texts += [self._blobs[one] for one in named if one in self._blobs]
         texts += [one.payload for one in self._signals.values() if one.execution_id in rows]
-        named |= {one for raw in texts if raw for one in names_in(raw.decode("latin-1"))}
-        diagrams = {row.cell.diagram for row in rows.values()}
-        return ({one: content for one, content in self._blobs.items() if one in named},
-                {one: source for one, source in self._sources.items() if one in diagrams})
+        return {one for one in named if one is not None}.union(
+            one for raw in texts if raw for one in names_in(raw.decode("latin-1")))
 
-    def _size(self, rows: Mapping[str, _Row]) -> int:
+    def _size(self, rows: Mapping[str, _Row], *, files: bool = True) -> int:
         blobs, sources = self._used(rows)
         outputs = (cell.output or b"" for row in rows.values() for cell in row.cells.values())
-        return sum(map(len, (*blobs.values(), *sources.values(), *outputs)))
+        total = sum(map(len, (*blobs.values(), *sources.values(), *outputs)))
+        if files and "place" in vars(self):
+            total += sum(map(BlobFiles(self.place).size_of, self._named(rows)))
+        return total
 
     def close(self) -> None:
         with self._lock:

@@ -34,6 +34,11 @@ def pack(content: bytes) -> bytes:
     return start if len(content) <= TRIED_BYTES else packer.compress(content)
 
 
+def can_unpack() -> bool:
+    """Whether zstandard is installed."""
+    return _zstd() is not None
+
+
 def unpack(stored: bytes) -> bytes:
     """The content of what `pack` gave. StoreCorrupt if it is damaged, StoreError without zstandard."""
     return open_packed(stored).read() if stored.startswith(MARK) else stored

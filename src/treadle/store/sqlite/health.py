@@ -18,10 +18,11 @@ import msgspec
 
 from treadle.config import GB, MB, size_text
 from treadle.errors import NotAStore, StoreError
+from treadle.state.blob import Place
 from treadle.store.base import Owner
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
-from treadle.store.packing import unpack
+from treadle.store.packing import MARK, can_unpack, unpack
 from treadle.store.retention import Pruned
 from treadle.store.sqlite.connection import APPLICATION_ID, migrations, translated
 from treadle.store.sqlite.pruning import HALF_GONE
@@ -51,14 +52,14 @@ class Finding(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
-def examine(path: Path, now: float) -> Iterator[Finding]:
-    """Look at a store's file."""
+def examine(path: Path, now: float, options: str = "") -> Iterator[Finding]:
+    """Look at a store's file. `options` are what commands in hints need to find it."""
     yield Finding(OK, "store", str(path))
     try:
         _check_kind(path)
         yield from _surroundings(path)
         with translated(str(path)), contextlib.closing(_connect(path)) as connection:
-            yield from _inside(path, connection, now)
+            yield from _inside(path, connection, now, options)
     except StoreError as error:
         text, _, hint = str(error).partition(": ")
         yield Finding(ERROR, "store", text, hint)
@@ -103,10 +104,12 @@ def _connect(path: Path) -> apsw.Connection:
 # Around the file
 
 def _surroundings(path: Path) -> Iterator[Finding]:
-    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
-        yield Finding(ERROR, "rights", "the file or its folder can't be written",
-                      "nothing can be run with it: give yourself the right to write both, SQLite makes files "
-                      "beside it")
+    beside = [path.with_name(path.name + end) for end in ("-wal", "-shm", ".blobs")]
+    locked = [one for one in (path, path.parent, *beside) if one.exists() and not os.access(one, os.W_OK)]
+    if locked:
+        yield Finding(ERROR, "rights", f"{', '.join(map(str, locked))} can't be written",
+                      "nothing can be run with it: give yourself the right to write the file, its folder and "
+                      "what lies beside it")
     free = shutil.disk_usage(path.parent).free
     level = ERROR if free < DISK_BYTES_MIN else WARNING if free < DISK_BYTES_LOW else OK
     hint = "" if level == OK else "make room: an engine waits while the disk is full, and loses nothing"
@@ -134,7 +137,7 @@ def _file_system(path: Path) -> str | None:
 
 # Inside
 
-def _inside(path: Path, connection: apsw.Connection, now: float) -> Iterator[Finding]:
+def _inside(path: Path, connection: apsw.Connection, now: float, options: str) -> Iterator[Finding]:
     if connection.pragma("application_id") != APPLICATION_ID:
         raise NotAStore(f"{path} is a SQLite file, but not a Treadle store: choose another path")
     yield from _intact(path, connection)
@@ -145,18 +148,18 @@ def _inside(path: Path, connection: apsw.Connection, now: float) -> Iterator[Fin
         return
     yield Finding(OK, "schema", f"version {version}"
                   + ("" if version == known else f"; it becomes {known} when it is next opened"))
-    files = BlobFiles(Path(f"{path}.blobs"))
-    yield from _sizes(path, connection, files)
+    files = BlobFiles(Place(Path(f"{path}.blobs")))
+    yield from _sizes(path, connection, files, options)
     counts = connection.execute(
         "SELECT status, count(*) FROM executions GROUP BY status ORDER BY status").fetchall()
     yield Finding(OK, "executions", ", ".join(f"{count} {status}" for status, count in counts) or "none")
-    yield from _leases(connection, now)
+    yield from _leases(connection, now, options)
     half = connection.execute("SELECT count(*) FROM executions WHERE diagram = ?", (HALF_GONE,)).get
     if half:
         yield Finding(WARNING, "prune", f"{half} executions are deleted in part: a prune was ended",
-                      "treadle prune goes on with it")
+                      f"treadle prune --collect{options}")
     if version == known:
-        yield from _blobs(connection, files)
+        yield from _blobs(connection, files, options)
 
 
 def _intact(path: Path, connection: apsw.Connection) -> Iterator[Finding]:
@@ -166,12 +169,13 @@ def _intact(path: Path, connection: apsw.Connection) -> Iterator[Finding]:
         faults = [str(error)]
     if faults == ["ok"]:
         yield Finding(OK, "integrity", "no fault was found")
+    hint = f"restore a copy, or save what is left with `sqlite3 {path} .recover`"
     for fault in faults if faults != ["ok"] else ():
-        yield Finding(ERROR, "integrity", " ".join(str(fault).split()),
-                      f"restore a copy, or save what is left with `sqlite3 {path} .recover`")
+        yield Finding(ERROR, "integrity", " ".join(str(fault).split()), hint)
+        hint = ""
 
 
-def _sizes(path: Path, connection: apsw.Connection, files: BlobFiles) -> Iterator[Finding]:
+def _sizes(path: Path, connection: apsw.Connection, files: BlobFiles, options: str) -> Iterator[Finding]:
     page = connection.pragma("page_size")
     size, free = connection.pragma("page_count") * page, connection.pragma("freelist_count") * page
     text = f"{size_text(size)}, of which {size_text(free)} are free"
@@ -179,7 +183,7 @@ def _sizes(path: Path, connection: apsw.Connection, files: BlobFiles) -> Iterato
     if beside:
         text += f"; {size_text(beside)} in files of blobs"
     much = free > 64 * MB and free > size // 2
-    hint = "treadle prune gives what is free back" if much else ""
+    hint = f"treadle prune --collect{options} gives what is free back" if much else ""
     yield Finding(WARNING if much else OK, "size", text, hint)
     with contextlib.suppress(FileNotFoundError):
         wal = path.with_name(path.name + "-wal").stat().st_size
@@ -189,7 +193,7 @@ def _sizes(path: Path, connection: apsw.Connection, files: BlobFiles) -> Iterato
                       if large else "")
 
 
-def _leases(connection: apsw.Connection, now: float) -> Iterator[Finding]:
+def _leases(connection: apsw.Connection, now: float, options: str) -> Iterator[Finding]:
     stale, live = [], 0
     rows = connection.execute(
         "SELECT execution_id, status, owner, expires_at FROM executions "
@@ -208,13 +212,13 @@ def _leases(connection: apsw.Connection, now: float) -> Iterator[Finding]:
     for execution_id, owner in stale[:NAMED_MAX]:
         whose = "" if owner is None else f" ({owner} is gone)"
         yield Finding(WARNING, "lease", f"{execution_id} says running, and nobody runs it{whose}",
-                      f"treadle resume {execution_id}, or treadle cancel {execution_id}")
+                      f"treadle resume {execution_id}{options}, or treadle cancel {execution_id}{options}")
     if len(stale) > NAMED_MAX:
         yield Finding(WARNING, "lease", f"{len(stale) - NAMED_MAX} more say running, and nobody runs them",
-                      "treadle list --status stale")
+                      f"treadle list --status stale{options}")
 
 
-def _blobs(connection: apsw.Connection, files: BlobFiles) -> Iterator[Finding]:
+def _blobs(connection: apsw.Connection, files: BlobFiles, options: str) -> Iterator[Finding]:
     def lend(use: Callable[[apsw.Connection], _T]) -> _T:
         return use(connection)
 
@@ -222,12 +226,20 @@ def _blobs(connection: apsw.Connection, files: BlobFiles) -> Iterator[Finding]:
         found: Any = connection.execute("SELECT content FROM blobs WHERE digest = ?", (digest,)).get
         return files.get(digest) if found is None else unpack(found)
 
-    sweep = Sweep(Questions(lend, content), _no_transaction, lambda: None, files, Pruned(), {})
-    unused = len(sweep.unused())
-    lost = [digest for digest, in connection.execute("SELECT digest FROM blobs WHERE content IS NULL")
-            if not files.has(digest)]
-    yield Finding(OK, "blobs", f"nothing names {unused} of them" if unused else "each is in use",
-                  "treadle prune collects them" if unused else "")
+    missing: set[str] = set()
+    packed = 0 if can_unpack() else connection.execute(
+        "SELECT count(*) FROM blobs WHERE substr(content, 1, 4) = ?", (MARK,)).get
+    if packed:  # and what they name can't be known
+        yield Finding(ERROR, "blobs", f"{packed} of them are compressed, and zstandard is not installed",
+                      "pip install treadle[zstd]")
+    else:
+        sweep = Sweep(Questions(lend, content), _no_transaction, lambda: None, files, Pruned(), {})
+        unused, missing = len(sweep.unused()), sweep.missing()
+        yield Finding(OK, "blobs", f"nothing names {unused} of them" if unused else "each is in use",
+                      f"treadle prune --collect{options}" if unused else "")
+    lost = sorted(missing.union(
+        digest for digest, in connection.execute("SELECT digest FROM blobs WHERE content IS NULL")
+        if not files.has(digest)))
     if lost:
         yield Finding(ERROR, "blobs", f"{len(lost)} files are missing in {files.folder}, such as {lost[0]}",
                       "was the store copied without that folder? Copy it, too")

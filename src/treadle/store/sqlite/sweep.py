@@ -25,20 +25,16 @@ from typing import Protocol, TypeVar
 import apsw
 import msgspec
 
-from treadle.errors import StoreError
+from treadle.errors import StoreCorrupt
 from treadle.state import codec
-from treadle.store.blobs import BlobFiles
+from treadle.state.blob import named_in
+from treadle.store.blobs import SETTLE_S, YOUNG_S, BlobFiles
 from treadle.store.retention import Pruned, names_in
 from treadle.store.sqlite.connection import queries
 
 _T = TypeVar("_T")
 _json = msgspec.json.Encoder().encode
 
-YOUNG_S = 600.0
-"""How long a blob file counts as being on its way into a cell: far longer than any batch takes."""
-SETTLE_S = 1.0
-"""How long a look waits for what a running engine has read and is about to write: a result from the cache, or
-from an execution that is forked, which was deleted meanwhile."""
 WINDOW = 2000
 """Rows that are looked through in one read transaction."""
 BYTES = 4 * 1024 * 1024
@@ -59,9 +55,9 @@ class Questions:
         self.sql = queries()
 
     def json(self, name: str, *values: object, type: type[_T]) -> _T:
-        return msgspec.json.decode(self._get(name, values) or "null", type=type)
+        return msgspec.json.decode(self.text(name, *values) or "null", type=type)
 
-    def _get(self, name: str, values: tuple[object, ...]) -> str | None:
+    def text(self, name: str, *values: object) -> str | None:
         text: str | None = self._lend(lambda connection: connection.execute(self.sql[name], values).get)
         return text
 
@@ -133,6 +129,17 @@ class Sweep:
         suspects = {one.digest for one in self._all()}.union(self._files.digests())
         return suspects - self._named(suspects)
 
+    def missing(self) -> set[str]:
+        """The blobs in values whose files are gone."""
+        found: set[str] = set()
+        outputs: set[str] = set()
+        for texts in self._places():
+            outputs |= names_in(texts.column or "")
+            found |= named_in((texts.others or "").encode())
+        for digest in outputs:
+            found |= named_in(self._content(digest))
+        return {digest for digest in found if not self._files.has(digest)}
+
     def _delete(self, blobs: list[_Blob]) -> set[str]:
         gone: set[str] = set()
         for part in _parts(blobs):
@@ -186,7 +193,7 @@ class Sweep:
 
     def _places(self) -> Iterator[_Texts]:
         lasts = self._ask.json("last_rows", type=list[int | None])
-        names = ("names_in_cells", "names_in_executions", "names_in_cache")
+        names = ("names_in_cells", "names_in_executions", "names_in_cache", "names_in_context")
         for name, last in zip(names, lasts, strict=True):
             for first in range(1, (last or 0) + 1, WINDOW):
                 yield self._ask.json(name, first, first + WINDOW - 1, type=_Texts)
@@ -194,10 +201,14 @@ class Sweep:
 
     def _look_inside(self, digest: str) -> set[str]:
         """What a large output names."""
+        return names_in(self._content(digest).decode("latin-1"))
+
+    def _content(self, digest: str) -> bytes:
+        """A large output that may name blobs. StoreError if it can't be read here: then that is not known."""
         content = b""
-        with contextlib.suppress(KeyError, StoreError):  # what is lost or damaged can't be used any more
+        with contextlib.suppress(KeyError, StoreCorrupt):  # what is lost or damaged can't be used any more
             content = self._ask.content(digest)
-        return names_in(content.decode("latin-1")) if content.startswith(codec.MARK) else set()
+        return content if content.startswith(codec.MARK) else b""
 
     def cache(self) -> None:
         """Delete results that were kept for others by executions that are gone."""

@@ -25,11 +25,13 @@ from treadle.errors import (
     TreadleError,
 )
 from treadle.ids import check_execution_id, parse_iteration, parse_path
-from treadle.state.cell import CellKey, ExecutionCell, NodeState, join, join_cells
+from treadle.state.cell import CellKey, ContextCell, ExecutionCell, NodeState, join, join_cells
+from treadle.state.context import space_of
 from treadle.store.base import Arriving, LogLine, Signal, Store
 from treadle.store.transfer.layout import (
     BLOBS,
     CELLS,
+    CONTEXT,
     DIAGRAM,
     DIGEST,
     ENCODED,
@@ -72,6 +74,7 @@ class Archive:
         self.source = self._text(DIAGRAM).decode()
         self.signals = list(self._lines(SIGNALS, Signal))
         self.logs = list(self._lines(LOGS, LogLine))
+        self.context = list(self._context())
         self._check()
 
     def blobs(self) -> list[Arriving]:
@@ -93,7 +96,7 @@ class Archive:
             raise _foreign(self._path)
         header = msgspec.json.decode(raw, type=Header)
         check_execution_id(header.execution_id)
-        wanted = {HEADER, EXECUTION, CELLS, DIAGRAM, SIGNALS, LOGS}
+        wanted = {HEADER, EXECUTION, CELLS, DIAGRAM, SIGNALS, LOGS} | ({CONTEXT} & set(names))
         others = [name for name in names if name not in wanted]
         if (sorted(names) != sorted({*header.entries, HEADER}) or len(names) != len(wanted) + len(others)
                 or not all(name.startswith(BLOBS) and DIGEST.fullmatch(name[len(BLOBS):].encode())
@@ -133,6 +136,11 @@ class Archive:
             parse_iteration(cell.iteration)
             yield cell
 
+    def _context(self) -> Iterator[ContextCell]:
+        for cell in self._lines(CONTEXT, ContextCell) if CONTEXT in self.header.entries else ():
+            space_of(cell.key)
+            yield cell
+
     def _lines(self, name: str, kind: type[_T]) -> Iterator[_T]:
         with self._zip.open(name) as lines:
             for line in lines:
@@ -154,14 +162,18 @@ class Archive:
         """What the parts say of each other."""
         mine = self.header.execution_id
         keys = {cell.key for cell in self.cells}
-        held = blobs_of(self.cell, self.cells)
-        named = held | self._names.found | names_in_values(self.cell, self.cells, self.signals)
+        found, certain = names_in_values(self.cell, self.cells, self.signals, self.context)
+        held = blobs_of(self.cell, self.cells) | certain
+        named = held | self._names.found | found
         there = {blob.digest for blob in self.blobs()}
         ids = {self.cell.execution_id, *(one.execution_id for one in self.cells),
-               *(one.execution_id for one in self.signals), *(one.execution_id for one in self.logs)}
+               *(one.execution_id for one in self.signals), *(one.execution_id for one in self.logs),
+               *(one.execution_id for one in self.context)}
         if ids != {mine}:
             self._damaged("it has parts of another execution")
-        if len(keys) != len(self.cells) or self.header.cells != len(self.cells):
+        shared = {one.key for one in self.context}
+        if len(keys) != len(self.cells) or self.header.cells != len(self.cells) or (
+                len(shared) != len(self.context)):
             self._damaged("its cells are not those of its header")
         if not held <= there <= named:
             self._damaged("its blobs are not those that its cells name")
@@ -217,7 +229,7 @@ def bring_in(store: Store, found: Archive) -> Imported:
         there = store.load(found.header.execution_id)
     except NoSuchExecution:
         store.adopt(found.cell, found.cells, found.source, signals=found.signals, blobs=found.blobs(),
-                    logs=found.logs)
+                    logs=found.logs, context=found.context)
         return Imported(found.header, "new")
     return Imported(found.header, _compared(store, found, *there))
 
@@ -229,15 +241,19 @@ def _compared(store: Store, found: Archive, cell: ExecutionCell,
     aside = "nothing was written. To have both, import it into another store: --store OTHER.db"
     mine: dict[CellKey, NodeState] = {one.key: one for one in cells}
     theirs = {one.key: one for one in found.cells}
+    here = {one.key: one for one in store.context(cell.execution_id)}
+    there = {one.key: one for one in found.context}
     try:
         joined, whole = join(mine, theirs), join_cells(cell, found.cell)
+        shared = join(here, there)
     except Corruption:
         raise InvalidInput(f"{name}and both went on after they were copied: {aside}") from None
-    if (joined, whole) == (mine, cell):
-        return "same" if (mine, cell) == (theirs, found.cell) else "older"
+    if (joined, whole, shared) == (mine, cell, here):
+        return "same" if (mine, cell, here) == (theirs, found.cell, there) else "older"
     newer = sum(joined[key] != mine.get(key) for key in joined)
+    newer += sum(shared[name] != here.get(name) for name in shared)
     what = f"{newer} cell{'s' if newer != 1 else ''}" if newer else "its state"
-    if (joined, whole) == (theirs, found.cell):
+    if (joined, whole, shared) == (theirs, found.cell, there):
         raise InvalidInput(f"{name}and the file is newer ({what}): {aside}")
     raise InvalidInput(f"{name}and each has something newer than the other ({what} in the file): {aside}")
 

@@ -10,13 +10,16 @@ from typing import Final
 
 import msgspec
 
-from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.blob import named_in
+from treadle.state.cell import ContextCell, ExecutionCell, NodeState
 from treadle.store.base import LogLine, Signal
 
 FORMAT: Final = 1
 """What `treadle_execution` says in the header of a file."""
 HEADER, EXECUTION, CELLS, DIAGRAM, SIGNALS, LOGS = (
     "treadle.json", "execution.json", "cells.jsonl", "diagram.txt", "signals.jsonl", "logs.jsonl")
+CONTEXT = "context.jsonl"
+"""Only there if something was written to the shared context."""
 BLOBS = "blobs/"
 PIECE_BYTES = 1024 * 1024
 """How much of a blob is in memory at a time."""
@@ -26,7 +29,7 @@ MARKED = b"$treadle"
 """Stands in every encoded value that isn't plain JSON."""
 ENCODED: Mapping[type, tuple[str, ...]] = {
     NodeState: ("output", "meta", "request", "items"), ExecutionCell: ("inputs", "output", "options"),
-    Signal: ("payload",)}
+    Signal: ("payload",), ContextCell: ("value",)}
 """The fields that are bytes in a struct, and texts in a file."""
 
 
@@ -56,15 +59,20 @@ def blobs_of(cell: ExecutionCell, cells: Iterable[NodeState]) -> set[str]:
     return {blob for blob in (cell.blob, *(one.blob for one in cells)) if blob is not None}
 
 
-def names_in_values(cell: ExecutionCell, cells: Iterable[NodeState], signals: Iterable[Signal]) -> set[str]:
-    """What may be a blob's digest in an execution's values: such a value isn't plain JSON."""
+def names_in_values(cell: ExecutionCell, cells: Iterable[NodeState], signals: Iterable[Signal],
+                    context: Iterable[ContextCell]) -> tuple[set[str], set[str]]:
+    """What may be a blob's digest in an execution's values, since such a value isn't plain JSON; and what of
+    it certainly is one."""
     found: set[str] = set()
-    values = chain((cell.inputs, cell.output), (signal.payload for signal in signals), chain.from_iterable(
-        (one.output, one.items, one.meta, one.request) for one in cells))
+    certain: set[str] = set()
+    values = chain((cell.inputs, cell.output), (signal.payload for signal in signals),
+                   (one.value for one in context), chain.from_iterable(
+                       (one.output, one.items, one.meta, one.request) for one in cells))
     for raw in values:
         if raw is not None and MARKED in raw:
             found.update(digest.decode() for digest in DIGEST.findall(raw))
-    return found
+            certain |= named_in(raw)
+    return found, certain
 
 
 class Names:
@@ -88,7 +96,7 @@ class Names:
             self._tail = piece[-63:]
 
 
-def line_of(value: NodeState | ExecutionCell | Signal | LogLine) -> bytes:
+def line_of(value: NodeState | ExecutionCell | ContextCell | Signal | LogLine) -> bytes:
     """A struct as one line of JSON; what is encoded in it (outputs, inputs …) is a text there."""
     data = msgspec.to_builtins(value, builtin_types=(bytes,))
     plain = {key: one.decode() if isinstance(one, bytes) else one for key, one in data.items()}

@@ -12,11 +12,12 @@ import msgspec
 
 from treadle import __version__
 from treadle.errors import StoreCorrupt, StoreError
-from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.cell import ContextCell, ExecutionCell, NodeState
 from treadle.store.base import LogLine, Signal, Store
 from treadle.store.transfer.layout import (
     BLOBS,
     CELLS,
+    CONTEXT,
     DIAGRAM,
     EXECUTION,
     FORMAT,
@@ -39,7 +40,7 @@ SNAPSHOT_TRIES = 10
 def export_execution(store: Store, execution_id: str, file: IO[bytes]) -> Header:
     """Write an execution as it is now to a binary file. An unfinished one is a snapshot: what has run until
     now. NoSuchExecution; StoreCorrupt if the store lacks a blob."""
-    cell, cells, signals = _snapshot(store, execution_id)
+    cell, cells, signals, context = _snapshot(store, execution_id)
     owner = store.summary(execution_id).owner
     try:
         source = store.source(cell.diagram)
@@ -63,8 +64,11 @@ def export_execution(store: Store, execution_id: str, file: IO[bytes]) -> Header
         put(DIAGRAM, [source.encode()])
         put(SIGNALS, (line_of(one) + b"\n" for one in signals))
         put(LOGS, (line_of(one) + b"\n" for one in _logs(store, execution_id)))
-        names = Names(names_in_values(cell, cells, signals))
-        for digest in _digests(store, blobs_of(cell, cells), names):
+        if context:
+            put(CONTEXT, (line_of(one) + b"\n" for one in context))
+        found, certain = names_in_values(cell, cells, signals, context)
+        names = Names(found)
+        for digest in _digests(store, blobs_of(cell, cells), certain, names):
             names.begin()
             put(BLOBS + digest, _pieces_of(store, digest), names)
             if entries[BLOBS + digest].sha256 != digest:
@@ -75,13 +79,14 @@ def export_execution(store: Store, execution_id: str, file: IO[bytes]) -> Header
     return header
 
 
-def _snapshot(store: Store, execution_id: str) -> tuple[ExecutionCell, list[NodeState], list[Signal]]:
-    """An execution's cells, and the signals that these have not consumed."""
+def _snapshot(store: Store, execution_id: str) -> tuple[
+        ExecutionCell, list[NodeState], list[Signal], list[ContextCell]]:
+    """An execution's cells, the signals that these have not consumed, and no older a context."""
     for _ in range(SNAPSHOT_TRIES):
         before = store.signals([execution_id])
         cell, cells = store.load(execution_id)
         if store.signals([execution_id]) == before:  # none came and none was consumed meanwhile
-            return cell, cells, before
+            return cell, cells, before, store.context(execution_id)
     raise StoreError(f"execution {execution_id} gets signals faster than it can be read: try again")
 
 
@@ -92,9 +97,9 @@ def _logs(store: Store, execution_id: str) -> Iterator[LogLine]:
         lines = store.new_logs(execution_id, lines[-1].id)
 
 
-def _digests(store: Store, held: set[str], names: Names) -> Iterator[str]:
-    """The blobs that hold outputs; then those that a value names, or one of these blobs: `names` grows while
-    they are read."""
+def _digests(store: Store, held: set[str], certain: set[str], names: Names) -> Iterator[str]:
+    """The blobs that hold outputs; then those that a value names (`certain`), or one of these blobs: `names`
+    grows while they are read."""
     yield from sorted(held)
     seen = set(held)
     while more := names.found - seen:
@@ -103,7 +108,8 @@ def _digests(store: Store, held: set[str], names: Names) -> Iterator[str]:
             try:
                 store.open_blob(digest).close()
             except KeyError:
-                continue  # it only looks like one
+                if digest not in certain:
+                    continue  # it only looks like one
             yield digest
 
 
