@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import Body, FastAPI, HTTPException
-from fastapi.responses import StreamingResponse
+from fastapi import Body, FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from treadle import Engine
 from treadle.engine.handle import Handle
-from treadle.errors import InvalidInput, NoSuchExecution, NoSuchNode
+from treadle.errors import InvalidInput, LeaseHeld, NoSuchExecution, NoSuchNode
 
 DIAGRAM = Path(__file__).parent / "diagram.yaml"
 engine: Engine
@@ -29,6 +29,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+@app.exception_handler(LeaseHeld)
+async def elsewhere(request: Request, error: LeaseHeld) -> JSONResponse:
+    """Another worker of this application, or a `treadle run`, has the execution at the moment."""
+    return JSONResponse({"detail": str(error)}, 409)
 
 
 @app.post("/runs", status_code=201)
@@ -53,7 +59,7 @@ async def show(run: str) -> dict[str, Any]:
 
 @app.get("/runs/{run}/events")
 async def events(run: str) -> StreamingResponse:
-    """Server-sent events, from now on to the end of the execution."""
+    """Server-sent events, from now on until the execution waits for somebody, or ends."""
     handle = await open_handle(run)
 
     async def lines() -> AsyncIterator[str]:

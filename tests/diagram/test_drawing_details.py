@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -118,3 +119,40 @@ def test_a_class_that_refuses_to_be_asked_takes_anything() -> None:
         pass
 
     assert assignable(int, Odd)
+
+
+@node
+def count(words: list[str]) -> int:
+    return len(words)
+
+
+@pytest.mark.parametrize("use", [
+    lambda value: value == 3, lambda value: value != 3, lambda value: value > 3, lambda value: value + 1,
+    lambda value: 1 + value, lambda value: value[0], len, lambda value: 3 in value, list, bool,
+    lambda value: f"{value} words"])
+def test_a_value_is_not_known_while_it_is_drawn(use: Callable[[Any], object]) -> None:
+    """`if diagram.input("flag", bool):` would always be true, and `if output == 3:` never."""
+    with Diagram("unknown") as diagram:
+        words = diagram.input("words", list[str])
+        counted = count(words)
+        with loop(words=words) as turn:
+            for value, shown in ((words, "<input words>"), (counted, "<output of count>"),
+                                 (turn.words, "<loop variable words>"),
+                                 (counted | counted, r"<output of count> \| <output of count>")):
+                with pytest.raises(TypeError, match=f"the value of {shown} is not known while"):
+                    use(value)
+            count(turn.words)
+    assert {counted: 1}[counted] == 1
+
+
+def test_a_drawn_value_goes_to_a_node_only_in_a_diagram() -> None:
+    with Diagram("closed") as diagram:
+        words = diagram.input("words", list[str])
+    with pytest.raises(RuntimeError, match=r"count\(…\) draws a node, so it belongs into a block"):
+        count(words)
+    assert count(["a", "b"]) == 2
+
+
+def test_the_type_of_an_input_is_a_type() -> None:
+    with pytest.raises(InvalidDiagram, match="input 'n': 'int' is a text, not a type"):
+        Diagram("typed").input("n", "int")

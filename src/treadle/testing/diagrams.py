@@ -22,7 +22,6 @@ from typing import Any
 
 import msgspec
 
-from treadle.clock import SystemClock
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.diagram.diagram import ExecutableDiagram, ExecutableNode
 from treadle.engine.bus import Event, EventType
@@ -33,6 +32,7 @@ from treadle.errors import NoSuchNode, did_you_mean
 from treadle.nodes.base import Body, result_of
 from treadle.state.cell import NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
+from treadle.testing.clock import ToyClock
 
 RUN_S_MAX = 30.0
 """Seconds of real time after which a diagram under test is taken to hang."""
@@ -82,8 +82,7 @@ async def run_diagram_async(diagram: Drawn, inputs: Mapping[str, Any] | None = N
                             signals: Mapping[str, Any] | None = None, config: TreadleConfig = DEFAULT_CONFIG,
                             seconds_max: float = RUN_S_MAX) -> Ran:
     """The same for tests that are async themselves."""
-    patient = msgspec.structs.replace(config, resume_wait_s=_AGES_S)
-    engine = _TestEngine(patient, dict(stubs or {}))
+    engine = WatchedEngine(config, dict(stubs or {}), ToyClock())
     async with engine:
         compiled = engine.compile(diagram)
         for names, what in ((stubs or {}, "stub"), (answers or {}, "answer")):
@@ -100,24 +99,14 @@ async def run_diagram_async(diagram: Drawn, inputs: Mapping[str, Any] | None = N
                                f"{busy}") from None
 
 
-class _ToyClock(SystemClock):
-    """The machine's clock, which can be put forward; a back-off is never spread."""
+class WatchedEngine(Engine):
+    """An engine on a store in memory that writes down what bodies are called with, and performs stubs in
+    their place. It keeps executions that wait for a time, so that the clock can be put forward for them."""
 
-    skipped_s = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.skipped_s
-
-    def luck(self) -> float:
-        return 0.5
-
-
-class _TestEngine(Engine):
-    """Writes down what bodies are called with, and performs stubs in their place."""
-
-    def __init__(self, config: TreadleConfig, stubs: dict[str, Any]) -> None:
-        self.toy = _ToyClock()
-        super().__init__("memory:", config=config, clock=self.toy, check=True)
+    def __init__(self, config: TreadleConfig, stubs: dict[str, Any], clock: ToyClock) -> None:
+        self.toy = clock
+        patient = msgspec.structs.replace(config, resume_wait_s=_AGES_S)
+        super().__init__("memory:", config=patient, clock=clock, check=True)
         self.stubs = stubs
         self.calls: dict[str, list[dict[str, Any]]] = {}
         self.busy = 0  # bodies under way
@@ -150,7 +139,7 @@ class _TestEngine(Engine):
 class _Trial:
     """One execution under test: answers who asks, and puts the clock forward when all wait."""
 
-    def __init__(self, engine: _TestEngine, handle: Handle, answers: dict[str, Any]) -> None:
+    def __init__(self, engine: WatchedEngine, handle: Handle, answers: dict[str, Any]) -> None:
         self.engine, self.handle, self.answers = engine, handle, answers
         self.order: list[str] = []
         self._answered: set[tuple[str, str]] = set()

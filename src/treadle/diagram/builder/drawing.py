@@ -100,9 +100,10 @@ class NodeFunction(Generic[P, R]):
         """Draw the node in the diagram of the `with` block; outside of one, call the function."""
         diagram = _drawing.get()
         if diagram is None:
-            plain: Any = self.function(
-                *args, **kwargs
-            )  # typed as what it is while drawing: `.function` is exact
+            if any(isinstance(value, SOURCES) for value in (*args, *kwargs.values())):
+                _open(self.id)
+            # Typed as what it is while drawing: `.function` is exact.
+            plain: Any = self.function(*args, **kwargs)
             return plain  # type: ignore[no-any-return]
         return Output(diagram, diagram._call(self, args, kwargs), kind=self.signature.returns)
 
@@ -187,13 +188,15 @@ class Diagram:
     file."""
 
     def __init__(self, name: str = "diagram", *, description: str = "", deadline: float | None = None,
-                 on_error: Literal["fail", "continue"] = "fail", base: str | Path | None = None) -> None:
+                 on_error: Literal["fail", "continue"] = "fail", base: str | Path | None = None,
+                 environment_vars: Mapping[str, str] | None = None, secret_store: str | None = None) -> None:
         self.name, self.description, self.deadline, self.on_error = (
             name,
             description,
             deadline,
             OnError(on_error),
         )
+        self.environment_vars, self.secret_store = dict(environment_vars or {}), secret_store
         self.where = caller()
         self.base = str(base) if base is not None else os.path.dirname(self.where.file) or "."
         self.branches: tuple[Branch, ...] = ()  # the `with` blocks of conditions around what is drawn now
@@ -225,6 +228,8 @@ class Diagram:
         """An input of the execution; without a default it is required."""
         if name in self._inputs:
             raise invalid(f"the diagram has an input {name!r} already")
+        if isinstance(kind, str):
+            raise invalid(f"input {name!r}: {kind!r} is a text, not a type: write int, str, list[int] …")
         if default is not msgspec.UNSET and not assignable(type_of(default), kind):
             raise invalid(f"input {name!r}: the default is {shown(type_of(default))}, not {shown(kind)}")
         origin = getattr(kind, "__origin__", kind)
@@ -261,6 +266,8 @@ class Diagram:
             inputs=dict(self._inputs),
             on_error=self.on_error,
             deadline=self.deadline,
+            environment_vars=self.environment_vars,
+            secret_store=self.secret_store,
             description=self.description,
             base=self.base,
             where=self.where,

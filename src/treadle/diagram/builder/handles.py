@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from treadle.diagram.node import DEFAULT, ERROR, Loop
 from treadle.diagram.policy import OnLimit
@@ -22,7 +22,30 @@ R = TypeVar("R")
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-class Output(Generic[T_co]):
+class _Unknown:
+    """What has no value yet. Python's own operators would answer wrongly, or with an error that teaches
+    nothing."""
+
+    if not TYPE_CHECKING:  # a type checker that saw these would take an output for an iterable or a number
+
+        def _refuse(self, *_: Any) -> NoReturn:
+            raise TypeError(f"the value of {self!r} is not known while the diagram is drawn: use it in a "
+                            "node, or in the expression of when(…)")
+
+        __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __getitem__ = __len__ = __contains__ = _refuse
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __mod__ = _refuse
+        __format__ = _refuse
+        __hash__ = object.__hash__
+
+        def __iter__(self) -> Any:
+            raise TypeError(
+                f"the value of {self!r} is not known while the diagram is drawn: use node.map(…)")
+
+    def __bool__(self) -> bool:
+        raise TypeError(f"the value of {self!r} is not known while the diagram is drawn: use when(…)")
+
+
+class Output(_Unknown, Generic[T_co]):
     """What a node hands on by one of its ports. Pass it to another node to draw an arrow; `a >> b` draws a
     plain one."""
 
@@ -58,18 +81,11 @@ class Output(Generic[T_co]):
         self.diagram._connect(self, target.node_id, DEFAULT)
         return target
 
-    def __bool__(self) -> bool:
-        raise TypeError(f"the value of {self!r} is not known while the diagram is drawn: use when(…)")
-
-    if not TYPE_CHECKING:  # a type checker that saw it would take an output for an iterable
-        def __iter__(self) -> Any:
-            raise TypeError(f"the value of {self!r} is not known while the diagram is drawn: use node.map(…)")
-
     def __repr__(self) -> str:
         return f"<output of {self.node_id}{'' if self._port == DEFAULT else '.' + self._port}>"
 
 
-class Either(Generic[T_co]):
+class Either(_Unknown, Generic[T_co]):
     """Several outputs of which one will have a value, as at the end of branches."""
 
     def __init__(self, *parts: Output[T_co] | Either[T_co]) -> None:
@@ -79,19 +95,28 @@ class Either(Generic[T_co]):
     def __or__(self, other: Output[S] | Either[S]) -> Either[T_co | S]:
         return Either(self, other)
 
+    def __repr__(self) -> str:
+        return " | ".join(map(repr, self.parts))
 
-class Given(Generic[T_co]):
+
+class Given(_Unknown, Generic[T_co]):
     """An input of the execution, by name."""
 
     def __init__(self, diagram: Diagram, name: str, kind: Any) -> None:
         self.diagram, self.name, self.kind = diagram, name, kind
 
+    def __repr__(self) -> str:
+        return f"<input {self.name}>"
 
-class Carried:
+
+class Carried(_Unknown):
     """A loop's variable: the value from outside first, then what `again` gives."""
 
     def __init__(self, turn: Turn, name: str) -> None:
         self.turn, self.name = turn, name
+
+    def __repr__(self) -> str:
+        return f"<loop variable {self.name}>"
 
 
 Source = Output[Any] | Either[Any] | Given[Any] | Carried
