@@ -14,14 +14,23 @@ TreadleError
 ├── CrashLoop (RuntimeError)             an attempt took its process down three times
 ├── LoopLimit (RuntimeError)             a loop wanted one more iteration than it may have
 ├── DeadlineExceeded (TimeoutError)      an execution ran longer than its `deadline`
+├── PluginError (ValueError)             a plugin can't be loaded, or refuses the start of an execution
+├── NoSuchSecret (LookupError)           no store of secrets has it
+├── SecretError (RuntimeError)           a store of secrets can't be asked
 ├── LimitExceeded (ValueError)           a named limit was reached; the message says how to raise it
 ├── IllegalMove (RuntimeError)           a node was asked for a transition that the table lacks: a bug of ours
 ├── Corruption (RuntimeError)            two different cells under one version, or a broken invariant
+├── WriteConflict (RuntimeError)         a transaction on the context lost to one that committed before it
+├── MutationVetoed (RuntimeError)        a plugin refused a transaction on the context
+├── TransactionError (RuntimeError)      a transaction was used where none can be
 ├── LeaseHeld (RuntimeError)             somebody else runs this execution
 ├── LeaseLost (RuntimeError)             somebody else took this execution over
 └── StoreError (OSError)                 the store can't be used
     ├── StoreTooNew                      written by a newer Treadle
     ├── StoreCorrupt                     damaged
+    │   └── PlaintextFound               something is not encrypted in a store in which everything is
+    ├── WrongKey                         the store is encrypted, and the key is missing or another one
+    ├── KeyForgotten                     the key of this execution was destroyed: nothing of it can be read
     ├── StoreReadOnly                    can't be written
     ├── StoreFull                        the disk is full
     ├── NotAStore                        a file, but not one of ours
@@ -32,12 +41,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 
 class TreadleError(Exception):
     """Base of every error that Treadle raises on purpose."""
+
+    details: dict[str, Any] | None = None
+    """What a handler may want to know beyond the text, as JSON has it; an `error` arrow carries it."""
 
 
 class Where(msgspec.Struct, frozen=True):
@@ -137,6 +150,18 @@ class DeadlineExceeded(TreadleError, TimeoutError):
     """An execution ran longer than its `deadline`."""
 
 
+class PluginError(TreadleError, ValueError):
+    """A plugin can't be loaded, or refuses the start of an execution."""
+
+
+class NoSuchSecret(TreadleError, LookupError):
+    """No store of secrets has it."""
+
+
+class SecretError(TreadleError, RuntimeError):
+    """A store of secrets can't be asked: it is away, refuses us, or its file can't be used."""
+
+
 class LimitExceeded(TreadleError, ValueError):
     """A named limit was reached."""
 
@@ -147,6 +172,58 @@ class IllegalMove(TreadleError, RuntimeError):
 
 class Corruption(TreadleError, RuntimeError):
     """Two different cells under one version, or a broken invariant."""
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """A key that a transaction read, wrote or iterated over, and that another had changed meanwhile. Versions
+    are (epoch, number of the commit); None: there was no such key."""
+
+    key: str
+    read_version: tuple[int, int] | None
+    winner: str  # who changed it: the path of a node with its attempt, or a plugin
+    won_version: tuple[int, int]
+
+    def __str__(self) -> str:
+        at = self.read_version
+        read = "when there was none" if at is None else f"at version {_dotted(at)}"
+        return f"{self.key!r} (read {read}) was set by {self.winner} (version {_dotted(self.won_version)})"
+
+
+def _dotted(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
+class WriteConflict(TreadleError, RuntimeError):
+    """A transaction on the context lost to one that committed before it. Nothing of it was written."""
+
+    def __init__(self, writer: str, conflicts: Iterable[Conflict]) -> None:
+        self.writer, self.conflicts = writer, tuple(conflicts)
+        self.details = {"keys": list(self.keys)}
+        listed = "; ".join(map(str, self.conflicts[:5])) + (" …" if len(self.conflicts) > 5 else "")
+        super().__init__(f"the transaction of {writer or 'somebody'} lost: {listed}. Do it again, or use "
+                         "context.update(key, function), which does")
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The keys that had changed, sorted."""
+        return tuple(one.key for one in self.conflicts)
+
+
+class MutationVetoed(TreadleError, RuntimeError):
+    """A plugin refused a transaction on the context. Nothing of it was written."""
+
+    retryable = False
+
+    def __init__(self, reason: str, plugin: str = "", *, writer: str = "", keys: Iterable[str] = ()) -> None:
+        self.reason, self.plugin, self.writer, self.keys = reason, plugin, writer, tuple(keys)
+        what = f" to {', '.join(self.keys[:5])}" if self.keys else ""
+        super().__init__(f"the write{what} by {writer or 'somebody'} was refused"
+                         + (f" by {plugin}" if plugin else "") + f": {reason}")
+
+
+class TransactionError(TreadleError, RuntimeError):
+    """A transaction was used where none can be: twice, inside another, outside of its `with`, or after the
+    execution had ended."""
 
 
 class LeaseHeld(TreadleError, RuntimeError):
@@ -172,6 +249,18 @@ class StoreTooNew(StoreError):
 
 class StoreCorrupt(StoreError):
     """The store is damaged."""
+
+
+class PlaintextFound(StoreCorrupt):
+    """Something is not encrypted in a store in which everything is: somebody else wrote it."""
+
+
+class WrongKey(StoreError):
+    """The store is encrypted, and the key is missing or another one."""
+
+
+class KeyForgotten(StoreError):
+    """The key of this execution was destroyed: nothing of it can be read any more."""
 
 
 class StoreReadOnly(StoreError):

@@ -41,6 +41,7 @@ def test_what_does_not_fit_is_said(value: Any, rule: dict[str, Any], message: st
     ("{selct: body}", "unknown transform 'selct' (did you mean 'select'?)"),
     ("{nope: 1}", "unknown transform 'nope' (there is: coerce, default, flatten, format, merge, rename, "),
     ("{select: 3}", "transform select: it takes a path such as rows[0].name, not 3"),
+    ("{select: 'a['}", "transform select: it is no path: write one such as rows[0].name"),
     ("{rename: [a]}", "transform rename: it takes a map of names, old: new"),
     ("{merge: 3}", "transform merge: it takes a map, or true"),
     ("{flatten: 0}", "transform flatten: it takes true, or how many levels"),

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from treadle.config import TreadleConfig
+from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression, Template
 from treadle.diagram.node import Node
@@ -36,6 +36,8 @@ class Context:
                  item: Any, execution_inputs: Mapping[str, Any]) -> None:
         self.executors, self.base, self.sources = executors, base, sources
         self.index, self.item, self.execution_inputs = index, item, execution_inputs
+
+    config = DEFAULT_CONFIG
 
     def now(self) -> float:
         return 1000.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import email
 import hashlib
 import inspect
 import json
@@ -27,6 +28,7 @@ from treadle.errors import ExecutionFailed, ExpressionError
 from treadle.nodes.api_job import ApiJob
 from treadle.nodes.http import ApiError
 from treadle.nodes.registry import default_registry
+from treadle.state.blob import Place
 from treadle.state.status import ExecutionStatus
 
 Perform = Any
@@ -156,6 +158,51 @@ def test_each_kind_of_body(perform: Perform, server: Server, tmp_path: Path) -> 
         perform("api_job", files={"up": "../f.txt"}, **post)
 
 
+def test_a_form_and_files_and_blobs_go_together(perform: Perform, server: Server, tmp_path: Path) -> None:
+    server.says()
+    (tmp_path / "f.txt").write_text("content")
+    blob = Place(tmp_path / "blobs").put(b"in the blob", "b.bin")
+    perform("api_job", {"n": 3, "b": blob}, url=server.url, method="POST",
+            form={"n": "{{ n }}", "t": ["x", "y"]}, files={"up": "f.txt", "more": "{{ b }}"})
+    sent = email.message_from_bytes(b"Content-Type: " + server.got[0]["headers"]["content-type"].encode()
+                                    + b"\r\n\r\n" + server.got[0]["body"])
+    parts = [(part.get_param("name", header="Content-Disposition"), part.get_filename(),
+              part.get_payload(decode=True)) for part in sent.walk() if not part.is_multipart()]
+    assert parts == [("n", None, b"3"), ("t", None, b"x"), ("t", None, b"y"), ("up", "f.txt", b"content"),
+                     ("more", "b.bin", b"in the blob")]
+
+
+def test_a_body_of_any_size_is_sent_as_it_is(perform: Perform, server: Server, tmp_path: Path) -> None:
+    server.says()
+    large = b"x" * 3_000_000
+    put = {"url": server.url, "method": "PUT", "content": "{{ b }}"}
+    perform("api_job", {"b": Place(tmp_path / "blobs").put(large)}, **put)
+    perform("api_job", {"b": b"\0\xff"}, headers={"Content-Type": "image/png"}, **put)
+    assert [one["body"] for one in server.got] == [large, b"\0\xff"]
+    assert server.got[0]["headers"]["content-length"] == "3000000"
+    assert [one["headers"]["content-type"] for one in server.got] == ["application/octet-stream", "image/png"]
+    with pytest.raises(ApiError, match="gave a dict, not a blob or bytes: use `text` or `json`"):
+        perform("api_job", {"b": {}}, **put)
+
+
+def test_an_error_arrow_knows_the_status_and_the_body(
+        tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S", "s3cr/t")
+    server.says({"why": "taken", "you": "s3cr/t"}, 422)
+    found = run(tmp_path, """
+        treadle: 1
+        inputs: {url: {type: string}}
+        nodes:
+          a: {type: api_job, url: "{{ inputs.url }}", auth: {bearer: env:S}}
+          gone: {type: condition, when: "a.details.status in (404, 410)"}
+          told: {type: template_job, text: "{{ (a.details.body | fromjson).why }}", needs: gone.false}
+          end: {type: endpoint, needs: [told]}
+        arrows: [a.error -> gone, a.error -> told.a, a.error -> end.error]
+        """, url=server.url)
+    assert found["default"] == "taken"
+    assert found["error"]["details"] == {"status": 422, "body": '{"why": "taken", "you": "***"}'}
+
+
 @pytest.mark.parametrize(("auth", "header", "value"), [
     ({"bearer": "env:S"}, "authorization", "Bearer s3cr/t"),
     ({"basic": {"user": "u", "password": "env:S"}}, "authorization", "Basic dTpzM2NyL3Q="),
@@ -241,6 +288,12 @@ def test_the_idempotency_key_can_be_said_or_left_out(perform: Perform, server: S
     perform("api_job", url=server.url, method="POST", idempotency=False)
     perform("api_job", url=server.url)
     assert [one["headers"].get("idempotency-key") for one in server.got] == ["mine", None, None]
+
+
+def test_nobody_may_call(perform: Perform, server: Server) -> None:
+    server.says(1)
+    assert perform("api_job", url=server.url, auth="none") == 1
+    assert "authorization" not in server.got[0]["headers"]
 
 
 def test_expected_statuses_and_redirects(perform: Perform, server: Server) -> None:
@@ -390,7 +443,10 @@ def test_a_call_can_be_cancelled(tmp_path: Path, server: Server) -> None:
 @pytest.mark.parametrize(("node", "message"), [
     ("url: 'http://h', json: 1, text: a", "one body at most"), ("url: 'http://h', method: GTE", "method"),
     ("url: 'ftp://h'", "http://"), ("url: 'http://u:p@h'", "use `auth"),
-    ("url: 'http://h', auth: {bearer: hunter2}", "env:NAME"), ("url: 'http://h', auth: {}", "needs one of"),
+    ("url: 'http://h', auth: {bearer: hunter2}", "env:NAME"), ("url: 'http://h', auth: hunter2", "auth"),
+    ("url: 'http://h', files: {a: b}, json: 1", "one body at most"),
+    ("url: 'http://h', content: a.bin", "takes one expression"),
+    ("url: 'http://h', auth: {}", "needs one of"),
     ("url: 'http://h', headers: {Authorization: x}", "use `auth`"),
     ("url: 'http://h', expect: 7xx", "no status"), ("url: 'http://h/{{ nope }}'", "unknown name 'nope'"),
     ("url: 'http://h', json: {a: [{b: '{{ nope }}'}]}", "unknown name 'nope'"),

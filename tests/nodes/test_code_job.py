@@ -283,9 +283,28 @@ def test_a_script_ends_with_what_it_left_running(perform: Perform) -> None:
     assert bash(perform, "sleep 0.01 & wait; echo done") == "done"
 
 
+def test_an_input_of_any_size_is_a_file(perform: Perform) -> None:
+    large = {"big": "x" * 3_000_000, "rows": [1] * 100_000, "nul": "a\0b", "small": "é"}
+    code = """
+    for name in big rows nul small; do file=INPUT_${name}_FILE; wc -c < "${!file}"; done
+    cat "$INPUT_small_FILE"; cat "$INPUT_small_FILE"; echo "$INPUT_small"
+    compgen -e INPUT_ | sort | tr '\\n' ' '
+    """
+    assert bash(perform, code, **large).splitlines() == [
+        "3000000", "300000", "3", "2", "ééé",
+        "INPUT_big_FILE INPUT_nul_FILE INPUT_rows_FILE INPUT_small INPUT_small_FILE "]
+
+
+def test_many_inputs_and_a_long_script_fit(perform: Perform) -> None:
+    code = f"# {'x' * 200_000}\nset -- $(compgen -e INPUT_ | grep -v FILE); echo $#\n"
+    assert bash(perform, code, **{f"n{i}": "x" * 60_000 for i in range(40)}) == "8"  # 512 KB of them
+
+
 def test_what_bash_cannot_be_given(perform: Perform) -> None:
-    with pytest.raises(ValueError, match="can't be handed to bash"):
-        bash(perform, "true", big="x" * 200_000)
+    with pytest.raises(ValueError, match=r'input \'big\' is too large .* write "\$INPUT_big_FILE"'):
+        bash(perform, 'echo "$INPUT_big"', big="x" * 200_000)
+    with pytest.raises(ValueError, match=r"input 'odd' can't be handed to a program: .* surrogate"):
+        bash(perform, "true", odd="\ud800")
     with pytest.raises(ValueError, match="would both be"):
         bash(perform, "true", **{"a-b": 1, "a_b": 2})
     with pytest.raises(ValueError, match="not UTF-8"):

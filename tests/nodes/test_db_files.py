@@ -15,7 +15,7 @@ import pytest
 
 from treadle.diagram.check import check
 from treadle.diagram.formats import load
-from treadle.errors import InvalidDiagram
+from treadle.errors import InvalidDiagram, LimitExceeded
 from treadle.nodes import edits
 from treadle.nodes.edits import edited, put, steps_of
 from treadle.nodes.registry import default_registry
@@ -261,3 +261,27 @@ def test_of_several_files_the_bad_one_is_named(perform: Perform, write: Write) -
         perform("db", operation="read", file=["a.txt", "b.txt"])
     with pytest.raises(FileNotFoundError, match=r"no file 'c\.txt'"):
         perform("db", operation="read", file=["a.txt", "c.txt"])
+
+
+@pytest.mark.parametrize(("name", "text", "said"), [
+    ("deep.json", "[" * 100_000, "nested too deeply"), ("deep.yaml", "[" * 1_500, "nested too deeply"),
+    ("self.yaml", "a: &a [*a]", "contains itself"),
+    ("tag.yaml", "!!python/object/apply:os.system [ls]", "not yaml: line 1: could not determine"),
+    ("twice.yaml", "a: 1\na: 2\n", 'not yaml: line 2: found duplicate key "a"')])
+def test_a_file_that_is_no_data_says_so_in_a_line(
+        perform: Perform, write: Write, name: str, text: str, said: str) -> None:
+    write(name, text)
+    with pytest.raises(ValueError, match=said) as caught:
+        perform("db", operation="read", file=name)
+    assert "\n" not in str(caught.value) and name in str(caught.value)
+    assert caught.value.__cause__ is None  # a library's traceback helps nobody
+
+
+def test_yaml_that_explodes_is_refused(perform: Perform, write: Write) -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    write("bomb.yaml", "\n".join(lines))
+    with pytest.raises(LimitExceeded, match=r"'bomb.yaml' has more values.*raise it with"):
+        perform("db", operation="read", file="bomb.yaml")
+    write("fine.yaml", "a: &a [1, 2]\nb: [*a, *a]\n")
+    assert perform("db", operation="read", file="fine.yaml") == {"a": [1, 2], "b": [[1, 2], [1, 2]]}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -16,6 +19,7 @@ import pytest
 from treadle import Engine
 from treadle.errors import BodyDied, ExecutionFailed
 from treadle.nodes.http import ApiError
+from treadle.state.blob import Place
 
 Perform = Any
 Write = Callable[[str, str], Path]
@@ -139,9 +143,75 @@ def test_a_timeout_kills_all_that_a_program_started(tmp_path: Path) -> None:
 
     assert asyncio.run(script()) == "failed"
     for pid in map(int, (tmp_path / "pid").read_text().split()):
-        assert not running(pid)
+        assert is_killed(pid)
 
 
-def running(pid: int) -> bool:
-    """Whether a process runs; one that waits to be reaped doesn't."""
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+def test_a_cancellation_kills_all_that_a_program_started(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "up")
+    file = tmp_path / "long.yaml"
+    file.write_text("treadle: 1\nnodes:\n  tell:\n    type: hook\n    kind: shell\n"
+                    "    command: sleep 60 & echo $! $$ > pids; echo > up; wait\n")
+
+    async def script() -> str:
+        async with Engine.open("memory:") as engine:
+            handle = await engine.start(file)
+            await asyncio.to_thread((tmp_path / "up").read_bytes)  # both run from here on
+            await handle.cancel()
+            return str(await handle.wait())
+
+    assert asyncio.run(script()) == "cancelled"
+    pids = list(map(int, (tmp_path / "pids").read_text().split()))
+    assert len(pids) == 2 and all(is_killed(pid) for pid in pids)
+
+
+def test_every_item_of_a_map_is_told(tmp_path: Path) -> None:
+    (tmp_path / "hooks.py").write_text("def tell(item, context):\n    return f'{context.index}: {item}'\n")
+    line = "command: 'printf \"%s %s \" \"$INPUT_item\" \"$INPUT_index\"; cat'"
+    shell, python, text, program = asyncio.run(run(tmp_path, f"""
+        treadle: 1
+        nodes:
+          begin: {{type: start, custom_data: {{who: [Ann, Bob]}}}}
+          shell: {{type: hook, kind: shell, {line}, result: output, for_each: begin.who, needs: begin}}
+          python: {{type: hook, kind: python, call: "hooks:tell", for_each: begin.who, needs: begin}}
+          text: {{type: hook, kind: python, call: "hooks:tell", for_each: begin.who, needs: begin,
+                 result: output}}
+          program: {{type: hook, kind: shell, command: test, args: ["{{{{ item }}}}", =, Ann],
+                    for_each: begin.who, on_item_error: collect, needs: begin}}
+          done: {{type: endpoint, needs: [shell, python, text, program]}}
+        """))
+    assert shell == ['Ann 0 "Ann"', 'Bob 1 "Bob"']
+    assert (python, text) == (["Ann", "Bob"], ["0: Ann", "1: Bob"])
+    assert program[0] == "Ann" and "exit code 1" in program[1].message
+
+
+def test_a_program_gets_large_inputs_and_blobs(perform: Perform, tmp_path: Path) -> None:
+    large = {"kind": "shell", "result": "output"}
+    line = "sha256sum - $INPUT_default_FILE | cut -c -8 | uniq -c | wc -l; wc -c < $INPUT_default_FILE"
+    assert perform("hook", {"default": "x" * 300_000}, command=line, **large) == "2\n300000"  # stdin is JSON
+    blob = Place(tmp_path / "blobs").put(b"x" * 300_000, "x.bin")
+    assert perform("hook", {"default": blob}, command=line, **large) == "1\n300000"
+    assert perform("hook", {"default": blob}, command='echo "$INPUT_default"', **large) == str(blob.path())
+    with pytest.raises(ValueError, match=r'write "\$INPUT_default_FILE"'):
+        perform("hook", {"default": "x" * 300_000}, command='echo "$INPUT_default"', **large)
+    with pytest.raises(ValueError, match="let it read large values from stdin"):
+        perform("hook", {"a": "x" * 300_000}, command="echo", args=["{{ a }}"], **large)
+
+
+async def run(folder: Path, text: str) -> Any:
+    file = folder / "d.yaml"
+    file.write_text(textwrap.dedent(text))
+    async with Engine.open("memory:") as engine:
+        return await (await engine.start(file)).result()
+
+
+def is_killed(pid: int) -> bool:
+    """Whether a process ends at once. The signal takes a moment; a dead one may wait to be reaped."""
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.002)
+    return False

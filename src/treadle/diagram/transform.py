@@ -9,9 +9,11 @@ precedence, rules in the order of the list.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import date, time
 from typing import Any
 
 import msgspec
@@ -19,11 +21,17 @@ import msgspec
 from treadle.diagram.expression import Template, to_json
 from treadle.errors import ExpressionError, TreadleError, did_you_mean
 
-_STEP = re.compile(r"\.?([^.\[\]]+)|\[(-?\d+)\]")
+_STEP = re.compile(r"""\.([^.\[\]]+)|\[(-?\d+)\]|\[(\*)\]|\['([^']+)'\]|\["([^"]+)"\]""")
+_EACH = object()
 
 
 class TransformError(TreadleError, ValueError):
     """A value can't be transformed as its arrow says."""
+
+
+class NotThere(TransformError):
+    """A path leads to a part that a map, a list or null doesn't have. A `default` that follows stands in for
+    it."""
 
 
 class TransformRule(msgspec.Struct, frozen=True):
@@ -108,9 +116,14 @@ class Transforms:
 
     def apply(self, value: Any, rules: Iterable[TransformRule | Mapping[str, Any]]) -> Any:
         """Run a value through a pipeline. Raises TransformError."""
-        for rule in self.rules(rules):
+        known = self.rules(rules)
+        for rule, following in zip(known, [*known[1:], None], strict=True):
             try:
                 value = self._known[rule.name][1](value, rule.argument)
+            except NotThere:
+                if following is None or following.name != "default":
+                    raise
+                value = None
             except TreadleError:
                 raise
             except Exception as error:  # foreign code: a registered transform
@@ -119,25 +132,54 @@ class Transforms:
         return value
 
 
+@functools.lru_cache(maxsize=1024)
+def _steps(path: str) -> tuple[tuple[str, Any], ...]:
+    """A path as its steps, each with its text: a key, an index or `_EACH`. TransformError for what is no
+    path."""
+    text = path if path.startswith("[") or not path else f".{path}"
+    found: list[tuple[str, Any]] = []
+    at = 0
+    while at < len(text):
+        match = _STEP.match(text, at)
+        if match is None:
+            raise TransformError(f"select {path!r}: it is no path: write one such as rows[0].name, "
+                                 "rows[*].name or ['a.b'].c")
+        key: Any = _EACH if match[3] else int(match[2]) if match[2] else match[1] or match[4] or match[5]
+        found.append((match[0] if found else match[0].lstrip("."), key))
+        at = match.end()
+    return tuple(found)
+
+
 def select(value: Any, path: str) -> Any:
-    """The part of a value at a dotted path: `rows[0].name`. TransformError that says where the path ends."""
-    done = ""
-    for match in _STEP.finditer(path):
-        key: Any = match[1] if match[1] is not None else int(match[2])
+    """The part of a value at a dotted path: `rows[0].name`, `['a.b']`; `rows[*].name` is a list, the name of
+    each row. TransformError that says where the path ends, `NotThere` if something could be there."""
+    return _select(value, path, _steps(path), "")
+
+
+def _select(value: Any, path: str, steps: Sequence[tuple[str, Any]], done: str) -> Any:
+    for number, (text, key) in enumerate(steps):
+        if key is _EACH:
+            if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+                raise TransformError(f"select {path!r}: {done or 'the value'} is a {type(value).__name__}, "
+                                     "and `[*]` wants a list")
+            return [_select(one, path, steps[number + 1:], f"{done}[{index}]")
+                    for index, one in enumerate(value)]
         try:
             if isinstance(value, Mapping):
                 value = value[key if key in value else str(key)]
-            elif isinstance(value, Sequence) and not isinstance(value, str):
+            elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
                 value = value[int(key)]
             else:
                 value = getattr(value, _public(key))
         except (LookupError, AttributeError, ValueError):
-            keys = f"; it has {', '.join(map(str, list(value)[:20]))}" if isinstance(value, Mapping) else ""
-            raise TransformError(
+            keys = f"; it has {', '.join(map(str, list(value)[:20])) or 'nothing'}" if isinstance(
+                value, Mapping) else ""
+            may_be = value is None or isinstance(value, Mapping | list | tuple)
+            raise (NotThere if may_be else TransformError)(
                 f"select {path!r}: {done or 'the value'} is a {type(value).__name__} without "
-                f"{match[0].lstrip('.')!r}{keys}"
+                f"{text.lstrip('.')!r}{keys}"
             ) from None
-        done += match[0]
+        done += text
     return value
 
 
@@ -148,23 +190,39 @@ def _public(key: Any) -> str:
 
 
 def _rename(value: Any, names: Mapping[str, str]) -> Any:
+    """Other names for the keys of a map, or of each map in a list."""
+    if isinstance(value, list | tuple) and all(isinstance(one, Mapping) for one in value):
+        return [_rename(one, names) for one in value]
     if not isinstance(value, Mapping):
-        raise TransformError(f"rename wants a map, not a {type(value).__name__}")
+        raise TransformError(f"rename wants a map or a list of maps, not {_short(value)}")
     missing = [name for name in names if name not in value]
     if missing:
         raise TransformError(f"rename: the map has no {missing[0]!r}; it has {', '.join(map(str, value))}")
-    return {names.get(key, key): one for key, one in value.items()}
+    renamed: dict[Any, Any] = {}
+    for key, one in value.items():
+        _put(renamed, names.get(key, key), one, "rename")
+    return renamed
+
+
+def _put(found: dict[Any, Any], key: Any, value: Any, name: str) -> None:
+    if key in found:
+        raise TransformError(f"{name}: two keys would both be {key!r}, and one of them lost")
+    found[key] = value
 
 
 _COERCIONS: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "array": list,
                               "object": dict}
+_TAKES = {"integer": "a whole number, or a text of one", "number": "a number, or a text of one",
+          "boolean": "true, false, 1, 0, or a text of these",
+          "array": "a list, or a text of JSON that is one", "object": "a map, or a text of JSON that is one"}
 
 
 def coerce(value: Any, kind: str) -> Any:
     """A value as one of the types of inputs: string, integer, number, boolean, array, object, any.
 
-    Texts are read (`"3"` → 3, `"true"` → True, JSON for arrays and maps), maps and lists become JSON texts;
-    TransformError where nothing sensible remains (`"x"` → integer, 3.5 → integer).
+    Texts are read (`"3"` → 3, `"true"` → True, JSON for arrays and maps); maps, lists, true and false become
+    texts of JSON, times ISO texts; TransformError where nothing sensible remains (`"x"` → integer, 3.5 →
+    integer, null → anything).
     """
     if kind == "any":
         return value
@@ -176,40 +234,76 @@ def coerce(value: Any, kind: str) -> Any:
     if type(value) is wanted:
         return value
     try:
+        if value is None:
+            raise ValueError("let a `default` stand in for null before")
         if wanted is str:
-            return to_json(value) if isinstance(value, Mapping | list | tuple) else str(value)
-        if isinstance(value, str) and wanted in (list, dict):
-            value = json.loads(value)
+            return _text(value)
         if wanted is list and isinstance(value, tuple | set | frozenset):
             return list(value)
         if isinstance(value, float) and wanted is int and not value.is_integer():
             raise ValueError("it has a fraction")
-        return msgspec.convert(value, wanted, strict=False)
+        return _read(value, kind)
     except (ValueError, TypeError) as error:
-        raise TransformError(f"can't make {kind} of {_short(value)}: {error}") from error
+        raise TransformError(f"can't make {kind} of {_short(value)}: {error}") from None
+
+
+def _read(value: Any, kind: str) -> Any:
+    wanted = _COERCIONS[kind]
+    try:
+        read = value
+        if isinstance(value, str):
+            read = json.loads(value) if wanted in (list, dict) else value.strip()
+        return msgspec.convert(read, wanted, strict=False)
+    except (ValueError, TypeError):
+        raise ValueError(f"it takes {_TAKES[kind]}") from None
+
+
+def _text(value: Any) -> str:
+    """A value as a text: what JSON has as JSON, the rest as people write it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bytes | bytearray):
+        return _decoded(value)
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if value is None or isinstance(value, bool | Mapping | list | tuple | set | frozenset):
+        return to_json(value)
+    return str(value)
+
+
+def _decoded(value: bytes | bytearray) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is no text in UTF-8 (byte {error.start})") from None
 
 
 def convert(value: Any, content_type: str) -> Any:
-    """A value as an arrow's `content_type` asks for it: `raw_text` (JSON of a map), `object` (JSON is read)
-    …"""
-    if content_type == "raw_text":
-        return value if isinstance(value, str) else to_json(value)
-    if content_type == "object" and isinstance(value, str | bytes):
-        try:
+    """A value as an arrow's `content_type` asks for it: `raw_text` (JSON of a map, bytes as UTF-8), `object`
+    (JSON is read), `binary` (a text in UTF-8, JSON of a map), `conversation_state` (a text is what the user
+    said), `empty` (null). Others leave it as it is. TransformError."""
+    try:
+        if content_type == "raw_text":
+            return _text(value)
+        if content_type == "object" and isinstance(value, str | bytes | bytearray):
             return json.loads(value)
-        except ValueError as error:
-            raise TransformError(
-                f"content_type object: the text {_short(value)} is not JSON: {error}"
-            ) from error
-    if content_type == "conversation_state" and not isinstance(value, Mapping):
-        return {
-            "messages": [{"role": "user", "content": value if isinstance(value, str) else to_json(value)}]
-        }
-    if content_type == "binary" and isinstance(value, str):
-        return value.encode()
-    if content_type == "empty":
-        return None
-    return value
+        if content_type == "binary" and isinstance(value, str | Mapping | list | tuple):
+            return _text(value).encode()
+    except ValueError as error:
+        what = f"the text {_short(value)} is not JSON" if content_type == "object" else _short(value)
+        raise TransformError(f"content_type {content_type}: {what}: {error}") from None
+    if content_type == "conversation_state":
+        return _conversation(value)
+    return None if content_type == "empty" else value
+
+
+def _conversation(value: Any) -> Any:
+    if isinstance(value, Mapping) and "messages" in value:
+        return value
+    messages = list(value) if isinstance(value, list | tuple) else [value]
+    if not messages or not all(isinstance(one, Mapping) and "role" in one for one in messages):
+        messages = [{"role": "user", "content": _text(value)}]
+    return {"messages": messages}
 
 
 def _flatten(value: Any, depth: Any) -> Any:
@@ -232,9 +326,10 @@ def _dotted(value: Mapping[str, Any], levels: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, one in value.items():
         if levels and isinstance(one, Mapping) and one:
-            found.update({f"{key}.{inner}": part for inner, part in _dotted(one, levels - 1).items()})
+            for inner, part in _dotted(one, levels - 1).items():
+                _put(found, f"{key}.{inner}", part, "flatten")
         else:
-            found[key] = one
+            _put(found, key, one, "flatten")
     return found
 
 
@@ -253,7 +348,10 @@ def _merge(value: Any, argument: Any) -> Any:
 
 def _format(value: Any, text: str) -> str:
     names = {k: v for k, v in value.items() if isinstance(k, str)} if isinstance(value, Mapping) else {}
-    return Template.compile(text).render({"value": value, **names})
+    try:
+        return Template.compile(text).render({"value": value, **names})
+    except ExpressionError as error:
+        raise TransformError(f"format: {error}") from None
 
 
 def _wants(what: str, fits: Callable[[Any], bool]) -> Check:
@@ -270,6 +368,16 @@ def _wrong_format(text: Any) -> str | None:
     return None
 
 
+def _wrong_path(path: Any) -> str | None:
+    if not isinstance(path, str):
+        return f"it takes a path such as rows[0].name, not {_short(path)}"
+    try:
+        _steps(path)
+    except TransformError as error:
+        return str(error).removeprefix(f"select {path!r}: ")
+    return None
+
+
 def _is_levels(argument: Any) -> bool:
     return argument is True or (isinstance(argument, int) and argument > 0)
 
@@ -283,7 +391,7 @@ def default_transforms() -> Transforms:
     in this order."""
     known = Transforms()
     known.register("select", select, precedence=10,
-                   check=_wants("a path such as rows[0].name", lambda path: isinstance(path, str)))
+                   check=_wrong_path)
     known.register("default", lambda value, argument: argument if value is None else value, precedence=20)
     known.register("rename", _rename, precedence=30, check=_wants("a map of names, old: new", _is_names))
     known.register("merge", _merge, precedence=32,

@@ -3,7 +3,8 @@
 - An arrow's value goes to its input (`a -> b.text` to `text`, an unlabelled one to `default`). Two values
   on one input make a list in arrow order.
 - A value on the input `first` stands in for `default` in the iteration in which it arrives.
-- A failed node on an `error` arrow gives its error as a map: `type`, `message`, `node`, `traceback`.
+- A failed node on an `error` arrow gives its error as a map: `type`, `message`, `node`, `traceback`, and
+  `details` where there are some.
 - An arrow's `content_type` converts its value; its `transform` is a pipeline of rules (`TransformRule`).
 - Names of expressions: the labels, the ids of the nodes that the values came from, `inputs` (the
   execution's, or the sub-diagram's own), `nodes` (those ids again, for ids that are no names), `iteration`
@@ -28,7 +29,9 @@ from treadle.diagram.transform import (
     default_transforms,
 )
 from treadle.diagram.transform import TransformRule as TransformRule
+from treadle.state.blob import Blob
 from treadle.state.cell import ErrorInfo
+from treadle.state.envelope import ContentType
 
 if TYPE_CHECKING:
     from treadle.engine.context import ExecutionContext
@@ -40,7 +43,9 @@ def error_value(error: ErrorInfo | None) -> dict[str, Any]:
     """What travels on an `error` arrow."""
     if error is None:
         return {"type": "Unknown", "message": "", "node": None, "traceback": ""}
-    return {"type": error.type, "message": error.message, "node": error.node, "traceback": error.traceback}
+    details = {} if error.details is None else {"details": error.details}
+    return {"type": error.type, "message": error.message, "node": error.node, "traceback": error.traceback,
+            **details}
 
 
 class RuntimeResolver:
@@ -100,10 +105,24 @@ class RuntimeResolver:
     def _along(self, arrow: ExecutableArrow, value: Any) -> Any:
         try:
             if arrow.content_type:
-                value = convert(value, arrow.content_type)
+                value = self._declared(value, arrow.content_type)
             return self.transforms.apply(value, arrow.transform) if arrow.transform else value
         except TransformError as error:
-            raise TransformError(f"arrow {arrow.text!r}: {error}") from error
+            # Of what went wrong inside, only the traceback of the user's own function says more.
+            raise TransformError(f"arrow {arrow.text!r}: {error}") from error.__cause__
+
+
+    def _declared(self, value: Any, content_type: str) -> Any:
+        """A value as its content type takes it. The content of a blob is read for a text or an object."""
+        if isinstance(value, Blob) and content_type in ("raw_text", "object"):
+            if value.size > self.config.file_bytes_max:
+                raise self.config.exceeded("file_bytes_max", f"a blob of {value.size} bytes as "
+                                                             f"{content_type}")
+            value = value.read()
+        value = convert(value, content_type)
+        if not ContentType.handler(content_type).validate(value):
+            raise TransformError(f"content_type {content_type}: a {type(value).__name__} is none")
+        return value
 
 
 def turn(iteration: str) -> int:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack
 from typing import Any, Literal, TypeAlias
 from urllib.parse import quote
@@ -15,14 +14,15 @@ import msgspec
 
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression as Compiled
-from treadle.diagram.formats.values import convert_struct
 from treadle.diagram.node import Node
 from treadle.diagram.types import Ports, Template
 from treadle.errors import ExpressionError
 from treadle.nodes import http
+from treadle.nodes.auth import check_auth, secrets_of, struct_of
 from treadle.nodes.base import BodyContext, NodeKind
 from treadle.nodes.files import plain
-from treadle.nodes.filling import filled, require_templates
+from treadle.nodes.filling import filled, is_expression, require_templates
+from treadle.state.blob import Blob
 from treadle.state.envelope import Envelope, infer
 
 # Structures whose texts are templates. A type can't contain itself here, so `check` looks for unknown names
@@ -33,10 +33,9 @@ _Deep2: TypeAlias = Template | dict[str, _Deep3] | list[_Deep3] | Any
 _Deep1: TypeAlias = Template | dict[str, _Deep2] | list[_Deep2] | Any
 _Values: TypeAlias = dict[str, Template | list[Template | Any] | Any]
 
-_BODIES = ("json", "form", "text", "files")
+_BODIES = ("json", "form", "text", "files", "content")
 _PAGE_NAMES = ("body", "headers", "links", "status", "url", "page")
 _ALWAYS = ("inputs", "nodes", "iteration", "attempt", "item", "index")
-_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
 
 
 class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +63,8 @@ class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Errors of the connection, timeouts and the statuses 408, 425, 429 and 5xx are tried again if the node has
     `retries`, no sooner than the server's `Retry-After` asks; any other failure ends the node at once.
     Without `timeout` a server may be silent for 60 seconds. The message of a failure has the method, the URL,
-    the status and the start of the body, and never a secret.
+    the status and the start of the body, and never a secret. An `error` arrow has `details.status` and
+    `details.body` (a text, 4096 characters at most) as well, if there was an answer.
 
     Secrets are named, never written: `env:NAME` stands for the environment variable NAME. They are sent to
     the host of `url` only, also when it redirects or its pages lead elsewhere.
@@ -90,10 +90,14 @@ class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text: Template | None = None
     """A body to send as it is, in UTF-8; `text/plain` unless a header says otherwise."""
     files: dict[str, Template] | None = None
-    """Files to send as `multipart/form-data`: their paths, in the diagram's folder, by the name of their
-    field. Of `json`, `form`, `text` and `files` say one at most."""
-    auth: dict[str, Any] | None = None
-    """Who calls: `{bearer: env:TOKEN}`, `{basic: {user: ann, password: env:PASSWORD}}`,
+    """Files to send as `multipart/form-data`, by the name of their field: a path in the diagram's folder, or
+    one `{{ expression }}` that gives a blob. The fields of `form` may go with them."""
+    content: Template | None = None
+    """A body to send as it is, of any size: one `{{ expression }}` that gives a blob or bytes;
+    `application/octet-stream` unless a header says otherwise. Of `json`, `form`, `text`, `files` and
+    `content` say one at most, but for `form` with `files`."""
+    auth: str | dict[str, Any] | None = None
+    """Who calls: `none`, `{bearer: env:TOKEN}`, `{basic: {user: ann, password: env:PASSWORD}}`,
     `{api_key: env:KEY, header: X-API-Key}` (with `prefix: "Token "` before it, if need be) or
     `{api_key: env:KEY, query: key}`. The user may be an `env:NAME` too."""
     expect: int | str | list[int | str] = "2xx"
@@ -116,38 +120,16 @@ class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes that the answer may have, unpacked, all pages together; more are an error. Not for
     `response: blob`."""
     blob_bytes_max: int | None = None
-    """The same for `response: blob`; without it there is no limit."""
+    """The same for `response: blob`; without it the engine's limit holds (64 GB)."""
     idempotency: bool = True
     """Whether POST and PATCH send an `Idempotency-Key` (unless `headers` has one) that stays the same when
     the call is tried again, so that a server that knows it does the work once."""
-
-
-class _Basic(msgspec.Struct, frozen=True):
-    user: str
-    password: str
-
-
-class _Auth(msgspec.Struct, frozen=True):
-    bearer: str | None = None
-    basic: _Basic | None = None
-    api_key: str | None = None
-    header: str | None = None
-    query: str | None = None
-    prefix: str = ""
 
 
 class _Pages(msgspec.Struct, frozen=True):
     next: str
     items: str = "body"
     pages_max: int = 100
-
-
-def _struct(data: Mapping[str, Any], kind: type[msgspec.Struct], key: str) -> Any:
-    found, wrong = convert_struct(data, kind)
-    if wrong:
-        said = "; ".join(f"{one.path}: {one.message}" if one.path else one.message for one in wrong)
-        raise ValueError(f"`{key}`: {said}" + (f" ({wrong[0].hint})" if wrong[0].hint else ""))
-    return found
 
 
 class _Filler:
@@ -178,7 +160,7 @@ class ApiJobStrategy:
         httpx = http.load()
         spec: ApiJob = node.spec
         fill = _Filler(context, inputs)
-        secrets = _secrets(spec)
+        secrets = secrets_of(spec.auth)
         started = time.monotonic()
         try:
             url = httpx.URL(context.render(spec.url, inputs).strip())
@@ -229,47 +211,43 @@ def _call(spec: ApiJob, context: BodyContext, fill: _Filler, opened: ExitStack) 
     elif spec.text is not None:
         kind = "text/plain; charset=utf-8"
         call.content = context.render(spec.text, fill.inputs).encode()
-    elif spec.form is not None:
+    elif spec.content is not None:
+        kind = "application/octet-stream"
+        call.content, size = _content(spec.content, fill.value(spec.content))
+        if "content-length" not in given:
+            headers["Content-Length"] = str(size)
+    if spec.form is not None:
         call.data = fill.fields(spec.form)
-    elif spec.files is not None:
-        call.files = {name: opened.enter_context(_open(context, context.render(path, fill.inputs)))
-                      for name, path in spec.files.items()}
+    if spec.files is not None:
+        call.files = {name: _file(context, fill.value(said), opened) for name, said in spec.files.items()}
     if kind is not None and "content-type" not in given:
         headers["Content-Type"] = kind
     return call
 
 
-def _open(context: BodyContext, said: str) -> Any:
+def _content(said: str, value: Any) -> tuple[bytes | AsyncIterator[bytes], int]:
+    """A body and its size in bytes."""
+    if isinstance(value, Blob):
+        return http.pieces(value.path()), value.size
+    if isinstance(value, bytes):
+        return value, len(value)
+    raise http.ApiError(f"`content: {said}` gave a {type(value).__name__}, not a blob or bytes: use `text` "
+                        "or `json`")
+
+
+def _file(context: BodyContext, said: Any, opened: ExitStack) -> Any:
+    """A file of a multipart body as httpx takes it."""
+    if isinstance(said, Blob):
+        return said.name or said.digest, opened.enter_context(said.open())
+    if not isinstance(said, str):
+        raise http.ApiError(f"`files` got a {type(said).__name__}, not a path or a blob")
     path, base = context.path(said).resolve(), context.path(".").resolve()
     if not path.is_relative_to(base):
         raise http.ApiError(f"`files`: {said!r} is outside the diagram's folder")
     try:
-        return open(path, "rb")
+        return opened.enter_context(open(path, "rb"))
     except OSError as error:
         raise http.ApiError(f"`files`: {said!r} can't be read: {error.strerror}") from None
-
-
-def _secrets(spec: ApiJob) -> http.Secrets:
-    """The secrets that `auth` names. ApiError names a variable that is missing or unfit."""
-    secrets = http.Secrets()
-    if spec.auth is None:
-        return secrets
-    auth: _Auth = _struct(spec.auth, _Auth, "auth")
-    if auth.bearer is not None:
-        secrets.headers["Authorization"] = f"Bearer {http.resolve(auth.bearer, secrets)}"
-    elif auth.basic is not None:
-        user = auth.basic.user
-        user = http.resolve(user, secrets) if user.startswith("env:") else user
-        pair = f"{user}:{http.resolve(auth.basic.password, secrets)}"
-        secrets.hide(pair)
-        secrets.headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
-    elif auth.api_key is not None:
-        value = auth.prefix + http.resolve(auth.api_key, secrets)
-        if auth.query is not None:
-            secrets.params[auth.query] = value
-        else:
-            secrets.headers[auth.header or "X-API-Key"] = value
-    return secrets
 
 
 class _Reader:
@@ -319,7 +297,7 @@ class _Reader:
     async def pages(self, call: http.Call) -> tuple[list[Any], http.Answer, int]:
         """The items of all pages, the last answer, and how many pages there were."""
         assert self.spec.paginate is not None
-        pages: _Pages = _struct(self.spec.paginate, _Pages, "paginate")
+        pages: _Pages = struct_of(self.spec.paginate, _Pages, "paginate")
         first, key = call.url, call.headers.get("Idempotency-Key")
         items: list[Any] = []
         seen = {str(first)}
@@ -369,7 +347,7 @@ class _Reader:
 class ApiJobKind(NodeKind):
     def ports(self, spec: ApiJob, node: Node, base: str) -> Ports:
         said = [name for name in _BODIES if getattr(spec, name) is not None]
-        if len(said) > 1:
+        if len(said) > 1 and said != ["form", "files"]:
             raise ValueError(f"say one body at most, not {' and '.join(f'`{name}`' for name in said)}")
         if "{" not in spec.url[:2] and not re.match(r"https?://[^/]", spec.url, re.IGNORECASE):
             raise ValueError(f"`url` must begin with http:// or https://, not {spec.url!r:.80}")
@@ -382,12 +360,14 @@ class ApiJobKind(NodeKind):
             raise ValueError(f"`response_bytes_max` must be at least 1, not {spec.response_bytes_max}")
         _check_blob(spec)
         http.status_test(spec.expect if isinstance(spec.expect, list) else [spec.expect])
-        for value in (spec.headers, spec.params, spec.json, spec.form):
+        for value in (spec.headers, spec.params, spec.json, spec.form, spec.files):
             require_templates(value, base)
-        if spec.auth is not None:
-            _check_auth(_struct(spec.auth, _Auth, "auth"))
+        if spec.content is not None and not is_expression(spec.content):
+            raise ValueError(f"`content` takes one expression, as in '{{{{ fetch }}}}', not "
+                             f"{spec.content!r:.80}; a text is `text`")
+        check_auth(spec.auth)
         if spec.paginate is not None:
-            _check_pages(_struct(spec.paginate, _Pages, "paginate"))
+            _check_pages(struct_of(spec.paginate, _Pages, "paginate"))
         return Ports()
 
 
@@ -400,26 +380,6 @@ def _check_blob(spec: ApiJob) -> None:
         raise ValueError("`paginate` looks into the answer, and `response: blob` doesn't: leave one out")
     if spec.blob_bytes_max is not None and spec.blob_bytes_max < 1:
         raise ValueError(f"`blob_bytes_max` must be at least 1, not {spec.blob_bytes_max}")
-
-
-def _check_auth(auth: _Auth) -> None:
-    ways = [name for name in ("bearer", "basic", "api_key") if getattr(auth, name) is not None]
-    if len(ways) != 1:
-        raise ValueError("`auth` needs one of `bearer`, `basic` and `api_key`")
-    if ways != ["api_key"] and (auth.header is not None or auth.query is not None or auth.prefix):
-        raise ValueError(f"`auth`: `header`, `query` and `prefix` belong to `api_key`, not to `{ways[0]}`")
-    if auth.header is not None and auth.query is not None:
-        raise ValueError("`auth`: say where the key goes: either `header` or `query`")
-    if auth.basic is not None:
-        secrets = {"basic.password": auth.basic.password}
-        if auth.basic.user.startswith("env:"):
-            secrets["basic.user"] = auth.basic.user
-    else:
-        secrets = {ways[0]: getattr(auth, ways[0])}
-    for key, said in secrets.items():
-        if not _REFERENCE.fullmatch(said):  # the message doesn't quote it: it is a secret
-            raise ValueError(f"`auth.{key}` must name an environment variable, as in `env:NAME`: a secret "
-                             "has no place in a diagram")
 
 
 def _check_pages(pages: _Pages) -> None:

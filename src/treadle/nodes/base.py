@@ -6,7 +6,7 @@ A new type is one file in this folder: a msgspec struct, a strategy, and a `Node
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from threading import Event
@@ -14,10 +14,14 @@ from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
+from treadle.config import TreadleConfig
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import Node
+from treadle.diagram.policy import LATEST
 from treadle.diagram.types import Ports
 from treadle.state.blob import Blob, Place, Source
+from treadle.state.context import PipelineState, Transaction
+from treadle.state.context import Snapshot as ContextSnapshot
 from treadle.state.envelope import BaseNodeOutput, Envelope, infer
 
 
@@ -71,6 +75,10 @@ class BodyContext(Protocol):
     def execution_inputs(self) -> Mapping[str, Any]:
         """The inputs of the execution, or of the sub-diagram that the node is in."""
 
+    @property
+    def config(self) -> TreadleConfig:
+        """The limits of the engine."""
+
     def now(self) -> float:
         """The execution's clock, in seconds since 1970."""
 
@@ -93,6 +101,34 @@ class BodyContext(Protocol):
 
     def executor(self, isolation: str) -> Executor:
         """The executor for `thread` or `process`."""
+
+    @property
+    def pipeline(self) -> PipelineState:
+        """What never changes of the execution: id, version of the diagram, start, hash of the limits."""
+    @property
+    def environment_vars(self) -> Mapping[str, str]:
+        """What the execution was given for its environment."""
+    @property
+    def secret_store(self) -> str | None:
+        """The URL of the store of secrets."""
+    @property
+    def active_plugins(self) -> Sequence[str]:
+        """`Name@version` of each."""
+
+    @property
+    def artifacts(self) -> MutableMapping[str, Any]:
+        """Shared resources by name: see `treadle.state.context.Shares`, here and below."""
+    @property
+    def variables(self) -> MutableMapping[str, Any]:
+        """Shared values by name."""
+    def plugin(self, name: str) -> MutableMapping[str, Any]:
+        """What a plugin has left."""
+    def snapshot(self) -> ContextSnapshot:
+        """All of it as it is now, for good."""
+    def transaction(self) -> Transaction:
+        """For `with`: several reads and writes, all or nothing."""
+    def update(self, key: str, function: Callable[[Any], Any], default: Any = None) -> Any:
+        """Set a key to what a function makes of its value."""
 
     def names(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Every name an expression of this node sees: its inputs by label, the nodes they came from by id,
@@ -120,7 +156,7 @@ def bare(inputs: Mapping[str, Any], context: BodyContext) -> Any:
 
 def deadline(node: ExecutableNode, context: BodyContext) -> float | None:
     """When a wait that begins now has lasted for the node's `timeout`."""
-    return None if node.policy.timeout is None else context.now() + node.policy.timeout
+    return None if node.policy.timeout is None else min(context.now() + node.policy.timeout, LATEST)
 
 
 def result_of(value: Any, context: BodyContext) -> Envelope | Suspend:

@@ -77,6 +77,9 @@ class Child:
         if self.process.returncode is None:
             self.kill()
             self.process.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:  # nobody came to read it, perhaps
+                pipe.close()
         if self._hold >= 0:
             os.close(self._hold)
             self._hold = -1

@@ -26,9 +26,11 @@ from treadle.nodes.modules import (
     load_function,
     plain_function,
 )
-from treadle.nodes.processes import call_there, run_code_there, snapshot
+from treadle.nodes.processes import Limits, SharedName, call_there, run_code_there, snapshot
+from treadle.nodes.sharing import open_desk
 from treadle.nodes.shell import run_bash
 from treadle.state import codec
+from treadle.state.context import Space
 from treadle.state.envelope import Envelope
 
 Isolation = Literal["inline", "thread", "process"]
@@ -45,9 +47,13 @@ class CodeJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     In Python `code` the inputs are local names, as are the nodes that they come from, and `inputs` is all of
     them. The result is what `return` gives, else the variable `result`, else that of the function which the
-    code ends with. In bash each input is in the environment, as `INPUT_<name>` (a text as it is, anything
-    else as JSON), and the result is what the script prints, without the last newline. An exit code other than
-    0 is a failure.
+    code ends with. In bash each input is in the environment, as `INPUT_<name>` (a text as it is, a blob as
+    the path of its file, anything else as JSON), and the result is what the script prints, without the last
+    newline. An exit code other than 0 is a failure.
+
+    `INPUT_<name>_FILE` names a file with the same content, for inputs of any size. One over 64 KB (or over
+    512 KB together with those before it), or with a null character, is only there: a script that names its
+    `INPUT_<name>` then fails.
 
     ```yaml
     treadle: 1
@@ -188,8 +194,10 @@ def _in_process(node: ExecutableNode, spec: CodeJob, reference: Reference, argum
     where = list(msgspec.structs.astuple(reference))
 
     async def body(context: BodyContext, inputs: dict[str, Any]) -> Envelope | Suspend:
-        given = {name: snapshot(context) if value is context else value
-                 for name, value in arguments(context, inputs).items()}
+        found = arguments(context, inputs)
+        given = {name: snapshot(context) if value is context else value for name, value in found.items()}
+        if given != found:
+            open_desk(context)
         raw = await context.executor("process").run(
             call_there, where, codec.encode(given), str(context.place.folder),
             timeout=timeout, memory_mb=memory_mb, name=context.node_id)
@@ -207,6 +215,11 @@ def _inline(node: ExecutableNode, spec: CodeJob, code: str) -> Body:
     async def body(context: BodyContext, inputs: dict[str, Any]) -> Envelope | Suspend:
         names = {**spec.arguments, **compiled.names(context, inputs)}
         if isolation == "process":
+            shared = {name: SharedName(value.space, Limits.of(context.config))
+                      for name, value in names.items() if isinstance(value, Space)}
+            if shared:
+                names |= shared
+                open_desk(context)
             raw = await context.executor("process").run(
                 run_code_there, compiled.text, compiled.file, codec.encode(names), str(context.place.folder),
                 timeout=timeout, memory_mb=memory_mb, name=context.node_id)
@@ -224,7 +237,8 @@ def _bash(node: ExecutableNode, spec: CodeJob, code: str) -> Body:
         given: Mapping[str, Any] = {**spec.arguments, **inputs}
         if context.index is not None:
             given = {**given, "item": context.item, "index": context.index}
-        text = await run_bash(code, given, folder=context.path("."), name=context.node_id)
+        text = await run_bash(code, given, folder=context.path("."), name=context.node_id,
+                              config=context.config)
         return Envelope(context.node_id, context.node_id, "raw_text", text)
 
     return body

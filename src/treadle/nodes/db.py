@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from treadle.config import TreadleConfig
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import Node
 from treadle.diagram.transform import TransformError, select
@@ -29,7 +30,7 @@ from treadle.nodes.files import (
     table,
     write_file,
 )
-from treadle.nodes.large import blob_of_file, check_format
+from treadle.nodes.large import append_blob, blob_of_file, check_format, refuse_update
 from treadle.state.blob import Blob
 from treadle.state.envelope import Envelope, infer
 
@@ -106,7 +107,8 @@ class Db(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["text", "json", "yaml", "csv", "blob"] | None = None
     """Unless said, what the file's name ends in, or else text. `csv` is a list of maps by the header's names;
     appending `json` adds a line. `blob` is for `read`: files of any size and content, as handles with
-    `open()`, `chunks()`, `read()`, `path()`, `size` and `name`; `write` writes such a handle's content."""
+    `open()`, `chunks()`, `read()`, `path()`, `size` and `name`; `write` and `append` take such a
+    handle's content as it is, whatever the format."""
     serialize: bool = False
     """For `read`: give the content as a text of JSON."""
     lines: str | int | list[str | int] | None = None
@@ -179,7 +181,8 @@ async def _files(spec: Db, node: ExecutableNode, context: BodyContext, inputs: d
     if spec.operation == "read":
         return await thread.run(_read, spec, files, key, context, timeout=timeout, name=name)
     value = bare(inputs, context)
-    await thread.run(_write, spec, context.path(files[0]), files[0], key, value, timeout=timeout, name=name)
+    await thread.run(_write, spec, context.path(files[0]), files[0], key, value, context.config,
+                     timeout=timeout, name=name)
     return value
 
 
@@ -189,18 +192,18 @@ def _read(spec: Db, files: list[str], key: str | None, context: BodyContext) -> 
     contents = {}
     for name in _matching(files, base) if spec.glob else files:
         content = blob_of_file(base / name, name, context) if spec.format == "blob" else _content(
-            spec, name, key, base)
+            spec, name, key, base, context.config)
         contents[name] = json.dumps(plain(content), ensure_ascii=False) if spec.serialize else content
     return contents if several else contents[files[0]]
 
 
-def _content(spec: Db, name: str, key: str | None, base: Path) -> Any:
+def _content(spec: Db, name: str, key: str | None, base: Path, config: TreadleConfig) -> Any:
     form = format_of(name, spec.format)
-    text = read_file(base / name, name)
+    text = read_file(base / name, name, config)
     if spec.lines is not None:
         _require_text(form, name)
         text = picked(text, _ranges(spec))
-    content = parse(text, form, name)
+    content = parse(text, form, name, config)
     if key is None:
         return content
     if form == "text":
@@ -233,7 +236,7 @@ def _matching(patterns: list[str], base: Path) -> list[str]:
     return list(names)
 
 
-def _write(spec: Db, path: Path, said: str, key: str | None, value: Any) -> None:
+def _write(spec: Db, path: Path, said: str, key: str | None, value: Any, config: TreadleConfig) -> None:
     form = format_of(said, spec.format)
     try:
         if spec.operation == "write":
@@ -243,7 +246,7 @@ def _write(spec: Db, path: Path, said: str, key: str | None, value: Any) -> None
             _append(path, said, form, value)
         else:
             assert key is not None
-            _update(path, said, form, key, value)
+            _update(path, said, form, key, value, config)
     except FileExistsError as error:
         raise NotADirectoryError(f"file {said!r}: {error.filename} is a file, not a folder") from error
     except OSError as error:
@@ -251,7 +254,7 @@ def _write(spec: Db, path: Path, said: str, key: str | None, value: Any) -> None
             raise type(error)(error.errno, error.strerror, said) from error
         raise
     except ValueError as error:
-        raise ValueError(str(error) if said in str(error) else f"file {said!r}: {error}") from error
+        raise ValueError(str(error) if said in str(error) else f"file {said!r}: {error}") from None
 
 
 def _replace(path: Path, said: str, content: str | bytes | Blob) -> None:
@@ -265,11 +268,15 @@ def _replace(path: Path, said: str, content: str | bytes | Blob) -> None:
 
 
 def _append(path: Path, said: str, form: str, value: Any) -> None:
-    _addition(value, form, empty=True)  # a value that won't do makes no file
+    if not isinstance(value, Blob):
+        _addition(value, form, empty=True)  # a value that won't do makes no file
     path.parent.mkdir(parents=True, exist_ok=True)
     with held(path, said, create=True) as real:
         heed(said)
-        append_file(real, _addition(value, form, empty=not real.stat().st_size))
+        if isinstance(value, Blob):
+            append_blob(real, value, said)
+        else:
+            append_file(real, _addition(value, form, empty=not real.stat().st_size))
 
 
 def _addition(value: Any, form: str, *, empty: bool) -> str:
@@ -282,11 +289,13 @@ def _addition(value: Any, form: str, *, empty: bool) -> str:
     return present(value, form)
 
 
-def _update(path: Path, said: str, form: str, key: str, value: Any) -> None:
+def _update(path: Path, said: str, form: str, key: str, value: Any, config: TreadleConfig) -> None:
     _require_tree(form, said)
+    if isinstance(value, Blob):
+        refuse_update(value, said)
     try:
         with held(path, said) as real:
-            text = edited(read_file(real, said), form, key, value, said)
+            text = edited(read_file(real, said, config), form, key, value, said)
             heed(said)
             write_file(real, text)
     except FileNotFoundError:

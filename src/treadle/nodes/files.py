@@ -17,7 +17,8 @@ import msgspec
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from treadle.config import DEFAULT_CONFIG
+from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.errors import LimitExceeded
 from treadle.state import codec
 from treadle.state.blob import Blob
 
@@ -50,13 +51,12 @@ def line_range(said: str | int) -> tuple[int, int | None]:
     return first, last
 
 
-def read_file(path: Path, said: str) -> str:
-    """A file's text; errors name the file as the diagram does."""
-    limit = DEFAULT_CONFIG.file_bytes_max
+def read_file(path: Path, said: str, config: TreadleConfig = DEFAULT_CONFIG) -> str:
+    """A file's text; errors name the file as the diagram does. LimitExceeded beyond `file_bytes_max`."""
     try:
         size = path.stat().st_size
-        if size > limit:
-            raise DEFAULT_CONFIG.exceeded("file_bytes_max", f"file {said!r} has {size} bytes")
+        if size > config.file_bytes_max:
+            raise config.exceeded("file_bytes_max", f"file {said!r} has {size} bytes")
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {said!r} in {path.parent}") from None
@@ -67,19 +67,47 @@ def read_file(path: Path, said: str) -> str:
         raise ValueError(f"file {said!r} is not UTF-8 text (byte {error.start})") from None
 
 
-def parse(text: str, form: str, said: str) -> Any:
-    """The value of a file's text. ValueError names the file and the place."""
+def parse(text: str, form: str, said: str, config: TreadleConfig = DEFAULT_CONFIG) -> Any:
+    """The value of a file's text. ValueError names the file and the place; LimitExceeded for YAML whose
+    aliases make it larger than `diagram_values_max`."""
     if form == "text":
         return text
     try:
         if form == "json":
             return json.loads(text)
         if form == "yaml":
-            return YAML(typ="safe", pure=True).load(text)
+            value = YAML(typ="safe", pure=True).load(text)
+            if "*" in text and _values(value, {}) > config.diagram_values_max:
+                what = f"file {said!r} has more values, those of aliases counted again"
+                raise config.exceeded("diagram_values_max", what)
+            return value
         rows = csv.DictReader(io.StringIO(text, newline=""), restkey="", strict=True)
         return [_row(row, rows.line_num) for row in rows]
-    except (ValueError, YAMLError, csv.Error, RecursionError) as error:
-        raise ValueError(f"file {said!r} is not {form}: {error}") from error
+    except LimitExceeded:
+        raise
+    except RecursionError:
+        raise ValueError(f"file {said!r} is nested too deeply, or contains itself") from None
+    except (ValueError, YAMLError, csv.Error) as error:
+        raise ValueError(f"file {said!r} is not {form}: {why(error)}") from None
+
+
+def why(error: Exception) -> str:
+    """What is wrong with a file, in a line: YAML's own words are many."""
+    mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+    return str(error) if mark is None or problem is None else f"line {mark.line + 1}: {problem}"
+
+
+def _values(value: Any, known: dict[int, int]) -> int:
+    """How many values there are in one, each counted wherever it stands. RecursionError for a circle."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = 0  # being counted
+        known[id(value)] = 1 + sum(
+            _values(one, known) for one in (value.values() if isinstance(value, dict) else value))
+    elif not known[id(value)]:
+        raise RecursionError
+    return known[id(value)]
 
 
 def _row(row: dict[str | Any, Any], line: int) -> dict[str, Any]:
@@ -101,7 +129,7 @@ def present(value: Any, form: str) -> str:
         try:
             yaml.dump(plain(value), out)
         except YAMLError as error:
-            raise ValueError(f"a {type(value).__name__} can't be written as yaml: {error}") from error
+            raise ValueError(f"a {type(value).__name__} can't be written as yaml: {error}") from None
         return out.getvalue()
     if form == "json" or not isinstance(value, str):
         return json.dumps(plain(value), ensure_ascii=False, indent=2) + "\n"
@@ -114,7 +142,7 @@ def plain(value: Any) -> Any:
     try:
         return msgspec.to_builtins(value, str_keys=True, enc_hook=_other)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"a {type(value).__name__} can't be written to a file: {error}") from error
+        raise ValueError(f"a {type(value).__name__} can't be written to a file: {error}") from None
 
 
 def _other(value: Any) -> Any:

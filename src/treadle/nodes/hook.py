@@ -18,7 +18,8 @@ from treadle.nodes import api_job, code_job
 from treadle.nodes.base import BodyContext, NodeKind, Suspend, bare
 from treadle.nodes.files import plain
 from treadle.nodes.filling import is_expression
-from treadle.nodes.shell import run_program, variables
+from treadle.nodes.shell import bash, run_program, tell
+from treadle.state.blob import Blob
 from treadle.state.envelope import Envelope, infer
 
 _INPUT = "hook_input"  # the name by which the template of a call finds what it tells
@@ -46,9 +47,11 @@ class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
       - report -> tell.report
     ```
 
-    `shell` runs a program with the input as JSON on stdin, and each input in the environment as
-    `INPUT_<name>` (`INPUT_default` without a label). An exit code other than 0 is a failure; a timeout and a
-    cancellation kill it and all that it started.
+    `shell` runs a program with the input as JSON on stdin (a blob as it is), and each input in the
+    environment as `INPUT_<name>` (`INPUT_default` without a label; in a map, `INPUT_item` and `INPUT_index`).
+    `INPUT_<name>_FILE` names a file with the same, for inputs of any size; one over 64 KB is only there, as
+    for `code_job`. An exit code other than 0 is a failure; a timeout and a cancellation kill it and all that
+    it started.
 
     A `command` without `args` is a line for bash. Nothing is pasted into it, since a value with a quote or a
     `;` in it would be run: a template there is refused. Write `"$INPUT_name"`, with the quotes. A `command`
@@ -85,7 +88,7 @@ class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     body: Template | dict[str, Template | Any] | list[Template | Any] | Any = None
     """http: what to send: a text as it is, anything else as JSON, templates filled in. Without it the input
     is sent as JSON, unless the method is GET, HEAD, DELETE or OPTIONS."""
-    auth: dict[str, Any] | None = None
+    auth: str | dict[str, Any] | None = None
     """http: who calls, as for `api_job`: `{bearer: env:TOKEN}`."""
     expect: int | str | list[int | str] = "2xx"
     """http: the statuses that count as success."""
@@ -140,20 +143,23 @@ async def _shell(spec: Hook, context: BodyContext, inputs: dict[str, Any], value
     given = dict(inputs)
     if context.index is not None:
         given |= {"item": context.item, "index": context.index}
-    environment = {**os.environ, **variables(given),
+    told = tell(given)
+    environment = {**os.environ, **told.environment,
                    **{name: context.render(text, inputs) for name, text in spec.env.items()}}
+    arguments: list[str | bytes]
     if spec.args is None:
-        arguments = ["bash", "-c", spec.command, "bash"]
+        told.require(spec.command)
+        arguments = bash(spec.command)
     else:
         program = spec.command if "/" not in spec.command else str(folder / spec.command)
         if shutil.which(program, path=environment.get("PATH")) is None:
             raise FileNotFoundError(f"`command`: there is no program {spec.command!r}: install it, or leave "
                                     "out `args` if it is a line for bash")
         arguments = [program, *(context.render(text, inputs) for text in spec.args)]
-    if any("\0" in text for text in (*arguments, *environment.values())):
+    if any(isinstance(text, str) and "\0" in text for text in (*arguments, *environment.values())):
         raise ValueError("a program can't be handed a text with a null character: let it read stdin")
-    told = json.dumps(plain(value), ensure_ascii=False).encode()
-    text = await run_program(arguments, environment, folder=folder, name=context.node_id, stdin=told)
+    text = await run_program(arguments, environment, folder=folder, name=context.node_id,
+                             config=context.config, files=told.files, stdin=_stdin(value))
     if spec.result == "input" or spec.response != "json":
         return text
     try:
@@ -161,6 +167,12 @@ async def _shell(spec: Hook, context: BodyContext, inputs: dict[str, Any], value
     except ValueError as error:
         raise ValueError(f"`response: json`: what the program printed is not JSON ({error}): "
                          f"{text:.200}") from None
+
+
+def _stdin(value: Any) -> bytes | Path:
+    if isinstance(value, Blob):
+        return value.path()
+    return json.dumps(plain(value), ensure_ascii=False).encode()
 
 
 def _call(spec: Hook) -> api_job.ApiJob:

@@ -16,6 +16,7 @@ import os
 import re
 import types
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote, quote_plus, unquote
 
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 HIDDEN = "***"
 SHOWN_CHARS = 200
 """Characters of a failed answer's body that its error shows."""
+KEPT_CHARS = 4096
+"""Characters of it that the error's details keep."""
 SILENCE_S = 60.0
 """Seconds that a server may be silent if the node has no `timeout`."""
 _CONNECT_S = 10.0
@@ -44,11 +47,14 @@ _SECRET_NAME = re.compile(r"key|token|secret|passw|pwd|auth|sig|credential|sessi
 
 class ApiError(TreadleError, RuntimeError):
     """A call that failed. `status` is the answer's (None: there was none), `retryable` whether it may go
-    better next time, `retry_after` the seconds that the server asks to wait."""
+    better next time, `retry_after` the seconds that the server asks to wait. `details` has the `status` and
+    the start of the `body`, as text, if there was an answer."""
 
     def __init__(self, message: str, *, retryable: bool = False, status: int | None = None,
-                 retry_after: float | None = None) -> None:
+                 retry_after: float | None = None, body: str = "") -> None:
         super().__init__(message)
+        if status is not None:
+            self.details = {"status": status, "body": body}
         self.retryable, self.status, self.retry_after = retryable, status, retry_after
 
 
@@ -83,12 +89,12 @@ class Secrets:
 
 
 class Call(msgspec.Struct):
-    """One request. `content`, `data` and `files` are its body; at most one is there."""
+    """One request. `content`, `data` and `files` are its body; `data` may go with `files`."""
 
     method: str
     url: Any  # httpx.URL
     headers: dict[str, str]
-    content: bytes | None = None
+    content: bytes | AsyncIterator[bytes] | None = None
     data: Mapping[str, Any] | None = None
     files: Mapping[str, Any] | None = None
 
@@ -117,10 +123,20 @@ def load() -> types.ModuleType:
 
 
 @functools.lru_cache(maxsize=2)
-def _tls(verify: bool) -> ssl.SSLContext:
+def tls(verify: bool) -> ssl.SSLContext:
+    """How certificates are checked."""
     # Reading the authorities takes 20 ms; the context may be shared.
     import httpx
     return httpx.create_ssl_context(verify=verify)
+
+
+def proxy_of(url: httpx.URL) -> str | None:
+    """The proxy that the environment names for a URL."""
+    import urllib.request
+
+    proxies = urllib.request.getproxies()
+    proxy = proxies.get(url.scheme, proxies.get("all"))
+    return None if proxy is not None and urllib.request.proxy_bypass(url.host) else proxy
 
 
 class _Transport:
@@ -143,15 +159,10 @@ class _Transport:
         return await transport.handle_async_request(request)
 
     def _transport(self, url: httpx.URL) -> httpx.AsyncHTTPTransport:
-        import urllib.request
-
         import httpx
-        proxies = urllib.request.getproxies()
-        proxy = proxies.get(url.scheme, proxies.get("all"))
-        if proxy is not None and urllib.request.proxy_bypass(url.host):
-            proxy = None
+        proxy = proxy_of(url)
         if proxy not in self.open:
-            self.open[proxy] = httpx.AsyncHTTPTransport(verify=_tls(self.verify), proxy=proxy)
+            self.open[proxy] = httpx.AsyncHTTPTransport(verify=tls(self.verify), proxy=proxy)
         return self.open[proxy]
 
     async def __aenter__(self) -> _Transport:
@@ -218,6 +229,13 @@ async def perform(calls: httpx.AsyncClient, call: Call, secrets: Secrets, *, byt
                   response.charset_encoding, body, response.url, blob)
 
 
+async def pieces(path: Path) -> AsyncIterator[bytes]:
+    """What a file has, a megabyte at a time."""
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while part := await asyncio.to_thread(file.read, CHUNK_BYTES):
+            yield part
+
+
 async def _parts(response: httpx.Response, said: str, bytes_max: int | None,
                  limit: str = "response_bytes_max") -> AsyncIterator[bytes]:
     if "," in response.headers.get("content-encoding", ""):
@@ -260,10 +278,12 @@ async def _refused(response: httpx.Response, said: str, secrets: Secrets,
         pass  # the status is what counts
     status = response.status_code
     # Redacted before it is cut: half a secret is one too.
-    body = " ".join(secrets.redact(decode(bytes(parts[:_FAILED_BYTES]), response.charset_encoding)).split())
+    text = secrets.redact(decode(bytes(parts[:_FAILED_BYTES]), response.charset_encoding))
+    body = " ".join(text.split())
     shown = body if len(body) <= SHOWN_CHARS else body[:SHOWN_CHARS] + "…"
     reason = secrets.redact(f" {response.reason_phrase}".rstrip())
     return ApiError(f"{said}: status {status}{reason}" + (f": {shown}" if shown else ""), status=status,
+                    body=text[:KEPT_CHARS],
                     retryable=status in _RETRYABLE or 500 <= status <= 599,
                     retry_after=retry_after(response.headers.get("retry-after"), now()))
 

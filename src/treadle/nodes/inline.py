@@ -10,9 +10,11 @@ import linecache
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
+from treadle.diagram.check import SHARED_NAMES
 from treadle.diagram.node import DEFAULT
 from treadle.nodes.base import BodyContext
 from treadle.nodes.binding import INPUTS, ITEM, Signature
+from treadle.state.context import View
 
 _BODY = "code"
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
@@ -45,6 +47,9 @@ class Code:
         """The names that the code uses, and `inputs` if it does, with their values for an attempt."""
         used = self._names()
         known = {**context.names(inputs), INPUTS: dict(inputs)}
+        for name in SHARED_NAMES & used:
+            if isinstance(known.get(name), View):  # not an input, or a node, of that name
+                known[name] = getattr(context, name)  # code may write there, too
         return {name: known[name] for name in used if name in known}
 
     def run(self, names: Mapping[str, Any]) -> Any:
@@ -82,7 +87,11 @@ def _parse(text: str, file: str) -> ast.Module:
     try:
         return ast.parse(text, file)
     except SyntaxError as error:
+        if error.lineno is None:  # null bytes
+            raise ValueError(f"the code can't be read: {error.msg}") from None
         raise ValueError(f"the code has a syntax error in line {error.lineno}: {error.msg}") from None
+    except (MemoryError, RecursionError):  # Python's own limits
+        raise ValueError("the code is nested too deeply for Python to read") from None
     except ValueError as error:  # null bytes
         raise ValueError(f"the code can't be read: {error}") from None
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import DEFAULT, Node
 from treadle.diagram.types import Ports
@@ -19,6 +20,7 @@ from treadle.nodes.files import format_of, parse, plain, read_file
 from treadle.state.envelope import Envelope, infer
 
 INVALID = "invalid"
+_TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
 _SHOWN_CHARS = 200  # of one message, which quotes the value
 
 
@@ -58,7 +60,9 @@ class JsonSchemaValidator(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     on_invalid: Literal["fail", "port"] = "fail"
     """What a value does that the schema forbids. `fail`: the node fails, and the message names each place as
     a path (`$.items[0].id`). `port`: a map with `value` and `errors` leaves by the port `invalid`; each error
-    is a map with `path`, `message` and `rule`, the word of the schema that it breaks."""
+    is a map with `path`, `message`, `rule`, the word of the schema that it breaks, and `schema_path`, the way
+    to that word (`#/properties/items/items/required`; a `$ref` is followed). An `error` arrow has these in
+    `details.errors`."""
     errors_max: int = 10
     """How many errors are told; the rest is counted by `fail`, and left out by `port`."""
     formats: bool = True
@@ -67,16 +71,21 @@ class JsonSchemaValidator(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
 
 class InvalidValue(TreadleError, ValueError):
-    """A value that a schema forbids. Another attempt would find the same."""
+    """A value that a schema forbids. Another attempt would find the same. `details` has the `errors`, and how
+    many `more` there are."""
 
     retryable = False
+
+    def __init__(self, message: str, errors: list[dict[str, str]], more: int = 0) -> None:
+        super().__init__(message)
+        self.details = {"errors": errors, "more": more}
 
 
 class JsonSchemaValidatorStrategy:
     async def execute(self, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Envelope:
         spec: JsonSchemaValidator = node.spec
         value = bare(inputs, context)
-        schema = _schema(spec, node.base)
+        schema = _schema(spec, node.base, context.config)
         # In a thread: a long value or a slow `pattern` must not stop the event loop.
         found, more = await context.executor("thread").run(
             faults_of, value, schema, spec.formats, spec.errors_max, timeout=node.policy.timeout,
@@ -92,7 +101,7 @@ class JsonSchemaValidatorStrategy:
             lines.append(f"and {more} more")
         where = f" of {spec.schema_file!r}" if spec.schema_file is not None else ""
         raise InvalidValue(f"the value breaks the schema{where} in {len(found) + more} "
-                           f"place{'s' if len(found) + more > 1 else ''}: " + "; ".join(lines))
+                           f"place{'s' if len(found) + more > 1 else ''}: " + "; ".join(lines), found, more)
 
     def can_handle(self, node_type: str) -> bool:
         return node_type == "json_schema_validator"
@@ -109,8 +118,14 @@ def faults_of(value: Any, schema: Any, formats: bool, errors_max: int) -> tuple[
         deepest = best_match([error])  # of an `anyOf`, the branch that came nearest
         said = str(deepest.message)
         found.append({"path": str(deepest.json_path), "rule": str(deepest.validator),
+                      "schema_path": _pointer(deepest.absolute_schema_path),
                       "message": said if len(said) <= _SHOWN_CHARS else said[:_SHOWN_CHARS] + "…"})
     return found, len(errors) - len(found)
+
+
+def _pointer(parts: Iterable[str | int]) -> str:
+    """A place in a schema as a JSON Pointer."""
+    return "#" + "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def _rank(part: str | int) -> tuple[int, str]:
@@ -164,7 +179,7 @@ class SchemaFault(ValueError):
         self.at = at
 
 
-def _schema(spec: JsonSchemaValidator, base: str) -> Any:
+def _schema(spec: JsonSchemaValidator, base: str, config: TreadleConfig = DEFAULT_CONFIG) -> Any:
     """The schema as plain data."""
     if spec.schema_file is None:
         return plain(spec.schema)
@@ -172,7 +187,7 @@ def _schema(spec: JsonSchemaValidator, base: str) -> Any:
     form = format_of(said, None)
     if form not in ("json", "yaml"):
         raise ValueError(f"`schema_file`: {said!r} must end in .json, .yaml or .yml")
-    return plain(parse(read_file(Path(base) / said, said), form, said))
+    return plain(parse(read_file(Path(base) / said, said, config), form, said, config))
 
 
 def require_schema(schema: Any) -> None:
@@ -188,7 +203,9 @@ def require_schema(schema: Any) -> None:
         deepest = best_match([error])
         at = deepest.json_path.removeprefix("$").removeprefix(".")
         where = f"at {at}: " if at else ""
-        raise SchemaFault(f"{where}{deepest.message}", at) from None
+        said = deepest.instance if at.rpartition(".")[2] == "type" else None
+        hint = did_you_mean(said, _TYPES) if isinstance(said, str) else None
+        raise SchemaFault(f"{where}{deepest.message}" + (f": {hint}" if hint else ""), at) from None
     _require_references(schema, kind)
 
 
@@ -232,6 +249,9 @@ class JsonSchemaValidatorKind(NodeKind):
             raise SchemaFault(f"`{key}`{inside}: {fault}",
                               f"schema.{fault.at}" if spec.schema_file is None else key) from None
         if spec.on_invalid == "port":
+            if node.policy.for_each is not None:
+                raise ValueError("`on_invalid: port` doesn't go with `for_each`: an item that is invalid "
+                                 "fails, and `on_item_error: collect` keeps its error among the results")
             return Ports(outputs=("default", INVALID), chooses=True)
         return Ports()
 

@@ -174,7 +174,7 @@ def load_module(name: str, base: str) -> ModuleType:
             raise ValueError(f"no module {name!r} in {folder.resolve()} or installed"
                              + (f": {near}" if near else "")) from None
         raise ValueError(f"importing {name!r} failed: {error}") from error
-    except Exception as error:  # the module's own code
+    except (Exception, SystemExit) as error:  # the module's own code
         raise ValueError(f"importing {name!r} failed: {type(error).__name__}: {error}") from error
 
 
@@ -225,7 +225,7 @@ def _import(name: str, folder: Path, said: str) -> ModuleType:
         if error.name is not None and (folder / f"{error.name.split('.')[0]}.py").is_file():
             hint = f". Modules of a diagram's folder reach each other relatively: from .{error.name} import …"
         raise ValueError(f"importing {said!r} of {folder} failed: {error}{hint}") from error
-    except Exception as error:  # the module's own code
+    except (Exception, SystemExit) as error:  # the module's own code
         raise ValueError(f"importing {said!r} of {folder} failed: {type(error).__name__}: {error}") from error
 
 

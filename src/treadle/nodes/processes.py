@@ -7,20 +7,40 @@ classes in them are there.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from treadle.config import TreadleConfig
+from treadle.errors import TransactionError
 from treadle.nodes.base import BodyContext
 from treadle.nodes.inline import Code, run_async
 from treadle.nodes.modules import Reference
+from treadle.nodes.sharing import RemoteContext
+from treadle.nodes.worker import Channel
 from treadle.state import codec
 from treadle.state.blob import Blob, Place, Source
+from treadle.state.context import About, PipelineState, Shares, Space
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Limits(msgspec.Struct, frozen=True):
+    """Those of the engine that hold for bodies in another process, too."""
+
+    blob_bytes_max: int
+    context_value_bytes_max: int
+    context_tries_max: int
+
+    @classmethod
+    def of(cls, config: TreadleConfig) -> Limits:
+        return cls(*(getattr(config, name) for name in cls.__struct_fields__))
+
+    def config(self) -> TreadleConfig:
+        return TreadleConfig(**msgspec.structs.asdict(self))
+
+
+class Snapshot(Shares, msgspec.Struct, frozen=True):
     """What a body in another process may know of its attempt."""
 
     execution_id: str
@@ -32,10 +52,53 @@ class Snapshot(msgspec.Struct, frozen=True):
     item: Any
     execution_inputs: Mapping[str, Any]
     folder: str  # of the blobs
+    limits: Limits
+    about: About
+    job: int = 0  # the how manieth of the child: set where the body runs
+
+    def __post_init__(self) -> None:
+        if Channel.here is not None:
+            msgspec.structs.force_setattr(self, "job", Channel.here.jobs)
 
     def blob(self, source: Source, name: str = "") -> Blob:
-        """See `treadle.nodes.base.BodyContext`."""
-        return Place(Path(self.folder)).put(source, name)
+        """See `treadle.nodes.base.BodyContext`, here and below."""
+        return Place(Path(self.folder), self.limits.config()).put(source, name)
+
+    @property
+    def pipeline(self) -> PipelineState:
+        return self.about.pipeline
+
+    @property
+    def environment_vars(self) -> Mapping[str, str]:
+        return self.about.environment_vars
+
+    @property
+    def secret_store(self) -> str | None:
+        return self.about.secret_store
+
+    @property
+    def active_plugins(self) -> Sequence[str]:
+        return self.about.active_plugins
+
+    def _sharing(self) -> tuple[RemoteContext, str]:
+        return _remote(self.limits, self.job), ""  # the parent knows who writes
+
+
+class SharedName(msgspec.Struct, frozen=True):
+    """Stands among the names of code for a space of the shared context."""
+
+    space: str
+    limits: Limits
+
+    def open(self) -> Space:
+        assert Channel.here is not None
+        return Space(_remote(self.limits, Channel.here.jobs), self.space, "")
+
+
+def _remote(limits: Limits, job: int) -> RemoteContext:
+    if Channel.here is None:
+        raise TransactionError("no engine runs bodies in this process: there is no shared context here")
+    return RemoteContext(Channel.here.ask, job, limits.config())
 
 
 def snapshot(context: BodyContext) -> Snapshot:
@@ -43,7 +106,9 @@ def snapshot(context: BodyContext) -> Snapshot:
     item = None if context.index is None else context.item
     return Snapshot(context.execution_id, context.node_id, context.iteration, context.attempt,
                     context.idempotency_key, context.index, item, dict(context.execution_inputs),
-                    str(context.place.folder))
+                    str(context.place.folder), Limits.of(context.config),
+                    About(context.pipeline, context.environment_vars, context.secret_store,
+                          tuple(context.active_plugins)))
 
 
 def call_there(reference: list[Any], arguments: bytes, blobs: str = "") -> bytes:
@@ -60,6 +125,8 @@ def call_there(reference: list[Any], arguments: bytes, blobs: str = "") -> bytes
 def run_code_there(text: str, file: str, names: bytes, blobs: str = "") -> bytes:
     """Run code with encoded inputs, encode its result. `blobs` is the folder of those in the inputs."""
     place = Place(Path(blobs)) if blobs else None
-    raw = codec.encode(Code(text, file).run(codec.decode(names)))
+    given = {name: value.open() if isinstance(value, SharedName) else value
+             for name, value in codec.decode(names).items()}
+    raw = codec.encode(Code(text, file).run(given))
     del place
     return raw

@@ -10,6 +10,7 @@ import msgspec
 
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import Node
+from treadle.diagram.policy import LATEST
 from treadle.diagram.types import Expression, Ports, Template
 from treadle.errors import ExpressionError
 from treadle.nodes.base import BodyContext, NodeKind, Suspend
@@ -40,7 +41,8 @@ class SleepStrategy:
         if spec.until is not None:
             text = context.render(spec.until, inputs)
             try:
-                return Suspend({"kind": "sleep"}, datetime.fromisoformat(text.strip()).timestamp())
+                until = datetime.fromisoformat(text.strip()).timestamp()
+                return Suspend({"kind": "sleep"}, min(until, LATEST))
             except (ValueError, OverflowError) as error:
                 raise ExpressionError(f"`until: {spec.until}` gave {text!r:.80}, which is no ISO 8601 "
                                       f"instant ({error})") from None
@@ -48,7 +50,7 @@ class SleepStrategy:
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
             raise ExpressionError(f"`seconds: {spec.seconds}` gave {seconds!r:.80}, not a number of seconds "
                                   "from 0")
-        return Suspend({"kind": "sleep"}, context.now() + seconds)
+        return Suspend({"kind": "sleep"}, min(context.now() + seconds, LATEST))
 
     def can_handle(self, node_type: str) -> bool:
         return node_type == "sleep"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Template as Compiled
 from treadle.diagram.node import Node
@@ -47,7 +49,7 @@ class TemplateJobStrategy:
             text = context.render(spec.text, inputs)
         else:
             assert spec.template is not None
-            text = Compiled.load(spec.template, base=node.base).render(context.names(inputs))
+            text = _load(spec.template, node.base, context.config).render(context.names(inputs))
         if spec.output_path is not None:
             path = context.path(context.render(spec.output_path, inputs))
             await context.executor("thread").run(write_file, path, text, name=context.node_id)
@@ -62,7 +64,7 @@ class TemplateJobKind(NodeKind):
         if (spec.template is None) == (spec.text is None):
             raise ValueError("say either `template` (a file) or `text`")
         if spec.template is not None:
-            Compiled.load(spec.template, base=base)
+            _load(spec.template, base, DEFAULT_CONFIG)
         return Ports()
 
     def sources(self, spec: TemplateJob, node: Node, base: str) -> list[str]:
@@ -71,10 +73,15 @@ class TemplateJobKind(NodeKind):
         return template_texts(spec.template, base)
 
 
+def _load(path: str, base: str, config: TreadleConfig) -> Compiled:
+    try:
+        return Compiled.load(path, base=base, config=config)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no template file {path!r} in {Path(base).resolve()}") from None
+
+
 def template_texts(path: str, base: str) -> list[str]:
     """The text of a template file and of those that it names in turn."""
-    from pathlib import Path
-
     import jinja2
     import jinja2.meta
 

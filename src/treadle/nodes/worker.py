@@ -21,9 +21,12 @@ from typing import Any
 
 import msgspec
 
+from treadle.config import DEFAULT_CONFIG
+from treadle.errors import TransactionError
 from treadle.nodes import speech
 from treadle.nodes.failures import error_info
 from treadle.nodes.modules import ROOT, attribute, import_for
+from treadle.nodes.sharing import Ask, Told
 from treadle.state import codec
 
 MB = 1 << 20
@@ -41,6 +44,7 @@ class Job(msgspec.Struct, frozen=True):
     args: list[Any]
     memory_mb: int | None = None
     folders: dict[str, str] = {}
+    error_bytes_max: int = DEFAULT_CONFIG.error_bytes_max
 
 
 class Done(msgspec.Struct, frozen=True, tag="done"):
@@ -73,15 +77,42 @@ Reply = Done | Raised
 
 class Channel:
     """The child's end of the socket. It listens to what bodies say: log records go to the parent as they are,
-    and what is printed goes out by the pipes."""
+    and what is printed goes out by the pipes. What bodies ask of the shared context goes there and back."""
+
+    here: Channel | None = None
+    """That of this process, if it is such a child."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         self._process = os.getpid()
         self._lock = threading.RLock()  # a body's threads log, too
         self.jobs = 0
+        self._busy = False
 
-    def send(self, frame: Reply | Logged) -> None:
+    def begin(self) -> None:
+        """A job begins."""
+        self.jobs += 1
+        self._busy = True
+
+    def end(self) -> None:
+        """The job is over: from here on only the next one is read from the socket."""
+        with self._lock:
+            self._busy = False
+
+    def ask(self, frame: Ask) -> Told:
+        """Ask the parent, and wait for what it says."""
+        if self.repeats:
+            raise TransactionError("a process that a body forked has no part in the shared context")
+        with self._lock:
+            if not self._busy or frame.job != self.jobs:
+                raise TransactionError("the body is over, and its part in the shared context")
+            self.send(frame)
+            raw = receive(self._connection)
+        if raw is None:
+            raise SystemExit  # the parent is gone, and we follow
+        return msgspec.msgpack.decode(raw, type=Told)
+
+    def send(self, frame: Reply | Logged | Ask) -> None:
         data = msgspec.msgpack.encode(frame)
         with self._lock:
             self._connection.sendall(LENGTH.pack(len(data)) + data)
@@ -110,7 +141,7 @@ def main(channel: int) -> None:
         if isinstance(stream, TextIOWrapper):  # line by line: the last before a crash are the most wanted
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     with socket.socket(fileno=channel) as connection:
-        parent = Channel(connection)
+        parent = Channel.here = Channel(connection)
         speech.install(parent)
         importer = Importer()
         codec.import_classes_with(importer)
@@ -119,8 +150,9 @@ def main(channel: int) -> None:
             job = msgspec.msgpack.decode(raw, type=Job)
             importer.folders = job.folders
             os.chdir(home)  # a body may have gone elsewhere
-            parent.jobs += 1
+            parent.begin()
             reply = perform(job)
+            parent.end()
             flush()
             if parent.repeats:
                 os._exit(0)  # a copy of us that the body forked: it must neither answer nor stay
@@ -128,7 +160,7 @@ def main(channel: int) -> None:
 
 
 def perform(job: Job) -> Reply:
-    """Do a job. SystemExit and KeyboardInterrupt end the process, and with it the job."""
+    """Do a job. SystemExit ends the process, and with it the job."""
     try:
         _limit_memory(job.memory_mb)
         function = attribute(importlib.import_module(job.module), job.name)
@@ -138,8 +170,10 @@ def perform(job: Job) -> Reply:
         return Raised("MemoryError", "the body needs more memory than it may "
                                      f"have{limit}", error_info(error).traceback,
                       retryable=False)
-    except Exception as error:  # the body's code
-        info = error_info(error)
+    except SystemExit:
+        raise
+    except BaseException as error:  # the body's code
+        info = error_info(error, bytes_max=job.error_bytes_max)
         retry_after = getattr(error, "retry_after", None)
         return Raised(info.type, info.message, info.traceback, getattr(error, "retryable", None),
                       retry_after if isinstance(retry_after, (int, float)) else None)
