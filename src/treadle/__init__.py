@@ -40,7 +40,12 @@ if TYPE_CHECKING:
     from treadle.engine.tracker import ExecutionTracker as ExecutionTracker
     from treadle.errors import ExecutionFailed as ExecutionFailed
     from treadle.errors import InvalidDiagram as InvalidDiagram
+    from treadle.errors import PluginError as PluginError
     from treadle.errors import TreadleError as TreadleError
+    from treadle.hooks.manager import PluginManager as PluginManager
+    from treadle.hooks.sdk import StateHook as StateHook
+    from treadle.hooks.sdk import Veto as Veto
+    from treadle.hooks.sdk import hookimpl as hookimpl
     from treadle.ids import NodeID as NodeID
     from treadle.kernel.order import DynamicOrderCalculator as DynamicOrderCalculator
     from treadle.nodes.base import NodeStrategyProtocol as NodeStrategyProtocol
@@ -86,7 +91,9 @@ _HOMES = {
     "engine.runner": "WorkflowRunner",
     "engine.services": "EVENT_BUS ServiceRegistry",
     "engine.tracker": "ExecutionMetrics ExecutionTracker",
-    "errors": "ExecutionFailed InvalidDiagram TreadleError",
+    "errors": "ExecutionFailed InvalidDiagram PluginError TreadleError",
+    "hooks.manager": "PluginManager",
+    "hooks.sdk": "StateHook Veto hookimpl",
     "ids": "NodeID",
     "kernel.order": "DynamicOrderCalculator",
     "nodes.base": "NodeStrategyProtocol",

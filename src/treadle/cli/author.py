@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from treadle.cli.common import COMPLETED, WRONG, JsonOption, readers_may_leave
+from treadle.cli.common import COMPLETED, WRONG, JsonOption, readers_may_leave, types_for
 from treadle.cli.render import print_json, say, table
 from treadle.errors import Fault, InvalidInput, Where, did_you_mean
 
@@ -51,13 +51,12 @@ def check(
     """Find everything that is wrong with diagrams, without running them. Warnings alone are no failure."""
     readers_may_leave()
     from treadle.diagram.check import check_file
-    from treadle.nodes.registry import default_registry
 
-    registry = default_registry()
+    types = {folder: types_for(folder) for folder in {Path(file).resolve().parent for file in files}}
     found: dict[str, tuple[Fault, ...]] = {}
     for file in files:
         try:
-            found[file] = check_file(file, registry).faults
+            found[file] = check_file(file, types[Path(file).resolve().parent]).faults
         except OSError as error:
             found[file] = (Fault(f"the file can't be read: {error.strerror or error}", where=Where(file),
                                  hint=nearby(Path(file))),)
@@ -94,9 +93,7 @@ def nodes(
 ) -> None:
     """List the types of nodes, or show one: its properties, and a diagram that runs."""
     readers_may_leave()
-    from treadle.nodes.registry import default_registry
-
-    registry = default_registry()
+    registry = types_for(Path())
     if name is None:
         kinds = [_kind(registry.kind(one)) for one in registry.names()]
         print_json(kinds) if as_json else print(table(
@@ -166,9 +163,8 @@ def schema(
 
     from treadle.diagram.formats.schema import schema_of
     from treadle.nodes.files import write_file
-    from treadle.nodes.registry import default_registry
 
-    text = json.dumps(schema_of(default_registry()), ensure_ascii=False, indent=2) + "\n"
+    text = json.dumps(schema_of(types_for(Path())), ensure_ascii=False, indent=2) + "\n"
     if output is None:
         readers_may_leave()
         print(text, end="")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import json
+import os
 import shlex
 import signal
+import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 
 import typer
 
@@ -17,7 +21,10 @@ from treadle.errors import InvalidInput, NotAStore, did_you_mean
 
 if TYPE_CHECKING:
     from treadle.diagram.node import Input
+    from treadle.nodes.registry import NodeRegistry
     from treadle.store.base import Store
+
+_S = TypeVar("_S")
 
 COMPLETED, FAILED, WRONG, SUSPENDED, INTERRUPTED = 0, 1, 2, 3, 130
 """Exit codes."""
@@ -47,25 +54,99 @@ def readers_may_leave() -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
-def existing_store(url: str | None) -> Store:
+KeyOption = Annotated[str | None, typer.Option(
+    "--state-encryption-key", metavar="KEY", show_default=False,
+    help="The key of an encrypted store: file:PATH, env:NAME, or 32 bytes as base64 or hex. [default: "
+         "$TREADLE_STATE_ENCRYPTION_KEY]")]
+_KEY = "state_encryption_key"
+
+
+def keyed(function: Callable[..., None]) -> Callable[..., None]:
+    """A command that has a store, with the option that gives its key."""
+    signature = inspect.signature(function, eval_str=True)
+    if "store" not in signature.parameters:
+        return function
+
+    @functools.wraps(function)
+    def with_key(**given: Any) -> None:
+        from treadle.store import KEY_VARIABLE, encryption_key
+
+        # Out of the environment, else every program that a node starts would have it.
+        said = given.pop(_KEY) or os.environ.pop(KEY_VARIABLE, None)
+        with encryption_key(said):
+            function(**given)
+
+    parameters = list(signature.parameters.values())
+    place = list(signature.parameters).index("store") + 1
+    parameters.insert(place, inspect.Parameter(_KEY, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None,
+                                               annotation=KeyOption))
+    with_key.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_key.__annotations__ = {one.name: one.annotation for one in parameters}
+    return with_key
+
+
+@overload
+def existing_store(url: str | None) -> Store: ...
+@overload
+def existing_store(url: str | None, opener: Callable[[str], _S]) -> _S: ...
+def existing_store(url: str | None, opener: Callable[[str], Any] | None = None) -> Any:
     """Open a store that must be there; StoreError if it isn't or can't be used."""
     from treadle.store import default_store_url, open_store
 
     where = url or default_store_url()
     if ("://" not in where and where != "memory:") or where.startswith("sqlite:///"):
         path = Path(where.removeprefix("sqlite:///")).expanduser()
+        if path.is_dir():
+            raise NotAStore(f"{path} is a folder: name the file in it")
         if not path.exists():
             folder = path.parent
             names = [one.name for one in folder.glob(f"*{path.suffix}")] if folder.is_dir() else []
             none = "name another with --store" if url else "nothing has been run yet, or name it with --store"
             hint = did_you_mean(path.name, names) or none
             raise NotAStore(f"there is no store {path}: {hint}")
-    return open_store(where)
+    return (opener or open_store)(where)
+
+
+def types_for(folder: Path) -> NodeRegistry:
+    """The types of nodes for diagrams of a folder, with those that plugins add. PluginError, InvalidInput."""
+    from treadle.hooks.manager import PluginManager
+    from treadle.nodes.registry import default_registry
+
+    registry = default_registry()
+    PluginManager.discover(folder).install(registry)
+    return registry
+
+
+YES = ("y", "yes")
+
+
+def agreed(question: str, *, default: bool) -> bool:
+    """Ask a person at the terminal; an empty line is the default, and the end of the input a no."""
+    print(f"{question} [{'Y/n' if default else 'y/N'}] ", end="", file=sys.stderr, flush=True)
+    line = ""
+    try:
+        line = sys.stdin.readline()
+    finally:
+        if not line:  # the cursor still stands behind the question
+            print(file=sys.stderr)
+    said = line.strip().lower()
+    return said in YES if said else default and bool(line)
+
+
+def somebody_to_ask() -> bool:
+    """Whether a question would be seen, and could be answered."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def say_command(verb: str, *words: str, store: str | None) -> str:
-    """A command as one would type it, with the store that was named."""
-    return shlex.join(["treadle", verb, *words, *(["--store", store] if store else [])])
+    """A command as one would type it, with the store and the key that were named."""
+    from treadle.store import given_key
+
+    said = given_key.get()
+    if said is not None and not said.startswith(("file:", "env:")):
+        said = "KEY"  # a key is never shown
+    key = ["--state-encryption-key", said] if said else []
+    return shlex.join(["treadle", verb, *words, *(["--store", store] if store else []), *key])
 
 
 def parse_inputs(given: Iterable[str], declared: Mapping[str, Input]) -> dict[str, Any]:

@@ -53,18 +53,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: list[str]) -> int:
     try:
-        _app()(args=given, prog_name="treadle")
+        _app(given)(args=given, prog_name="treadle")
         sys.stdout.flush()
     except SystemExit as end:
+        wrong = getattr(end.__context__, "format_message", None)  # click's own errors: how it was called
+        if wrong is not None and "--json" in given:
+            from treadle.cli.render import print_json
+
+            print_json({"status": "refused", "error": {"type": "Usage", "message": wrong()}})
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
     return 0
 
 
-def _app() -> typer.Typer:
+def _app(given: list[str]) -> typer.Typer:
     import typer
 
-    from treadle.cli import author, common, housekeeping
-    from treadle.cli.inspecting import cached, compare, inspect, transfer
+    from treadle.cli import author, common, housekeeping, keys
+    from treadle.cli.inspecting import cached, compare, inspect, plugins, transfer
     from treadle.cli.running import control, run
 
     app = typer.Typer(
@@ -77,8 +82,13 @@ def _app() -> typer.Typer:
     for function in (run.run, run.resume, run.fork, author.check, inspect.list_, inspect.show, inspect.logs,
                      control.cancel, control.answer, control.signal, author.init, author.nodes, cached.cache,
                      author.schema, compare.diff, transfer.export, transfer.import_, housekeeping.prune,
-                     housekeeping.doctor):
-        app.command(function.__name__.rstrip("_"))(function)
+                     housekeeping.doctor, plugins.plugins):
+        app.command(function.__name__.rstrip("_"))(common.keyed(function))
+    app.add_typer(keys.keys, name="keys")
+    taken = {str(one.name) for one in app.registered_commands}
+    if next((word for word in given if not word.startswith("-")), None) not in taken:
+        for name, added in plugins.added_commands(taken).items():
+            app.command(name)(added)
     return app
 
 

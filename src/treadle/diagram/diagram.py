@@ -22,6 +22,8 @@ class DiagramSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     inputs: dict[str, Input] = {}
     on_error: OnError = OnError.FAIL
     deadline: float | None = None  # seconds from the start of an execution
+    environment_vars: dict[str, str] = {}
+    secret_store: str | None = None  # a URL: where `secret://NAME` is looked up
     description: str = ""
     base: str = "."
     source: str = ""  # the text it was read from; "" for one built in Python

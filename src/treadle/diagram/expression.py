@@ -21,9 +21,10 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Collection, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from contextvars import ContextVar
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import jinja2
 import jinja2.defaults
@@ -46,6 +47,9 @@ _LAZY = ("map", "select", "reject", "selectattr", "rejectattr", "unique", "batch
          "reverse")
 _VIEWS = (Iterator, KeysView, ItemsView, ValuesView, range)  # what becomes a list when it is a result
 _NO_ATTRIBUTES: Mapping[str, frozenset[str]] = MappingProxyType({})
+_COUNTED = "(counted)"  # the filter around what a `for` goes over; no text can name it
+_MACRO_TURNS = 20  # what a call of a macro counts as: it takes as long as so many turns of a loop
+_WIDE = frozenset(("center", "expandtabs", "ljust", "rjust", "zfill"))  # text methods that make any length
 
 
 class _Undefined(jinja2.StrictUndefined):
@@ -91,6 +95,17 @@ class _Context(jinja2.runtime.Context):
             return self.environment.globals.get(key, jinja2.utils.missing)
 
 
+_turns_left: ContextVar[list[int]] = ContextVar("turns_left")  # of the template that is rendered
+
+
+@jinja2.pass_context  # which keeps the compiler from working it out
+def _counted(context: jinja2.runtime.Context, values: Iterable[Any]) -> Iterator[Any]:
+    take = cast("_Environment", context.environment).take
+    for value in values:
+        take(1)
+        yield value
+
+
 class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
     context_class = _Context
     intercepted_binops = frozenset(("*", "**"))
@@ -104,9 +119,29 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self.globals = {**_FUNCTIONS, "range": self._range}
         self.filters |= {name: _listed(self.filters[name]) for name in _LAZY}
         self.filters |= {"tojson": to_json, "fromjson": _from_json, "lines": str.splitlines, "split": _split,
-                         "flatten": _flatten}
+                         "flatten": _flatten, _COUNTED: _counted}
         self.tests |= {name: _strict_test(test) for name, test in self.tests.items()
                        if name not in ("defined", "undefined", "filter", "test")}
+
+    def _parse(self, source: str, name: str | None, filename: str | None) -> jinja2.nodes.Template:
+        tree = super()._parse(source, name, filename)
+        for loop in tree.find_all(jinja2.nodes.For):
+            loop.iter = jinja2.nodes.Filter(loop.iter, _COUNTED, [], [], None, None, environment=self,
+                                            lineno=loop.lineno)
+        return tree
+
+    def take(self, turns: int) -> None:
+        left = _turns_left.get()
+        left[0] -= turns
+        if left[0] < 0:
+            raise self.config.exceeded("template_turns_max", "a template that goes round and round")
+
+    def call(self, context: jinja2.runtime.Context, obj: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(obj, jinja2.runtime.Macro):
+            self.take(_MACRO_TURNS)
+        elif isinstance(getattr(obj, "__self__", None), str) and obj.__name__ in _WIDE:
+            self._bound(max((one for one in args if isinstance(one, int)), default=0), f"str.{obj.__name__}")
+        return super().call(context, obj, *args, **kwargs)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         if isinstance(obj, Mapping):
@@ -373,13 +408,15 @@ class Template(_Compiled):
         """Its text over these names.
 
         Raises ExpressionError for a name that is not there, and says which are; for whatever fails inside;
-        LimitExceeded for a text longer than `template_output_chars_max`.
+        LimitExceeded for a text longer than `template_output_chars_max`, or for loops and macros that turn
+        more often than `template_turns_max`.
         """
         environment = self._environment
         template = self._template
         context = _Context(environment, names, template.name, template.blocks)  # type: ignore[arg-type]
         parts: list[str] = []
         size, limit = 0, environment.config.template_output_chars_max
+        token = _turns_left.set([environment.config.template_turns_max])
         try:
             for part in self._template.root_render_func(context):
                 size += len(part)
@@ -388,6 +425,8 @@ class Template(_Compiled):
                 parts.append(part)
         except Exception as error:  # whatever a filter or a method of a value raises
             raise self._failure(error, names) from error
+        finally:
+            _turns_left.reset(token)
         return "".join(parts)
 
 

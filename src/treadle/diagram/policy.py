@@ -7,6 +7,10 @@ from typing import Any
 
 import msgspec
 
+LATEST = 253_370_764_800.0
+"""The first of January 9999, seconds since 1970: what waits for longer waits until then, for no calendar goes
+much further."""
+
 
 class Join(StrEnum):
     """When a node with several arrows is ready: when no arrow is pending, or at the first value."""

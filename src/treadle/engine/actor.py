@@ -267,7 +267,9 @@ class NodeActor:
                             row += 1
                         else:
                             row = 0
-                    except (Exception, asyncio.CancelledError, SystemExit) as error:  # foreign code
+                    except KeyboardInterrupt:
+                        raise
+                    except BaseException as error:  # foreign code
                         if speaker.heard:
                             speaker.end()
                             speaker, home = self._capture.speaker()
@@ -303,7 +305,9 @@ class NodeActor:
             result = await drive
         except asyncio.CancelledError as cancelled:
             error = cancelled
-        except (Exception, SystemExit) as raised:  # foreign code
+        except (KeyboardInterrupt, GeneratorExit):  # the latter when our own task is thrown away
+            raise
+        except BaseException as raised:  # foreign code
             error = raised
         finally:
             self._active += 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ class ApplicationContext:
         self.services = ServiceRegistry(services)
         self.resources = AsyncResourceManager("the engine")
         self.config = config
+        self._ends: list[Callable[[], object]] = []
         self._url, self._durable = url, durable
         self.services.register(CONFIG, config)
         self.services.register(CLOCK, clock or self.services.get(CLOCK) or SystemClock())
@@ -47,6 +49,10 @@ class ApplicationContext:
         if self._own_bus:
             self.services.register(EVENT_BUS, EventBus(backlog_max=config.event_backlog_max,
                                                        errors_max=config.consumer_errors_max))
+
+    def at_the_end(self, end: Callable[[], object]) -> None:
+        """Call `end` when the bus is quiet and before the state manager stops. Say so before `start`."""
+        self._ends.append(end)
 
     async def start(self) -> ServiceRegistry:
         """Build what is missing. What was built is closed again if something fails."""
@@ -56,8 +62,9 @@ class ApplicationContext:
         except BaseException:
             await self.stop()
             raise
-        bus = self.services.resolve(EVENT_BUS)
-        self.resources.add_cleanup(self._quiet, bus)
+        for end in self._ends:
+            self.resources.add_cleanup(end)
+        self.resources.add_cleanup(self._quiet, self.services.resolve(EVENT_BUS))
         return self.services
 
     async def _state_manager(self) -> AsyncStateManager:

@@ -5,21 +5,24 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
 from treadle.diagram.expression import Expression, Template
+from treadle.engine import shared
 from treadle.engine.resolver import turn
 from treadle.errors import NoSuchNode
 from treadle.ids import ExecutionID, NodeID
 from treadle.state import codec
 from treadle.state.blob import Blob, Place, Source
 from treadle.state.cell import ErrorInfo, ExecutionCell, ExecutionState, NodeState, instant
+from treadle.state.context import PipelineState, SharedContext, Shares
 from treadle.state.envelope import Envelope, EnvelopeFactory
 from treadle.state.status import ExecutionStatus, NodeStatus
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from treadle.nodes.base import Executor
 
 
-class NodeContext(msgspec.Struct, gc=False):
+class NodeContext(Shares, msgspec.Struct, gc=False):
     """What a body may know of the attempt that it performs; see `treadle.nodes.base.BodyContext`."""
 
     runner: WorkflowRunner
@@ -74,6 +77,30 @@ class NodeContext(msgspec.Struct, gc=False):
     def execution_inputs(self) -> Mapping[str, Any]:
         return self.runner.scope.inputs(self.slot)
 
+    @property
+    def config(self) -> TreadleConfig:
+        return self.runner.config
+
+    @property
+    def pipeline(self) -> PipelineState:
+        """What never changes of the execution."""
+        return shared.about(self.runner).pipeline
+
+    @property
+    def environment_vars(self) -> Mapping[str, str]:
+        return shared.about(self.runner).environment_vars
+
+    @property
+    def secret_store(self) -> str | None:
+        return shared.about(self.runner).secret_store
+
+    @property
+    def active_plugins(self) -> Sequence[str]:
+        return shared.about(self.runner).active_plugins
+
+    def _sharing(self) -> tuple[SharedContext, str]:
+        return self.runner.shared, shared.writer_of(self.cell)
+
     def now(self) -> float:
         return self.runner.now()
 
@@ -81,7 +108,8 @@ class NodeContext(msgspec.Struct, gc=False):
         """Every name an expression of this node sees; `treadle.engine.resolver` lists them."""
         arrows = self.runner.kernel.diagram_of(self.slot).nodes
         values: dict[str, Any] = {arrows[arrow.source].id: value for arrow, value in self.values}
-        names: dict[str, Any] = {**values, **inputs, "inputs": self.execution_inputs, "nodes": values,
+        names: dict[str, Any] = {**shared.names(self.runner), **values, **inputs,
+                                 "inputs": self.execution_inputs, "nodes": values,
                                  "iteration": turn(self.cell.iteration), "attempt": self.cell.attempt}
         index = self.index
         if index is not None:
@@ -89,10 +117,11 @@ class NodeContext(msgspec.Struct, gc=False):
         return names
 
     def evaluate(self, expression: str, inputs: Mapping[str, Any]) -> Any:
-        return Expression.compile(expression).evaluate(self.names(inputs))
+        return Expression.compile(expression, config=self.runner.config).evaluate(self.names(inputs))
 
     def render(self, template: str, inputs: Mapping[str, Any]) -> str:
-        return Template.compile(template, base=self.node.base).render(self.names(inputs))
+        compiled = Template.compile(template, base=self.node.base, config=self.runner.config)
+        return compiled.render(self.names(inputs))
 
     def path(self, path: str) -> Path:
         return Path(self.node.base) / path
@@ -134,6 +163,7 @@ class ExecutionContext:
     attempt = 1
     index: int | None = None
     item: Any = None
+    config = DEFAULT_CONFIG
 
     def __init__(
         self,

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -25,18 +24,17 @@ import msgspec
 from treadle.aio.resources import attach
 from treadle.clock import Clock
 from treadle.config import DEFAULT_CONFIG, Retention, TreadleConfig
-from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
+from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram
 from treadle.engine import recover as recovery
 from treadle.engine import sources
 from treadle.engine.actor import NodeActor, Work
 from treadle.engine.application import ApplicationContext
 from treadle.engine.bus import EventBus, Inline
-from treadle.engine.cache import ResultCache
 from treadle.engine.composite import complete_inputs
-from treadle.engine.context import remember
 from treadle.engine.forked import Guard
 from treadle.engine.handle import Handle
 from treadle.engine.plan import Plan
+from treadle.engine.prepared import Diagrams
 from treadle.engine.resolver import RuntimeResolver
 from treadle.engine.retention import Keeper
 from treadle.engine.runner import WorkflowRunner
@@ -45,37 +43,24 @@ from treadle.engine.sources import Drawn
 from treadle.engine.values import Values
 from treadle.errors import LeaseLost, StoreError, TreadleError
 from treadle.kernel.execution import Kernel
-from treadle.nodes.base import Body, Executor, NodeStrategyProtocol
-from treadle.nodes.modules import Importing, looking_once
+from treadle.nodes.base import Executor
+from treadle.nodes.modules import Importing
 from treadle.nodes.registry import NodeRegistry, default_registry
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, ExecutionState, NodeState
+from treadle.state.context import Mutation, options_of
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import LOG_LINES, LogLine, Signal, Store, Summary
 
 if TYPE_CHECKING:
     from treadle.engine.executor import Executors
+    from treadle.engine.lifecycle import Lifecycle
+    from treadle.hooks.manager import PluginManager
     from treadle.store.manager import StateManager
 
 logger = logging.getLogger("treadle.engine")
 
-FROZEN_NODES_MIN = 5000
-"""From this size on a compiled diagram is taken out of the garbage collector's sight while the engine is
-open."""
-
 Durability = Literal["batched", "strict", "memory"]
-
-
-class Prepared:
-    """What an engine found out about a compiled diagram, once for all its executions."""
-
-    __slots__ = ("bodies", "digest", "functions", "source")
-
-    def __init__(self) -> None:
-        self.digest = ""  # the key of its source in the store; "" until it is started here
-        self.source = ""  # the source itself as long as our store may not have it
-        self.functions: dict[tuple[str, str], Any] = {}  # what its nodes call, each looked for once
-        self.bodies: dict[int, Body] = {}  # its bound strategies by `id(node)`, filled as nodes are performed
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -99,7 +84,9 @@ class Engine:
                  durability: Durability = "batched", clock: Clock | None = None,
                  registry: NodeRegistry | None = None, services: ServiceRegistry | None = None,
                  recover: bool = False, check: bool = False, retention: Retention | None = None,
-                 observers: Iterable[Inline] = ()) -> None:
+                 observers: Iterable[Inline] = (), plugins: PluginManager | Iterable[object] = (),
+                 environment_vars: Mapping[str, str] | None = None,
+                 secret_store: str | None = None) -> None:
         if durability not in ("batched", "strict", "memory"):
             raise ValueError(f"durability {durability!r}: choose batched, strict or memory")
         self._app = ApplicationContext(url, config=config, clock=clock, services=services,
@@ -111,23 +98,24 @@ class Engine:
         self.registry = registry or self.services.get(NODES) or default_registry()
         self.services.register(NODES, self.registry)
         self.bus = self.services.resolve(EVENT_BUS)
+        self.diagrams = Diagrams(self.registry)
+        self.environment_vars, self.secret_store = dict(environment_vars or {}), secret_store
         self.resolver = RuntimeResolver(self.registry.transforms, config)
         self.manager: StateManager | None = None
         self.recovered: list[Handle] = []
+        self.on_mutation: Callable[[Mutation], str | None] | None = None  # may veto writes to contexts
         self._recover = recover
         self._check = check
         self._observers = tuple(observers)
+        self._lifecycle = self._plug_in(plugins)
         self._retention = retention
         self._keeper: Keeper | None = None
         self._executors: Executors | None = None
-        self._cache: ResultCache | None = None
         self._runners: dict[str, WorkflowRunner] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._prepared: weakref.WeakKeyDictionary[ExecutableDiagram, Prepared] = weakref.WeakKeyDictionary()
         self._resuming: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._signals = 0  # ids of signals in durability `memory`
         self._listening = False
-        self._frozen = False  # whether we, and nobody else, froze objects
         self._open = False
 
     @classmethod
@@ -135,17 +123,36 @@ class Engine:
              durability: Durability = "batched", clock: Clock | None = None,
              registry: NodeRegistry | None = None, services: ServiceRegistry | None = None,
              recover: bool = False, check: bool = False, retention: Retention | None = None,
-             observers: Iterable[Inline] = ()) -> Engine:
+             observers: Iterable[Inline] = (), plugins: PluginManager | Iterable[object] = (),
+             environment_vars: Mapping[str, str] | None = None,
+             secret_store: str | None = None) -> Engine:
         """An engine for `async with`. `url` is a store's (None: the default store).
 
         `recover` takes over executions whose owner is gone (`engine.recovered`). `check` tests all
         invariants of the kernel after every step: slow, for tests. By `retention` the store is pruned in
         the background, after executions have ended, at most once an hour. `observers` are called with every
-        event, for those who need no bus: plain functions, quick ones.
+        event, for those who need no bus: plain functions, quick ones. `plugins` are instances of
+        `StateHook`, or what `PluginManager.discover` found. `environment_vars` and `secret_store` go before
+        those of a diagram.
         """
         return cls(url, config=config, durability=durability, clock=clock, registry=registry,
                    services=services, recover=recover, check=check, retention=retention,
-                   observers=observers)
+                   observers=observers, plugins=plugins, environment_vars=environment_vars,
+                   secret_store=secret_store)
+
+    def _plug_in(self, plugins: PluginManager | Iterable[object]) -> Lifecycle | None:
+        """Register what plugins bring with them. PluginError."""
+        if not plugins:
+            return None
+        from treadle.engine.lifecycle import Lifecycle
+        from treadle.hooks.manager import PluginManager
+
+        manager = plugins if isinstance(plugins, PluginManager) else PluginManager(plugins,
+                                                                                   config=self.config)
+        manager.install(self.registry)
+        lifecycle = Lifecycle(self, manager)
+        self._app.at_the_end(lifecycle.close)
+        return lifecycle
 
     async def __aenter__(self) -> Engine:
         if self._open:
@@ -159,7 +166,7 @@ class Engine:
         state = None
         if self.durability != "memory":
             state = self.services.resolve(STATE_MANAGER)
-            self.manager = state.manager
+            self.manager = self.diagrams.manager = state.manager
             self.manager.on_lost(self._on_lost)
             self.manager.on_dead(self._on_dead)
             if self._retention:
@@ -170,6 +177,8 @@ class Engine:
         self.tools = Tools(self.clock.now, self.actors.put, self.actors.breathe, self.values.value,
                            self.values.encode, self.resolver.inputs, self.bus, self.manager,
                            None if state is None else state.take)
+        if self._lifecycle is not None:
+            self._lifecycle.open()
         for observer in self._observers:
             resources.register(self.bus.subscribe(observer, queued=False))
         resources.add_cleanup(self._end_executors)
@@ -217,8 +226,7 @@ class Engine:
         finally:
             for task in list(self._tasks):
                 task.cancel()
-            if self._frozen:
-                gc.unfreeze()
+            self.diagrams.close()
 
     async def _end_actors(self) -> None:
         left = await self.actors.close(self.config.cancel_s_max)
@@ -239,13 +247,14 @@ class Engine:
         Raises InvalidDiagram, InvalidInput, StoreError; ValueError if the id is taken.
         """
         self._require_open()
-        compiled, prepared = await self._prepare(diagram)
+        compiled, prepared = await self.diagrams.prepare(diagram)
         complete = complete_inputs(compiled.inputs, {**(given or {}), **inputs}, f"diagram {compiled.name!r}")
         now = self.clock.now()
         cell = ExecutionCell(
             execution_id or self.clock.new_execution_id(), epoch=1, name=compiled.name,
             diagram=prepared.digest, inputs=codec.encode(complete), created_at=now,
-            options=codec.encode({"durability": self.durability}))
+            options=self.options_for(compiled))
+        await self.initialise(cell, compiled, complete)
         if self.manager is not None:
             lease = await self.manager.create(cell, prepared.source,
                                               draw=lambda: sources.source_of(compiled.spec))
@@ -257,6 +266,21 @@ class Engine:
         handle = Handle(self, runner)
         runner.start()
         return handle
+
+    async def initialise(self, cell: ExecutionCell, diagram: ExecutableDiagram,
+                         inputs: Mapping[str, Any]) -> None:
+        """Ask the plugins whether an execution may be made: PluginError if one refuses."""
+        if self._lifecycle is not None:
+            await self._lifecycle.initialise(cell, diagram, inputs)
+
+    def options_for(self, diagram: ExecutableDiagram) -> bytes:
+        """What is recorded of how an execution of a diagram runs here."""
+        spec = diagram.spec
+        return options_of(
+            self.durability, config_hash=self.config.config_hash,
+            environment_vars={**spec.environment_vars, **self.environment_vars},
+            secret_store=self.secret_store or spec.secret_store,
+            active_plugins=() if self._lifecycle is None else self._lifecycle.plugins.active)
 
     async def resume(self, execution_id: str, *, diagram: Drawn | None = None,
                      strict: bool = False) -> Handle:
@@ -297,33 +321,7 @@ class Engine:
 
     def compile(self, diagram: Drawn) -> ExecutableDiagram:
         """A diagram as it runs. Raises InvalidDiagram, OSError."""
-        compiled = sources.compile_drawn(diagram, self.registry)
-        if compiled not in self._prepared:
-            if len(compiled) >= FROZEN_NODES_MIN:
-                # Walking a large graph that never changes is what makes the collector hold the loop up.
-                gc.collect()
-                self._frozen = self._frozen or not gc.get_freeze_count()
-                gc.freeze()
-            self.prepared(compiled)
-        remember(compiled)
-        return compiled
-
-    async def _prepare(self, diagram: Drawn) -> tuple[ExecutableDiagram, Prepared]:
-        """Compile a diagram, and find the key of its source; what is large is not done on the loop."""
-        if isinstance(diagram, ExecutableDiagram):
-            known = self._prepared.get(diagram)
-            if known is not None and known.digest:
-                return diagram, known
-
-        def prepare() -> tuple[ExecutableDiagram, Prepared]:
-            compiled = self.compile(diagram)
-            prepared = self._prepared[compiled]
-            prepared.source = "" if self.manager is None else sources.source_of(compiled.spec)
-            prepared.digest = sources.digest_of(prepared.source)
-            return compiled, prepared
-
-        small = isinstance(diagram, ExecutableDiagram) and len(diagram) < FROZEN_NODES_MIN
-        return prepare() if small else await asyncio.to_thread(prepare)
+        return self.diagrams.compile(diagram)
 
     def launch(self, diagram: ExecutableDiagram, cell: ExecutionCell, cells: list[NodeState], *, clean: bool,
                reopen: bool, signals: list[Signal]) -> WorkflowRunner:
@@ -395,29 +393,6 @@ class Engine:
             self.manager.watch(self._on_signal)
         return runner
 
-    def prepared(self, diagram: ExecutableDiagram) -> Prepared:
-        """What was found out about a compiled diagram."""
-        found = self._prepared.get(diagram)
-        if found is None:
-            found = self._prepared[diagram] = Prepared()
-        return found
-
-    def bind(self, prepared: Prepared, node: ExecutableNode) -> Body:
-        """What performs a node: its strategy's `bind`, or its `execute`."""
-        strategy = self.registry.get_strategy(node.type)
-        bind = getattr(strategy, "bind", None)
-        if bind is None:
-            body: Body = partial(_execute, strategy, node)
-        else:
-            with looking_once(prepared.functions):
-                body = bind(node)
-        if node.policy.cache and self.manager is not None:
-            if self._cache is None:
-                self._cache = ResultCache(self.manager)
-            body = self._cache.around(node, body)
-        prepared.bodies[id(node)] = body
-        return body
-
     def executor(self, isolation: str) -> Executor:
         """Where bodies with that isolation run."""
         if self._executors is None:
@@ -438,6 +413,8 @@ class Engine:
             del self._runners[runner.execution_id]
             if self.manager is not None and not self._runners:
                 self.manager.watch(None)
+            if self._lifecycle is not None and runner.kernel.execution.status is not ExecutionStatus.RUNNING:
+                self.care(self._lifecycle.finalise(runner))
             if self._keeper is not None and runner.kernel.execution.status.terminal:
                 self._keeper.ended()
         self.bus.finish(runner.execution_id)
@@ -491,9 +468,3 @@ class Engine:
     def running(self) -> Mapping[str, ExecutionStatus]:
         """The executions that this engine runs."""
         return {name: runner.kernel.execution.status for name, runner in self._runners.items()}
-
-
-async def _execute(
-    strategy: NodeStrategyProtocol, node: ExecutableNode, context: Any, inputs: dict[str, Any]
-) -> Any:
-    return await strategy.execute(node, context, inputs)

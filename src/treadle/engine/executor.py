@@ -196,6 +196,9 @@ def _presentable(error: BaseException) -> BaseException:
         return BodyDied(f"the body called sys.exit({error.code!r})").with_traceback(error.__traceback__)
     if isinstance(error, StopIteration):
         return RuntimeError(f"the body raised StopIteration({error.value!r})")
+    if not isinstance(error, Exception):  # it would end the event loop, or pass for a cancellation of ours
+        return BodyDied(f"the body raised {type(error).__name__}({', '.join(map(repr, error.args))})"
+                        ).with_traceback(error.__traceback__)
     return error
 
 

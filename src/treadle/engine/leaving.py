@@ -6,6 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from treadle.engine import shared
 from treadle.errors import StoreError
 from treadle.state.status import ExecutionStatus
 
@@ -46,6 +47,7 @@ async def leave(runner: WorkflowRunner, status: ExecutionStatus) -> None:
                 await runner.quiet
     except TimeoutError:
         logger.error("execution %s leaves %d bodies behind", runner.execution_id, runner.suspended_bodies)
+    shared.leave(runner)
     try:
         if runner.manager is not None:
             await runner.manager.release(runner.execution_id)  # in the transaction of its last cells

@@ -27,12 +27,14 @@ from treadle.errors import (
     NodeTimeout,
     NotDecodable,
     NotEncodable,
+    TransactionError,
     TreadleError,
 )
 from treadle.nodes import speech
 from treadle.nodes.child import FIRST_FREE_FD, Child, how_it_ended
 from treadle.nodes.failures import RemoteError
 from treadle.nodes.modules import folders
+from treadle.nodes.sharing import Ask, Desk, Refusal, Told, desk
 from treadle.nodes.speech import Listener
 from treadle.nodes.worker import LENGTH, Job, Logged, Raised, Reply
 
@@ -63,7 +65,8 @@ class ProcessExecutor:
         ended by itself; RemoteError for an exception of the function (one of Treadle's own comes as itself).
         """
         memory = memory_mb if memory_mb is not None else self._config.memory_mb_max
-        job = Job(function.__module__, function.__qualname__, list(args), memory, folders())
+        job = Job(function.__module__, function.__qualname__, list(args), memory, folders(),
+                  self._config.error_bytes_max)
         async with self._slots:
             worker = await self._worker()
             self._busy.add(worker)
@@ -125,6 +128,7 @@ class Worker:
         self.jobs = 0
         self._name = ""
         self._listener: Listener | None = None
+        self._desk: Desk | None = None
         self._tail = ""
         self._timed_out = False
         self._closing: asyncio.Future[None] | None = None
@@ -173,17 +177,15 @@ class Worker:
         """Do a job. The time counts from here: the child is waiting for it. Who listens to the caller hears
         what the job says."""
         self._name, self._tail = name, ""
-        self._listener = speech.speaking.get()
+        self._listener, self._desk = speech.speaking.get(), desk.get()
         self.jobs += 1
         timer = None
         if timeout is not None:
             timer = asyncio.get_running_loop().call_later(timeout, self._expire)
         try:
-            data = msgspec.msgpack.encode(job)
-            self._writer.write(LENGTH.pack(len(data)) + data)
-            await self._writer.drain()
+            await self._send(job)
             reply = await self._receive()
-            self._listener = None
+            self._listener = self._desk = None
             return reply
         except (ConnectionError, asyncio.IncompleteReadError):
             raise await self._death(timeout) from None
@@ -236,14 +238,27 @@ class Worker:
             if size > self._config.body_output_bytes_max:
                 raise self._config.exceeded("body_output_bytes_max", f"node {self._name!r} sent {size} bytes "
                                                                      "back")
-            frame: Reply | Logged = msgspec.msgpack.decode(
-                await self._reader.readexactly(size), type=Reply | Logged)
+            frame: Reply | Logged | Ask = msgspec.msgpack.decode(
+                await self._reader.readexactly(size), type=Reply | Logged | Ask)
+            if isinstance(frame, Ask):
+                await self._send(self._answer(frame))
+                continue
             if not isinstance(frame, Logged):
                 return frame
             if frame.job == self.jobs:  # not one that an earlier job's threads left behind
                 self._tail = f"{self._tail}{frame.text}\n"[-TAIL_CHARS:]
                 if self._listener is not None:
                     self._listener.logged(frame.level, frame.logger, frame.text)
+
+    def _answer(self, ask: Ask) -> Told:
+        if self._desk is None or ask.job != self.jobs:
+            return Told(refusal=Refusal("TransactionError", "this body has no part in a shared context"))
+        return self._desk.answer(ask)
+
+    async def _send(self, frame: Job | Told) -> None:
+        data = msgspec.msgpack.encode(frame)
+        self._writer.write(LENGTH.pack(len(data)) + data)
+        await self._writer.drain()
 
     def _heard(self, stream: str, text: str) -> None:
         """What bodies print must not mix with what the program prints: it is logged."""
@@ -286,7 +301,7 @@ class Printed(asyncio.Protocol):
 
 def _local(raised: Raised) -> Exception:
     """The exception that stands here for one of the child."""
-    for kind in (NotEncodable, NotDecodable, ExpressionError, LimitExceeded):
+    for kind in (NotEncodable, NotDecodable, ExpressionError, LimitExceeded, TransactionError):
         if raised.kind == kind.__name__:
             return kind(raised.message)
     return RemoteError(raised.kind, raised.message, raised.trace, retryable=raised.retryable,

@@ -15,6 +15,7 @@ from treadle.engine.fork import Cut, changed_inputs, seeing, taken_over
 from treadle.engine.handle import Handle
 from treadle.engine.plan import Plan, newest, plan_of, static
 from treadle.engine.replay import node_at
+from treadle.engine.shared import restore
 from treadle.engine.sources import Drawn, compile_stored, key_of, source_of
 from treadle.engine.values import decode
 from treadle.errors import DiagramChanged, InvalidDiagram, InvalidInput, LeaseHeld, StoreError, TreadleError
@@ -65,17 +66,22 @@ async def fork(engine: Engine, execution_id: str, *, at: str | None, given: Mapp
     cut = Cut(compiled, at, seeing(compiled, changed) if at is None else ())
     new_id, now = new_id or engine.clock.new_execution_id(), engine.clock.now()
     taken = taken_over(cells, compiled, cut, new_id, now)
+    context = [msgspec.structs.replace(one, execution_id=new_id, epoch=1)
+               for one in await manager.read(manager.store.context, cell.execution_id)]
     if cell.status is ExecutionStatus.COMPLETED and at is None and not changed and not (
             await _plan(engine, cell, drawn)).changes:
         raise InvalidInput(f"execution {cell.execution_id} has completed, and this would be its copy: say "
                            "where to begin (a node), or give another input or an edited diagram")
     new = ExecutionCell(new_id, epoch=1, name=compiled.name, diagram=drawn.digest,
                         inputs=codec.encode(inputs), created_at=now,
-                        options=codec.encode({"durability": engine.durability}), parent=cell.execution_id)
-    lease = await manager.create(new, drawn.source, taken,
+                        options=engine.options_for(compiled), parent=cell.execution_id)
+    await engine.initialise(new, compiled, inputs)
+    lease = await manager.create(new, drawn.source, taken, context=context,
                                  draw=lambda: drawn.source or source_of(compiled.spec))
     new = msgspec.structs.replace(new, epoch=lease.epoch)
-    return Handle(engine, engine.launch(compiled, new, taken, clean=True, reopen=False, signals=[]))
+    runner = engine.launch(compiled, new, taken, clean=True, reopen=False, signals=[])
+    restore(runner, context)
+    return Handle(engine, runner)
 
 
 class _Drawing(msgspec.Struct, frozen=True):
@@ -133,6 +139,7 @@ async def _take_over(engine: Engine, cell: ExecutionCell, drawn: _Drawing, *, st
                                  f"recorded with: {found}")
         cell, cells = await manager.read(store.load, cell.execution_id)
         signals = await manager.read(store.signals, [cell.execution_id])
+        context = await manager.read(store.context, cell.execution_id)
         cell = msgspec.structs.replace(cell, epoch=lease.epoch)
         if drawn.source:
             cell = msgspec.structs.replace(cell, seq=cell.seq + 1, diagram=drawn.digest,
@@ -144,6 +151,7 @@ async def _take_over(engine: Engine, cell: ExecutionCell, drawn: _Drawing, *, st
         raise
     reopen = cell.status.terminal
     runner = engine.launch(compiled, cell, cells, clean=lease.clean, reopen=reopen, signals=signals)
+    restore(runner, context)  # before its bodies run: they begin in a later turn of the loop
     return Handle(engine, runner)
 
 

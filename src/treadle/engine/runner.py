@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from treadle import failpoints
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
-from treadle.engine import composite, leaving, outputs
+from treadle.engine import composite, leaving, outputs, shared
 from treadle.engine.actor import Performance, Work
 from treadle.engine.bus import OF_EXECUTION, Event, EventType
 from treadle.engine.context import NodeContext
@@ -42,6 +42,7 @@ from treadle.kernel.execution import Kernel
 from treadle.nodes.base import Executor, Suspend
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.context import SharedContext
 from treadle.state.envelope import Envelope
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import Signal
@@ -87,7 +88,7 @@ class WorkflowRunner:
         self._put, self._value, self._resolve = tools.put, tools.value, tools.resolve
         self._encode, self._inline_bytes_max = tools.encode, engine.config.output_inline_bytes_max
         self._strict = strict and tools.manager is not None
-        self._prepared = engine.prepared(kernel.diagram)
+        self._prepared = engine.diagrams.of(kernel.diagram)
         self._bodies = self._prepared.bodies
         self._published = kernel.execution
         self._ticket = 0
@@ -107,6 +108,11 @@ class WorkflowRunner:
     @cached_property
     def inbox(self) -> Inbox:
         return Inbox(self)
+
+    @property
+    def shared(self) -> SharedContext:
+        """The execution's artifacts and variables; any thread may ask."""
+        return shared.context_of(self)
 
     @cached_property
     def scope(self) -> Scope:
@@ -261,7 +267,7 @@ class WorkflowRunner:
             self.scope.share_inputs(slot, values, inputs)
         if type(command) is Expand:
             return self._start(command, node, values, inputs)
-        body = self._bodies.get(id(node)) or self.engine.bind(self._prepared, node)
+        body = self._bodies.get(id(node)) or self.engine.diagrams.bind(self._prepared, node)
         return body(NodeContext(self, slot, node, command.cell, values), inputs)  # type: ignore[return-value]
 
     async def _begin_slowly(self, command: Work, node: ExecutableNode) -> Any:
@@ -283,7 +289,7 @@ class WorkflowRunner:
         context = NodeContext(self, command.slot, node, command.cell, values)
         if type(command) is Expand:
             return composite.expand(self, command, context, inputs)
-        body = self._bodies.get(id(node)) or self.engine.bind(self._prepared, node)
+        body = self._bodies.get(id(node)) or self.engine.diagrams.bind(self._prepared, node)
         return body(context, inputs)  # type: ignore[return-value]  # bind() made sure it is a coroutine's
 
     def returned(self, command: Work, started: float, result: Any) -> None:
@@ -402,8 +408,10 @@ class WorkflowRunner:
         if self.suspended_bodies:
             self.engine.care(leaving.leave(self, status))
         elif self.manager is None:
+            shared.leave(self)
             self.left(status)
         else:
+            shared.leave(self)
             self.manager.release_then(self.execution_id, partial(self.left, status))
 
     def stop(self) -> None:
@@ -429,6 +437,7 @@ class WorkflowRunner:
     def lost(self, error: BaseException) -> None:
         """Somebody else has the execution now, or nobody can write it: stop at once."""
         self.stop()
+        shared.leave(self)
         self.engine.left(self)
         if not self.done.done():
             logger.error("execution %s stops: %s", self.execution_id, error)

@@ -404,6 +404,12 @@ class Frames:
         return [(frame.node(k).id, cell) for k in frame.block.endpoints
                 if frame.status[k] is NodeStatus.COMPLETED and (cell := frame.cells[k]) is not None]
 
+    def cells(self) -> Iterator[NodeState]:
+        """The newest cell of every node of what is open still."""
+        for frame in self._frames:
+            if frame is not None:
+                yield from (cell for cell in frame.cells if cell is not None)
+
     def ended(self, slot: int, item: int) -> NodeState | None:
         """The cell of a map's item if it counts as a result: it completed, or failed for good."""
         owner, i = self._place(slot)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from treadle.diagram.policy import Backoff, Policy
+from treadle.diagram.policy import LATEST, Backoff, Policy
 
 
 def retry_at(policy: Policy, tries: int, kind: str, retryable: bool, at: float, luck: float,
@@ -16,7 +16,8 @@ def retry_at(policy: Policy, tries: int, kind: str, retryable: bool, at: float, 
         return None
     if policy.retry_on and kind not in policy.retry_on:
         return None
-    return at + (pause(policy.backoff, tries, luck) if delay is None else max(0.0, delay))
+    wait = pause(policy.backoff, tries, luck) if delay is None else max(0.0, delay)
+    return min(at + wait, LATEST)
 
 
 def pause(backoff: Backoff, tries: int, luck: float) -> float:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from treadle.errors import StoreError
 from treadle.store.base import Batch, Lease, Owner, Signal, Store, Summary, Written
@@ -11,16 +15,55 @@ from treadle.store.facade import ExecutionStateManager
 from treadle.store.manager import StateManager, StateUpdate
 from treadle.store.memory import MemoryStore
 
+if TYPE_CHECKING:
+    from treadle.store.sqlite.store import SqliteStore
+
 __all__ = ["Batch", "ExecutionStateManager", "Lease", "MemoryStore", "Owner", "Signal", "StateManager",
            "StateUpdate", "Store", "Summary", "Written", "default_store_url", "open_store"]
 
 
-def open_store(url: str | Path) -> Store:
+def open_store(url: str | Path, *, key: str | None = None) -> Store:
     """Open a store by its URL: `sqlite:///path` (or a bare path), `memory:`.
 
-    StoreError and its kinds say what is wrong with a file; see `treadle.errors`.
+    With a `key` it is encrypted: 32 bytes as base64 or hex, `file:PATH` or `env:NAME`; without, the key is
+    that of the block `with encryption_key(…)` around, else of $TREADLE_STATE_ENCRYPTION_KEY. WrongKey if the
+    store has another, or has one and none was given. StoreError and its kinds say what is wrong with a file;
+    see `treadle.errors`.
     """
-    text = str(url)
+    return _sealed(open_as_it_is(str(url)), key or given_key.get() or os.environ.get(KEY_VARIABLE))
+
+
+given_key: ContextVar[str | None] = ContextVar("given_key", default=None)
+KEY_VARIABLE = "TREADLE_STATE_ENCRYPTION_KEY"
+"""The environment variable that gives the key."""
+
+
+@contextmanager
+def encryption_key(key: str | None) -> Iterator[None]:
+    """Stores that are opened in this block without a key of their own have this one."""
+    token = given_key.set(key)
+    try:
+        yield
+    finally:
+        given_key.reset(token)
+
+
+def _sealed(store: MemoryStore | SqliteStore, said: str | None) -> Store:
+    own = None
+    try:
+        own = store.keys.found()
+        if said is None and own is None:
+            return store
+        from treadle.store.sealing.opening import in_front_of  # for those who encrypt
+
+        return in_front_of(store, own, said)
+    except BaseException:
+        store.close()
+        raise
+
+
+def open_as_it_is(text: str) -> MemoryStore | SqliteStore:
+    """The store without its encryption: see `open_store`."""
     if text == "memory:":
         return MemoryStore()
     if text.startswith(("postgresql://", "postgres://")):

@@ -16,7 +16,7 @@ import msgspec
 from treadle.config import Retention
 from treadle.errors import StoreCorrupt
 from treadle.state.blob import Place
-from treadle.state.cell import CellKey, ExecutionCell, NodeState
+from treadle.state.cell import CellKey, ContextCell, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
 from treadle.store.retention import Between, Pruned
 
@@ -130,12 +130,14 @@ class Batch(msgspec.Struct):
     owner: Owner | None = None
     lease_s: float = 15.0
     document: Any = None  # what `Store.seal` made of all this
+    context: dict[tuple[str, str], ContextCell] = {}  # by execution and key
+    begun_context: list[ContextCell] = []  # that new executions begin with; left out like `begun`
 
     @property
     def wanted(self) -> bool:
         """Whether there is anything to do beside cells and executions."""
         return bool(self.created or self.released or self.blobs or self.consumed or self.cached or self.logs
-                    or self.sync)
+                    or self.context or self.sync)
 
 
 class Written(msgspec.Struct):
@@ -182,7 +184,7 @@ class Store(Protocol):
 
     def adopt(self, cell: ExecutionCell, cells: Sequence[NodeState], source: str, *,
               signals: Sequence[Signal] = (), blobs: Sequence[Arriving] = (),
-              logs: Sequence[LogLine] = ()) -> None:
+              logs: Sequence[LogLine] = (), context: Sequence[ContextCell] = ()) -> None:
         """Write an execution as another store has it, in one transaction; durable on return. Nobody holds
         it, and the next claim's epoch is above those of all its cells. ValueError if the id is taken,
         StoreCorrupt if a blob isn't what its digest says; then nothing is written but, at most, blobs that no
@@ -206,6 +208,10 @@ class Store(Protocol):
 
     def load(self, execution_id: str) -> tuple[ExecutionCell, list[NodeState]]:
         """An execution and all its cells; `NoSuchExecution` with the nearest id."""
+
+    def context(self, execution_id: str) -> list[ContextCell]:
+        """The cells of an execution's shared context, deleted keys too, by key; none if there is no such
+        execution."""
 
     def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
                    before: str | None = None) -> list[Summary]:

@@ -25,7 +25,7 @@ import msgspec
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.diagram.diagram import ExecutableDiagram, ExecutableNode
 from treadle.engine.bus import Event, EventType
-from treadle.engine.engine import Engine, Prepared
+from treadle.engine.engine import Engine
 from treadle.engine.handle import Handle
 from treadle.engine.sources import Drawn
 from treadle.errors import NoSuchNode, did_you_mean
@@ -107,14 +107,13 @@ class WatchedEngine(Engine):
         self.toy = clock
         patient = msgspec.structs.replace(config, resume_wait_s=_AGES_S)
         super().__init__("memory:", config=patient, clock=clock, check=True)
+        self.diagrams.around = self._watched
         self.stubs = stubs
         self.calls: dict[str, list[dict[str, Any]]] = {}
         self.busy = 0  # bodies under way
         self.idle: Callable[[], None] = lambda: None
 
-    def bind(self, prepared: Prepared, node: ExecutableNode) -> Body:
-        body = super().bind(prepared, node)
-
+    def _watched(self, node: ExecutableNode, body: Body) -> Body:
         async def watched(context: Any, inputs: dict[str, Any]) -> Any:
             path = _ITEM.sub("", context.node_id)
             self.calls.setdefault(path, []).append(dict(inputs))
@@ -132,7 +131,6 @@ class WatchedEngine(Engine):
                 self.busy -= 1
                 self.idle()
 
-        prepared.bodies[id(node)] = watched
         return watched
 
 

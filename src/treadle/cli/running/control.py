@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,7 @@ from treadle.cli.common import (
     existing_store,
     parse_value,
     say_command,
+    types_for,
 )
 from treadle.cli.render import print_json, say
 from treadle.errors import InvalidInput, LeaseHeld, NoSuchNode, did_you_mean
@@ -164,7 +166,7 @@ async def _take_over(url: str | None, execution_id: str) -> ExecutionStatus | No
     all."""
     from treadle.engine.engine import Engine
 
-    async with Engine.open(url) as engine:
+    async with Engine.open(url, registry=types_for(Path())) as engine:
         try:
             handle = await engine.resume(execution_id)
         except LeaseHeld:

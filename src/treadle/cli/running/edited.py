@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from treadle.cli.author import nearby
-from treadle.cli.common import WRONG, agreed, existing_store, somebody_to_ask
+from treadle.cli.common import WRONG, agreed, existing_store, somebody_to_ask, types_for
 from treadle.cli.render import print_json, say
 from treadle.errors import InvalidDiagram, InvalidInput
 
@@ -61,7 +61,6 @@ def planned(url: str | None, execution_id: str, file: str | None, *, recorded: b
 def _drawn_anew(store: Store, cell: ExecutionCell, file: str | None, *, recorded: bool) -> ExecutableDiagram:
     """The diagram that an execution goes on with. InvalidDiagram, InvalidInput."""
     from treadle.engine.sources import Source, compile_drawn, compile_stored
-    from treadle.nodes.registry import default_registry
 
     if recorded and file is not None:
         raise InvalidInput("--recorded means the diagram as it was: leave --diagram out")
@@ -73,8 +72,8 @@ def _drawn_anew(store: Store, cell: ExecutionCell, file: str | None, *, recorded
         if path is not None and not recorded and (
                 file is not None or path.read_text("utf-8") != source.text):
             anew = path
-        return (compile_stored(text, default_registry()) if anew is None
-                else compile_drawn(anew, default_registry()))
+        types = types_for(Path(source.base) if anew is None else anew.parent)
+        return compile_stored(text, types) if anew is None else compile_drawn(anew, types)
     except OSError as error:
         hint = None if path is None else nearby(path)
         raise InvalidInput(f"{path}: {error.strerror or error}" + (f": {hint}" if hint else "")) from None
@@ -100,12 +99,11 @@ def _plan_for(store: Store, cell: ExecutionCell, compiled: ExecutableDiagram) ->
     """What going on with this diagram does to what is recorded."""
     from treadle.engine.plan import plan_of
     from treadle.engine.sources import compile_stored, key_of
-    from treadle.nodes.registry import default_registry
 
     before: ExecutableDiagram | None = compiled
     if key_of(compiled)[0] != cell.diagram:
         try:
-            before = compile_stored(store.source(cell.diagram), default_registry())
+            before = compile_stored(store.source(cell.diagram), types_for(Path(compiled.spec.base)))
         except (InvalidDiagram, OSError):  # what it named is gone: the plan says less
             before = None
     return plan_of(store.load(cell.execution_id)[1], compiled, before)

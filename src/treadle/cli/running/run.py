@@ -107,7 +107,8 @@ def run(
             view.line(str(warning))
         return await engine.start(compiled, given, execution_id=execution_id)
 
-    raise typer.Exit(Performance(store, durability, live, as_json, concurrency).perform(begin, "runs"))
+    raise typer.Exit(Performance(store, durability, live, as_json, concurrency, Path(spec.base))
+                     .perform(begin, "runs"))
 
 
 def resume(
@@ -140,8 +141,8 @@ def resume(
     async def begin(engine: Engine, view: View) -> Handle:
         return await engine.resume(what.cell.execution_id, diagram=what.diagram, strict=strict)
 
-    raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency, what.plan)
-                     .perform(begin, "goes on"))
+    raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency,
+                                 Path(what.diagram.spec.base), what.plan).perform(begin, "goes on"))
 
 
 def fork(
@@ -179,8 +180,8 @@ def fork(
         view.line(f"takes over {counted(handle.counts.get('completed', 0))} of execution {name}")
         return handle
 
-    raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency, what.plan)
-                     .perform(begin, "is a fork"))
+    raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency,
+                                 Path(what.diagram.spec.base), what.plan).perform(begin, "is a fork"))
 
 
 def _check_id(execution_id: str | None) -> None:
@@ -208,16 +209,19 @@ def _load(file: str, on_error: OnError | None) -> DiagramSpec:
 
 
 class Performance:
-    """One execution, performed by this process: signals, progress, and what is said at the end."""
+    """One execution, performed by this process: signals, progress, and what is said at the end. `folder` is
+    the diagram's, where plugins are looked for."""
 
     def __init__(self, store: str | None, durability: Durability, live: bool | None, as_json: bool,
-                 concurrency: int | None, plan: Plan | None = None) -> None:
+                 concurrency: int | None, folder: Path, plan: Plan | None = None) -> None:
         from treadle.config import TreadleConfig, read_retention
+        from treadle.hooks.manager import PluginManager
 
         if durability is Durability.MEMORY and store is not None:
             raise InvalidInput("--durability memory writes nothing: leave --store out, or choose batched or "
                                "strict")
         self.config = TreadleConfig() if concurrency is None else TreadleConfig(concurrency=concurrency)
+        self.plugins = PluginManager.discover(folder, config=self.config)
         self.store, self.durability, self.as_json = store, durability, as_json
         found = None if durability is Durability.MEMORY else read_retention(Path.cwd())
         self.retention = None if found is None else found[0]
@@ -254,7 +258,7 @@ class Performance:
         handle = None
         try:
             async with Engine.open(url, config=self.config, durability=self.durability.value,
-                                   retention=self.retention) as engine:
+                                   retention=self.retention, plugins=self.plugins) as engine:
                 engine.bus.subscribe(self.view.note, (EventType.NODE_FAILED, EventType.NODE_RETRYING))
                 handle = await begin(engine, self.view)
                 place = "in memory only" if url is None else f"in {url}"

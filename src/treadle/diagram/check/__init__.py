@@ -8,6 +8,6 @@ A fault says what, where, and what to do. Sub-diagrams are read and checked too;
 their files. How arrows, branches and loops fit together is in `routes`.
 """
 
-from treadle.diagram.check.checker import ITEM_NAMES, NAMES, Checked, check, check_file
+from treadle.diagram.check.checker import ITEM_NAMES, NAMES, SHARED_NAMES, Checked, check, check_file
 
-__all__ = ["ITEM_NAMES", "NAMES", "Checked", "check", "check_file"]
+__all__ = ["ITEM_NAMES", "NAMES", "SHARED_NAMES", "Checked", "check", "check_file"]

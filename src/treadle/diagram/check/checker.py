@@ -28,7 +28,9 @@ from treadle.diagram.types import NodeType, NodeTypes, Ports
 from treadle.errors import ExpressionError, Fault, InvalidDiagram, LimitExceeded, Where, did_you_mean
 from treadle.ids import NodeID, is_node_id
 
-NAMES = frozenset({"inputs", "nodes", "iteration", "attempt"})
+SHARED_NAMES = frozenset({"artifacts", "variables"})
+"""Names of the shared context."""
+NAMES = frozenset({"inputs", "nodes", "iteration", "attempt"}) | SHARED_NAMES
 """Names that every expression of a node knows."""
 ITEM_NAMES = frozenset({"item", "index"})
 REDUCE_NAMES = frozenset({"acc", "value"})
@@ -295,6 +297,11 @@ class _Check:
         for name in sorted(compiled.names - known):
             self.fault(f"{at}: unknown name {name!r}", node, at=at, hint=self.name_hint(node, name, known))
         sources = {arrow.source for arrow in self.into[node.id]}
+        shared = sorted(compiled.names & SHARED_NAMES - sources - {one.input for one in self.into[node.id]})
+        if node.policy.cache and shared:
+            self.fault(f"{at}: it sees '{shared[0]}', which may change, and its result is kept by its inputs "
+                       "alone", node, at=at, hint="give what it needs along an arrow, or leave cache out",
+                       warning=True)
         for owner, there in (("inputs", self.spec.inputs), ("nodes", sources)):
             for name in sorted(
                 compiled.attributes.get(owner, frozenset()) - set(there) - {"get", "items", "keys"}

@@ -8,6 +8,7 @@ docs/diagrams.md describes the shape.
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from treadle.diagram.formats.yaml_text import read_yaml
 from treadle.errors import Fault, InvalidDiagram, LimitExceeded, Where
 
 Format = Literal["yaml", "json"]
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def load(path: str | Path, *, config: TreadleConfig = DEFAULT_CONFIG) -> DiagramSpec:
@@ -74,7 +76,8 @@ def read_text(path: str | Path, *, config: TreadleConfig = DEFAULT_CONFIG) -> st
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
         where = Where(str(path), line)
-        raise InvalidDiagram([Fault(f"not UTF-8 text: {error.reason}", where=where)]) from None
+        hint = " (it begins as UTF-16 does: save it as UTF-8)" if raw[:2] in _UTF_16 else ""
+        raise InvalidDiagram([Fault(f"not UTF-8 text: {error.reason}{hint}", where=where)]) from None
 
 
 def dumps(spec: DiagramSpec, format: Format = "yaml") -> str:

@@ -17,7 +17,8 @@ from treadle.ids import NodeID, escape_label
 
 FORMAT_VERSION = 1
 """What `treadle:` says at the top of a file."""
-TOP_KEYS = ("treadle", "name", "description", "inputs", "nodes", "arrows", "loops", "on_error", "deadline")
+TOP_KEYS = ("treadle", "name", "description", "inputs", "nodes", "arrows", "loops", "on_error", "deadline",
+            "environment_vars", "secret_store")
 ARROW_KEYS = ("from", "to", "transform", "content_type")
 LOOP_KEYS = ("entry", "max_iterations", "on_limit")
 INPUT_KEYS = ("type", "default", "description")
@@ -60,6 +61,8 @@ class _Reader:
             inputs=self.inputs(top.get("inputs")),
             on_error=self.scalar(top.get("on_error"), OnError, OnError.FAIL, "on_error"),
             deadline=self.scalar(top.get("deadline"), float | None, None, "deadline"),
+            environment_vars=self.scalar(top.get("environment_vars"), dict[str, str], {}, "environment_vars"),
+            secret_store=self.scalar(top.get("secret_store"), str | None, None, "secret_store"),
             base=base, source=source, where=root.where)
 
     def version(self, value: Value | None, root: Value) -> None:

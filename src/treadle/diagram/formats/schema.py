@@ -63,6 +63,8 @@ _WORDS = {
     "nodes": "The nodes, by id.",
     "arrows": "Arrows: source.port -> target.input",
     "loops": "What the diagram says about its loops.",
+    "environment_vars": "Environment of scripts and processes that nodes start, by name.",
+    "secret_store": "Where secret://NAME is looked up: env:, file:PATH or vault://MOUNT/PATH.",
     "deadline": "Seconds that an execution may take.",
     "needs": "Unlabelled arrows into the node: a node, node.port, or a list of these.",
     "label": "What people see instead of the id.",
@@ -109,6 +111,8 @@ def _diagram() -> Schema:
         "loops": {"type": ["array", "null"], "items": _ref("loop")},
         "on_error": _choice(OnError, OnError.FAIL),
         "deadline": {"type": ["number", "null"], "exclusiveMinimum": 0},
+        "environment_vars": {"type": "object", "additionalProperties": {"type": "string"}},
+        "secret_store": {"type": ["string", "null"]},
     }, required=["nodes"])
 
 

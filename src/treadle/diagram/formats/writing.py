@@ -40,6 +40,10 @@ def as_map(spec: DiagramSpec) -> dict[str, Any]:
         found["on_error"] = spec.on_error.value
     if spec.deadline is not None:
         found["deadline"] = spec.deadline
+    if spec.environment_vars:
+        found["environment_vars"] = dict(spec.environment_vars)
+    if spec.secret_store is not None:
+        found["secret_store"] = spec.secret_store
     if spec.inputs:
         found["inputs"] = {name: _input(one) for name, one in spec.inputs.items()}
     found["nodes"] = {node.id: _node(node) for node in spec.nodes}

@@ -59,6 +59,8 @@ def read_yaml(text: str, file: str, builder: TreeBuilder) -> None:
         place = Where(file, at.line + 1, at.column + 1) if at else Where(file)
         context = f" {error.context}" if error.context else ""
         message = f"not YAML: {error.problem or 'syntax error'}{context}"
+        if at and text[at.index:at.index + 1] == "\t":
+            message = "not YAML: a tab stands here, and YAML indents with spaces"
         raise Unreadable(Fault(message, where=place)) from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1 if isinstance(error.position, int) else 0

@@ -9,12 +9,12 @@ import msgspec
 
 from treadle import failpoints
 from treadle.config import DEFAULT_CONFIG
-from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.cell import ContextCell, ExecutionCell, NodeState
 from treadle.store.base import Arriving, LogLine, Signal
 from treadle.store.blobs import BlobFiles
 from treadle.store.packing import pack
 from treadle.store.sqlite.connection import queries
-from treadle.store.sqlite.rows import cells_json, logs_json, new_execution_row, packed
+from treadle.store.sqlite.rows import cells_json, context_json, logs_json, new_execution_row, packed
 from treadle.store.sqlite.writing import BatchWriter
 
 _PIECE = 500
@@ -22,7 +22,8 @@ _PIECE = 500
 
 
 def adopt(writer: BatchWriter, files: BlobFiles, cell: ExecutionCell, cells: Sequence[NodeState], source: str,
-          signals: Sequence[Signal], blobs: Sequence[Arriving], logs: Sequence[LogLine]) -> None:
+          signals: Sequence[Signal], blobs: Sequence[Arriving], logs: Sequence[LogLine],
+          context: Sequence[ContextCell]) -> None:
     """See `treadle.store.base.Store.adopt`."""
     outputs = {cell.blob, *(one.blob for one in cells)}  # others are those that values name: always files
     large = {blob.digest for blob in blobs
@@ -31,15 +32,15 @@ def adopt(writer: BatchWriter, files: BlobFiles, cell: ExecutionCell, cells: Seq
         if blob.digest in large:
             files.put(blob.digest, blob.pieces())
     with writer.transaction(patient=True) as connection:
-        _put_execution(connection, cell, cells, source)
+        _put_execution(connection, cell, [*cells, *context], source)
         _put_blobs(connection, blobs, large)
-        _put_rest(connection, cells, signals, logs)
+        _put_rest(connection, cells, signals, logs, context)
         if failpoints.armed:
             failpoints.hit("statement.after")
 
 
-def _put_execution(connection: apsw.Connection, cell: ExecutionCell, cells: Sequence[NodeState],
-                   source: str) -> None:
+def _put_execution(connection: apsw.Connection, cell: ExecutionCell,
+                   cells: Sequence[NodeState | ContextCell], source: str) -> None:
     sql = queries()
     made = connection.execute(
         sql["insert_executions"] + " ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id",
@@ -63,7 +64,7 @@ def _put_blobs(connection: apsw.Connection, blobs: Sequence[Arriving], large: se
 
 
 def _put_rest(connection: apsw.Connection, cells: Sequence[NodeState], signals: Sequence[Signal],
-              logs: Sequence[LogLine]) -> None:
+              logs: Sequence[LogLine], context: Sequence[ContextCell]) -> None:
     sql = queries()
     for start in range(0, len(cells), _PIECE):
         connection.execute(sql["upsert_cells"], {"cells": cells_json(cells[start:start + _PIECE])})
@@ -71,5 +72,7 @@ def _put_rest(connection: apsw.Connection, cells: Sequence[NodeState], signals: 
         connection.execute(sql["put_signal"], (
             signal.execution_id, signal.kind, signal.name, signal.node_id, signal.iteration,
             signal.payload.decode(), signal.at))
+    if context:
+        connection.execute(sql["upsert_context"], {"context": context_json(context)})
     if logs:
         connection.execute(sql["insert_logs"], {"logs": logs_json(logs)})

@@ -5,7 +5,7 @@
 
 CREATE TEMP VIEW batch AS
 SELECT NULL AS plain_cells, NULL AS cells, NULL AS executions, NULL AS released, NULL AS created, NULL AS owner,
-       NULL AS expires_at, NULL AS logs, NULL AS owned, NULL AS owned_count;
+       NULL AS expires_at, NULL AS logs, NULL AS context, NULL AS owned, NULL AS owned_count;
 
 CREATE TEMP TRIGGER write_batch INSTEAD OF INSERT ON batch BEGIN
     {insert_executions};
@@ -23,6 +23,8 @@ CREATE TEMP TRIGGER write_batch INSTEAD OF INSERT ON batch BEGIN
     {update_executions};
 
     {insert_logs};
+
+    {upsert_context};
 
     {release_leases};
 END;

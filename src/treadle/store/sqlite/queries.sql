@@ -55,6 +55,18 @@ SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4
        e.value ->> 7, e.value ->> 8
 FROM jsonb_each(jsonb(:logs)) AS e
 
+-- name: upsert_context
+INSERT INTO context (execution_id, key, epoch, seq, value, writer, at)
+SELECT e.value ->> 0, e.value ->> 1, e.value ->> 2, e.value ->> 3, e.value ->> 4, e.value ->> 5, e.value ->> 6
+FROM jsonb_each(jsonb(:context)) AS e
+WHERE true
+ON CONFLICT (execution_id, key) DO UPDATE SET
+    epoch = excluded.epoch, seq = excluded.seq, value = excluded.value, writer = excluded.writer, at = excluded.at
+WHERE (excluded.epoch, excluded.seq) > (context.epoch, context.seq)
+
+-- name: get_context
+SELECT execution_id, key, epoch, seq, value, writer, at FROM context WHERE execution_id = ? ORDER BY key
+
 -- name: said_by
 -- A part of others: whose lines. A node stands for its items and its inner nodes, too.
 (:node IS NULL OR node_id = :node OR substr(node_id, 1, length(:node) + 1) IN (:node || '[', :node || '/'))
@@ -183,9 +195,14 @@ SELECT json_group_array(json_array(execution_id, cells, bytes)) FROM (
                + ifnull((SELECT abs(size) FROM blobs WHERE digest = blob), 0)) AS bytes
     FROM node_states WHERE execution_id IN (SELECT value FROM json_each(?)) GROUP BY execution_id)
 
--- name: count_cells
-SELECT json_group_array(json_array(value, (SELECT count(*) FROM node_states WHERE execution_id = value)
-                                          + (SELECT count(*) FROM logs WHERE execution_id = value)))
+-- name: count_rows
+-- Cells, other rows (lines of logs, keys of the context), and as how many rows the outputs count that are so long that they have pages of their own.
+SELECT json_group_array(json_array(
+    value, (SELECT count(*) FROM node_states WHERE execution_id = value),
+    (SELECT count(*) FROM logs WHERE execution_id = value)
+        + (SELECT count(*) + ifnull(sum(octet_length(context.value)), 0) / 4096 FROM context
+           WHERE execution_id = json_each.value),
+    (SELECT ifnull(sum(octet_length(output)), 0) / 4096 FROM node_states WHERE execution_id = value)))
 FROM json_each(?)
 
 -- name: still_prunable
@@ -223,17 +240,24 @@ FROM cache WHERE rowid BETWEEN ?1 AND ?2
 -- name: names_in_signals
 SELECT json_array(NULL, group_concat(payload, ' ')) FROM signals WHERE payload GLOB '*$treadle*'
 
+-- name: names_in_context
+SELECT json_array(NULL, group_concat(value, ' ')) FROM context WHERE rowid BETWEEN ?1 AND ?2 AND value GLOB '*$treadle*'
+
 -- name: last_rows
 SELECT json_array((SELECT max(rowid) FROM node_states), (SELECT max(rowid) FROM executions),
-                  (SELECT max(rowid) FROM cache))
+                  (SELECT max(rowid) FROM cache), (SELECT max(rowid) FROM context))
 
 -- name: names_pruned
 SELECT group_concat(ifnull(blob, '') || ' ' || {texts_of_cell}, ' ') FROM node_states WHERE rowid IN (
     SELECT rowid FROM node_states WHERE execution_id IN (SELECT value FROM json_each(?1)) LIMIT ?2)
 
 -- name: names_pruned_with_them
-SELECT group_concat(ifnull(blob, '') || ' ' || {texts_of_execution}, ' ') FROM executions
-WHERE execution_id IN (SELECT value FROM json_each(?1))
+SELECT group_concat(names, ' ') FROM (
+    SELECT ifnull(blob, '') || ' ' || {texts_of_execution} AS names FROM executions
+    WHERE execution_id IN (SELECT value FROM json_each(?1))
+    UNION ALL
+    SELECT value FROM context
+    WHERE execution_id IN (SELECT value FROM json_each(?1)) AND value GLOB '*$treadle*')
 
 -- name: prune_executions
 DELETE FROM executions WHERE execution_id IN (SELECT value FROM json_each(?))
@@ -275,3 +299,29 @@ SELECT json_group_array(hash) FROM diagrams WHERE hash NOT IN (SELECT diagram FR
 
 -- name: prune_diagrams
 DELETE FROM diagrams WHERE hash IN (SELECT value FROM json_each(?)) AND hash NOT IN (SELECT diagram FROM executions)
+
+-- name: get_key
+SELECT execution_id, master_id, wrapped, at FROM keys WHERE execution_id = ?
+
+-- name: get_keys
+SELECT execution_id, master_id, wrapped, at FROM keys WHERE execution_id IN (SELECT value FROM json_each(?))
+
+-- name: all_keys
+SELECT execution_id, master_id, wrapped, at FROM keys WHERE execution_id <> '' ORDER BY execution_id
+
+-- name: live_keys
+SELECT execution_id, master_id, wrapped, at FROM keys WHERE wrapped IS NOT NULL
+
+-- name: put_keys
+INSERT INTO keys (execution_id, master_id, wrapped, at)
+SELECT e.value ->> 0, e.value ->> 1, unhex(e.value ->> 2), e.value ->> 3 FROM jsonb_each(jsonb(?)) AS e WHERE true
+ON CONFLICT (execution_id) DO NOTHING
+
+-- name: change_key
+UPDATE keys SET master_id = ?2, wrapped = ?3, at = ?4 WHERE execution_id = ?1
+
+-- name: destroy_keys
+UPDATE keys SET wrapped = NULL, at = ?2 WHERE execution_id IN (SELECT value FROM json_each(?1))
+
+-- name: held_executions
+SELECT execution_id, owner FROM executions WHERE owner IS NOT NULL AND expires_at > ?

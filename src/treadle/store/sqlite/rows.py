@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from treadle.state.cell import ErrorInfo, ExecutionCell, NodeState
+from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Cached, LogLine, Owner
 
@@ -140,6 +140,18 @@ def execution_of(row: tuple[Any, ...]) -> tuple[ExecutionCell, Owner | None, flo
         ended, deadline, _raw(output), blob, None if error is None else _error(error), options.encode(),
         parent, round_)
     return cell, None if owner is None else _owner(owner), expires
+
+
+def context_json(cells: Iterable[ContextCell]) -> str:
+    """Cells of a context as one JSON array of what `upsert_context` takes."""
+    return _dump([(c.execution_id, c.key, c.epoch, c.seq, text(c.value), c.writer, c.at)
+                  for c in cells]).decode()
+
+
+def context_of(row: tuple[Any, ...]) -> ContextCell:
+    """The cell that a row of `get_context` holds."""
+    execution_id, key, epoch, seq, value, writer, at = row
+    return ContextCell(execution_id, key, epoch, seq, _raw(value), writer, at)
 
 
 def logs_json(lines: Sequence[LogLine]) -> str:

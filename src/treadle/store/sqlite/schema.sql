@@ -14,7 +14,11 @@
 -- logs         lines that bodies printed (stream: stdout, stderr) or logged (log, with level and logger), and what was
 --              left out of them (note). text is a JSON string: nulls and halves of surrogate pairs survive in it
 -- cache        results of nodes with `cache: true`, by the digest of all that they depend on
--- Context cells (shared artifacts and variables) will have a table of their own.
+-- keys         data keys of executions, wrapped by the master key; the row of '' is the store's own: it is there in a
+--              store that is encrypted. wrapped is NULL once an execution was forgotten. In such a store texts that
+--              executions hold begin with ~, and behind `$treadle` stand the addresses of blobs that they name
+-- context      the cells of the shared context: one row a key (artifacts.NAME, variables.NAME, plugins.PLUGIN.NAME). value
+--              is the codec's JSON, NULL for a key that was deleted. writer is a node's path with its attempt, or a plugin
 
 CREATE TABLE schema_version (
     version INTEGER NOT NULL
@@ -128,3 +132,22 @@ CREATE TABLE cache (
 );
 
 CREATE INDEX cache_by_time ON cache (at);
+
+CREATE TABLE context (
+    execution_id TEXT NOT NULL,
+    key TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    seq INTEGER NOT NULL,
+    value TEXT,
+    writer TEXT NOT NULL,
+    at REAL NOT NULL
+);
+
+CREATE UNIQUE INDEX context_by_key ON context (execution_id, key);
+
+CREATE TABLE keys (
+    execution_id TEXT PRIMARY KEY,
+    master_id TEXT NOT NULL,
+    wrapped BLOB,
+    at REAL NOT NULL
+);

@@ -16,7 +16,7 @@ from treadle import failpoints
 from treadle.config import DEFAULT_CONFIG, Retention
 from treadle.errors import LeaseHeld, LeaseLost, NoSuchExecution, StoreClosed, did_you_mean
 from treadle.state.blob import Place
-from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.cell import ContextCell, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import (
     LOG_LINES,
@@ -36,7 +36,16 @@ from treadle.store.packing import open_packed, pack, unpack
 from treadle.store.retention import Between, Pruned
 from treadle.store.sqlite.adopting import adopt
 from treadle.store.sqlite.connection import connect_reader, queries, translated
-from treadle.store.sqlite.rows import cached_of, cell_of, execution_of, log_of, packed, unpacked
+from treadle.store.sqlite.keys import SqliteKeys
+from treadle.store.sqlite.rows import (
+    cached_of,
+    cell_of,
+    context_of,
+    execution_of,
+    log_of,
+    packed,
+    unpacked,
+)
 from treadle.store.sqlite.writing import BatchWriter, BlobRow, document_of
 
 _T = TypeVar("_T")
@@ -55,8 +64,8 @@ class SqliteStore:
         self._vfs = vfs
         self._key = (self.path, vfs)
         self._sql = queries()
-        self._blobs = BlobFiles(Path(self.path + ".blobs"))
-        self.place = Place(self._blobs.folder)
+        self.place = Place(Path(self.path + ".blobs"))
+        self._blobs = BlobFiles(self.place)
         self._readers: list[apsw.Connection] = []
         self._readers_lock = threading.Lock()
         self._watcher: apsw.Connection | None = None
@@ -67,6 +76,7 @@ class SqliteStore:
                 writer = _writers[self._key] = BatchWriter(self.path, vfs)
             writer.users += 1
         self._writer = writer
+        self.keys = SqliteKeys(self.path, lambda: self._batches, self._read)
 
     # Writing: one thread at a time
 
@@ -111,8 +121,8 @@ class SqliteStore:
 
     def adopt(self, cell: ExecutionCell, cells: Sequence[NodeState], source: str, *,
               signals: Sequence[Signal] = (), blobs: Sequence[Arriving] = (),
-              logs: Sequence[LogLine] = ()) -> None:
-        adopt(self._batches, self._blobs, cell, cells, source, signals, blobs, logs)
+              logs: Sequence[LogLine] = (), context: Sequence[ContextCell] = ()) -> None:
+        adopt(self._batches, self._blobs, cell, cells, source, signals, blobs, logs, context)
 
     def renew(self, leases: Sequence[Lease], owner: Owner, lease_s: float) -> set[str]:
         if failpoints.armed:
@@ -201,6 +211,10 @@ class SqliteStore:
 
         row, cells = self._read(use)  # the transaction ends before the rows become cells
         return execution_of(row)[0], list(map(cell_of, cells))
+
+    def context(self, execution_id: str) -> list[ContextCell]:
+        return list(map(context_of, self._read(lambda connection: connection.execute(
+            self._sql["get_context"], (execution_id,)).fetchall())))
 
     def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
                    before: str | None = None) -> list[Summary]:

@@ -13,14 +13,15 @@ import msgspec
 
 from treadle import failpoints
 from treadle.errors import StoreError
-from treadle.state.cell import NodeState
+from treadle.state.cell import ContextCell, NodeState
 from treadle.store.base import Batch, Written
 from treadle.store.retention import names_in
-from treadle.store.sqlite.connection import at_once, connect, queries, translated
+from treadle.store.sqlite.connection import BUSY_MS, at_once, connect, queries, translated
 from treadle.store.sqlite.reserve import Reserve
 from treadle.store.sqlite.rows import (
     cached_row,
     cells_json,
+    context_json,
     execution_row,
     logs_json,
     new_execution_row,
@@ -36,6 +37,8 @@ _json = msgspec.json.Encoder().encode
 _NOT_THE_ROWS = (apsw.FullError, apsw.BusyError, apsw.IOError, apsw.CorruptError, apsw.ReadOnlyError)
 """Errors that no other batch would escape."""
 
+WAL_MS = 2000
+"""How long to wait for readers before the WAL is emptied."""
 LOCKED_S_MAX = 10.0
 """How long another program may hold the file, where nobody tries again."""
 
@@ -92,6 +95,22 @@ class BatchWriter:
         with self._ready(sync=False) as connection:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
+    def erase(self) -> None:
+        """From here on what is deleted is overwritten, too."""
+        with self._ready(sync=False) as connection:
+            connection.pragma("secure_delete", True)
+
+    def empty_wal(self) -> None:
+        """Copy what the WAL holds into the file and leave nothing in it, unless a reader is in the way."""
+        with self._ready(sync=True) as connection:
+            connection.set_busy_timeout(WAL_MS)
+            try:
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.BusyError:
+                pass  # the next one that is not busy does it
+            finally:
+                connection.set_busy_timeout(BUSY_MS)
+
     def close(self) -> None:
         with self._lock:
             if self._reserve is not None:
@@ -113,7 +132,7 @@ class BatchWriter:
             failpoints.hit("commit.before")
         with self._ready(sync) as connection:
             try:
-                connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", document)
+                connection.execute("INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", document)
             except _NOT_THE_ROWS:
                 raise
             except apsw.Error:
@@ -133,12 +152,13 @@ class BatchWriter:
         owned = {(cell.execution_id, cell.epoch) for cell in cells}
         owned.update((cell.execution_id, cell.epoch) for cell in batch.executions)
         owned.update((line.execution_id, line.epoch) for line in batch.logs)
+        owned.update((one.execution_id, one.epoch) for one in batch.context.values())
         with self.transaction(sync=batch.sync) as connection:
             changes = connection.total_changes()
             if batch.created:
                 self._create(connection, batch, written)
-            if batch.begun:
-                self._save_blobs(connection, batch.begun)
+            if batch.begun or batch.begun_context:
+                self._save_blobs(connection, batch.begun, batch.begun_context)
                 cells = [*cells, *(cell for cell in batch.begun if cell.execution_id not in written.taken)]
                 payload = cells_json(cells)
             held = dict(connection.execute(
@@ -157,6 +177,11 @@ class BatchWriter:
                           if (cell.execution_id, cell.epoch) not in refused]
             if executions:
                 connection.execute(self._sql["update_executions"], {"executions": _text(executions)})
+            context = [one for one in batch.begun_context if one.execution_id not in written.taken]
+            context += [one for one in batch.context.values()
+                        if (one.execution_id, one.epoch) not in refused]
+            if context:
+                connection.execute(self._sql["upsert_context"], {"context": context_json(context)})
             lines = [line for line in batch.logs if (line.execution_id, line.epoch) not in refused]
             if lines:
                 connection.execute(self._sql["insert_logs"], {"logs": logs_json(lines)})
@@ -186,10 +211,12 @@ class BatchWriter:
         written.undrawn += [row[0] for row in connection.execute(
             self._sql["without_diagram"], {"created": _created(batch)})]
 
-    def _save_blobs(self, connection: apsw.Connection, cells: Sequence[NodeState]) -> None:
+    def _save_blobs(self, connection: apsw.Connection, cells: Sequence[NodeState],
+                    context: Sequence[ContextCell]) -> None:
         """Cells that were copied name blobs that a prune of their first execution may be about to delete."""
         named = {cell.blob for cell in cells if cell.blob is not None}
-        named |= {one for cell in cells if cell.output for one in names_in(cell.output.decode())}
+        values = [*(cell.output for cell in cells), *(one.value for one in context)]
+        named |= {one for raw in values if raw for one in names_in(raw.decode())}
         if named:
             connection.execute(self._sql["save_blobs"], (_text(list(named)),))
 
@@ -235,11 +262,12 @@ def patiently(begin: Callable[[], _T], path: str) -> _T:
 def document_of(batch: Batch) -> tuple[object, ...] | None:
     """The values of batch.sql for a batch; None if it has what one statement can't write: blobs, a diagram's
     source, cells to begin with, consumed signals, cells that aren't text, or nothing at all."""
-    if batch.blobs or batch.consumed or batch.begun or batch.cached:
+    if batch.blobs or batch.consumed or batch.begun or batch.begun_context or batch.cached:
         return None
     if any(source for _, source in batch.created):
         return None
-    if not (batch.cells or batch.executions or batch.released or batch.created or batch.logs):
+    if not (batch.cells or batch.executions or batch.released or batch.created or batch.logs
+            or batch.context):
         return None
     owned = {(cell.execution_id, cell.epoch) for cell in batch.cells}
     owned.update((cell.execution_id, cell.epoch) for cell in batch.executions)
@@ -247,6 +275,10 @@ def document_of(batch: Batch) -> tuple[object, ...] | None:
     if batch.logs:
         owned.update((line.execution_id, line.epoch) for line in batch.logs)
         logs = logs_json(batch.logs)
+    context = None
+    if batch.context:
+        owned.update((one.execution_id, one.epoch) for one in batch.context.values())
+        context = context_json(batch.context.values())
     plain, others = split_plain(batch.cells)
     try:
         cells = plain_cells_json(plain) if plain else None, cells_json(others) if others else None
@@ -257,7 +289,7 @@ def document_of(batch: Batch) -> tuple[object, ...] | None:
     created: tuple[object, ...] = (None, None, None)
     if batch.created:
         created = _created(batch), _text(batch.owner), time.time() + batch.lease_s
-    return *cells, executions, released, *created, logs, _text(list(owned)), len(owned)
+    return *cells, executions, released, *created, logs, context, _text(list(owned)), len(owned)
 
 
 def _encoded(cells: Sequence[NodeState], written: Written) -> tuple[Sequence[NodeState], str]:

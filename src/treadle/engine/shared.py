@@ -1,0 +1,125 @@
+"""The shared context of an execution that runs here: made when it is first asked for, written down in the
+order of its commits.
+
+Bodies commit in any thread; the journal belongs to the event loop. What is committed is queued under the
+context's lock, and whoever is on the loop next hands all of it over: so a batch holds whole commits, and none
+without those before it. A body's end is heard on the loop after the writes that it made, in this order, so
+its result is never on disk without them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from treadle.nodes.base import cancelled
+from treadle.state.cell import ContextCell, NodeState
+from treadle.state.context import About, SharedContext
+
+if TYPE_CHECKING:
+    from treadle.engine.runner import WorkflowRunner
+
+
+class _Journalled:
+    """Commits on their way to the journal."""
+
+    def __init__(self, runner: WorkflowRunner) -> None:
+        assert runner.manager is not None
+        self._loop, self._share = runner.engine.loop, runner.manager.share
+        self.lock = threading.Lock()
+        self._waiting: dict[str, ContextCell] = {}
+        self._called = False
+
+    def take(self, cells: Sequence[ContextCell]) -> None:
+        """Called with the lock held, in the order of commits: the newest cell of a key is the last."""
+        self._waiting.update((cell.key, cell) for cell in cells)
+        if _running() is self._loop:
+            self.hand_over()
+        elif not self._called:
+            self._called = True
+            self._loop.call_soon_threadsafe(self._come)
+
+    def _come(self) -> None:
+        with self.lock:
+            self._called = False
+            self.hand_over()
+
+    def hand_over(self) -> None:
+        """On the loop, with the lock held."""
+        if self._waiting:
+            self._share(self._waiting.values())
+            self._waiting = {}
+
+
+def _running() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def context_of(runner: WorkflowRunner) -> SharedContext:
+    """The shared context of an execution; any thread may ask."""
+    found: SharedContext | None = runner.__dict__.get("_shared")
+    if found is None:
+        # Of two threads that come at once one makes it for nothing.
+        found = runner.__dict__.setdefault("_shared", _made(runner))
+    return found
+
+
+def _made(runner: WorkflowRunner, cells: Iterable[ContextCell] = ()) -> SharedContext:
+    execution = runner.kernel.execution
+    journal = None if runner.manager is None else _Journalled(runner)
+    made = SharedContext(
+        execution.execution_id, epoch=execution.epoch, cells=cells, now=runner.now, config=runner.config,
+        lock=threading.Lock() if journal is None else journal.lock,
+        sink=None if journal is None else journal.take, refuse=_refusal, on_commit=runner.engine.on_mutation)
+    if runner.ended:
+        made.close("it has ended, or is given back")
+    return made
+
+
+def _refusal() -> str | None:
+    return "its body was cancelled or has timed out" if cancelled() else None
+
+
+def restore(runner: WorkflowRunner, cells: Sequence[ContextCell]) -> None:
+    """Begin with what is recorded; before any body runs."""
+    if cells:
+        runner.__dict__["_shared"] = _made(runner, cells)
+
+
+def leave(runner: WorkflowRunner) -> None:
+    """The execution is about to be given back: what was committed is with the journal, and nothing more will
+    be. On the loop."""
+    found: SharedContext | None = runner.__dict__.get("_shared")
+    if found is not None:
+        found.close("it has ended, or is given back")
+
+
+def about(runner: WorkflowRunner) -> About:
+    """What the execution runs with."""
+    found: About | None = runner.__dict__.get("_about")
+    if found is None:
+        found = About.of(runner.kernel.execution, config_hash=runner.config.config_hash)
+        runner.__dict__["_about"] = found
+    return found
+
+
+_EMPTY = SharedContext("").snapshot()
+
+
+def names(runner: WorkflowRunner) -> Mapping[str, Any]:
+    """What expressions see of the context: `artifacts` and `variables` of one moment, to read only."""
+    found: SharedContext | None = runner.__dict__.get("_shared")
+    snapshot = _EMPTY if found is None else found.snapshot()
+    return {"artifacts": snapshot.artifacts, "variables": snapshot.variables}
+
+
+def writer_of(cell: NodeState) -> str:
+    """Under what name a body's writes are recorded: its path, its iteration unless it is the first, and its
+    attempt: `report#1`, `draft@3#2`."""
+    turn = "" if cell.iteration == "1" else f"@{cell.iteration}"
+    return f"{cell.node_id}{turn}#{cell.attempt}"

@@ -1,0 +1,115 @@
+"""Calling hooks: each call is timed; an error is logged and counted, and at a limit the hook is switched
+off."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+from treadle.config import TreadleConfig
+from treadle.hooks.specs import HookTimes
+
+logger = logging.getLogger("treadle.plugins")
+
+UNREPORTED_MAX = 10_000
+"""Executions whose slow hooks are kept until their report is made; of more the oldest are forgotten."""
+
+
+class Slow:
+    """Which hooks were slow in which execution, until its report is made."""
+
+    def __init__(self) -> None:
+        self._longest: dict[str, dict[str, float]] = {}
+
+    def add(self, execution_id: str, hook: str, seconds: float) -> None:
+        known = self._longest.setdefault(execution_id, {})
+        known[hook] = max(seconds, known.get(hook, 0.0))
+        if len(self._longest) > UNREPORTED_MAX:
+            del self._longest[next(iter(self._longest))]
+
+    def take(self, execution_id: str) -> tuple[str, ...]:
+        """Those of an execution, the slowest first; they are forgotten."""
+        found = self._longest.pop(execution_id, {})
+        return tuple(f"{hook}: {1000 * seconds:.0f} ms"
+                     for hook, seconds in sorted(found.items(), key=lambda pair: -pair[1]))
+
+
+class HookCall:
+    """One hook of one plugin. `values` are all arguments of the hook, in its order; the plugin gets those
+    that it names."""
+
+    __slots__ = ("active", "arguments", "calls", "config", "errors", "function", "hook", "is_async", "lock",
+                 "longest", "plugin", "places", "refusals", "slow", "total")
+
+    def __init__(self, plugin: str, hook: str, function: Callable[..., Any], places: Sequence[int],
+                 config: TreadleConfig, slow: Slow, refusals: tuple[type[Exception], ...] = ()) -> None:
+        self.plugin, self.hook, self.function = plugin, hook, function
+        self.places = tuple(places)
+        self.config, self.slow, self.refusals = config, slow, refusals
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.calls = self.errors = 0
+        self.total = self.longest = 0.0
+        self.active = True
+        self.lock = threading.Lock()
+
+    def __call__(self, values: Sequence[Any], execution_id: str) -> Any:
+        """Call it in this thread; what it returns, or None if it raised. Raises only what it may refuse
+        with."""
+        began = perf_counter()
+        try:
+            result = self.function(*[values[place] for place in self.places])
+        except (Exception, SystemExit) as error:  # somebody's hook
+            if isinstance(error, self.refusals):
+                raise
+            self._failed(error)
+            return None
+        finally:
+            self._took(perf_counter() - began, execution_id)
+        if inspect.iscoroutine(result):
+            result.close()
+            self._failed(TypeError("it returned a coroutine: write it as `async def`"))
+            return None
+        return result
+
+    async def wait(self, values: Sequence[Any], execution_id: str) -> None:
+        """The same for one that is async."""
+        began = perf_counter()
+        try:
+            await self.function(*[values[place] for place in self.places])
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise  # it is we who are cancelled
+            self._failed(error)
+        except (Exception, SystemExit) as error:  # somebody's hook
+            self._failed(error)
+        finally:
+            self._took(perf_counter() - began, execution_id)
+
+    def _took(self, seconds: float, execution_id: str) -> None:
+        with self.lock:
+            self.calls += 1
+            self.total += seconds
+            if seconds > self.longest:
+                self.longest = seconds
+            if 1000 * seconds > self.config.hook_ms_max:
+                self.slow.add(execution_id, f"{self.plugin} {self.hook}", seconds)
+
+    def _failed(self, error: BaseException) -> None:
+        with self.lock:
+            self.errors += 1
+            off = self.active and self.errors >= self.config.hook_errors_max
+            self.active = self.active and not off
+        logger.error("plugin %s: %s raised %s: %s%s", self.plugin, self.hook, type(error).__name__, error,
+                     f"; it is switched off after {self.errors} errors (hook_errors_max)" if off else "",
+                     exc_info=error)
+
+    @property
+    def times(self) -> HookTimes:
+        return HookTimes(self.plugin, self.hook, self.calls, self.errors, self.total, self.longest,
+                         self.active)

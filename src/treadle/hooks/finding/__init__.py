@@ -1,0 +1,1 @@
+"""Finding plugins: where they are, what is wrong with them, in which order they stand."""

@@ -1,0 +1,52 @@
+"""Settings of a plugin, from treadle.toml to the arguments of its `__init__`."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from treadle.errors import PluginError, TreadleError, did_you_mean
+from treadle.hooks.finding.loading import failure
+
+if TYPE_CHECKING:
+    from treadle.hooks.sdk import StateHook
+
+
+def made_of(kind: type[StateHook], settings: dict[str, Any], where: str) -> StateHook:
+    """An instance. PluginError that begins with `where` for a setting that is unknown, missing or of another
+    type than its annotation says, and for what `__init__` raises."""
+    known = {} if kind.__init__ is object.__init__ else dict(inspect.signature(kind).parameters)
+    open_ended = any(one.kind is one.VAR_KEYWORD for one in known.values())
+    named = {name: one for name, one in known.items()
+             if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    for name in settings:
+        if name not in named and not open_ended:
+            hint = did_you_mean(name, named) or (f"there is {', '.join(named)}" if named else "it takes none")
+            raise PluginError(f"{where} unknown setting `{name}`: {hint}")
+    missing = [name for name, one in named.items() if one.default is one.empty and name not in settings]
+    if missing:
+        raise PluginError(f"{where}: the setting `{missing[0]}` is missing: write it into treadle.toml, "
+                          f"under [plugins.{kind.name}]")
+    given = {name: _fitting(kind, name, value, where) for name, value in settings.items()}
+    try:
+        return kind(**given)
+    except TreadleError as error:
+        raise PluginError(f"{where} {error}") from None
+    except Exception as error:  # somebody's plugin
+        raise PluginError(f"{where}: {failure(error)}") from error
+
+
+def _fitting(kind: type[StateHook], name: str, value: Any, where: str) -> Any:
+    """The value as its annotation wants it."""
+    try:
+        wanted = typing.get_type_hints(kind.__init__).get(name, Any)
+        return msgspec.convert(value, wanted)
+    except msgspec.ValidationError as error:
+        choices = typing.get_args(wanted) if typing.get_origin(wanted) is typing.Literal else ()
+        why = f"choose {' or '.join(map(str, choices))}" if choices else error
+        raise PluginError(f"{where} {name} = {value!r}: {why}") from None
+    except (NameError, TypeError, AttributeError):
+        return value  # an annotation that only its author understands

@@ -1,0 +1,111 @@
+"""What plugins add: types of nodes, transforms, content types, stores of secrets, commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+from treadle.diagram.transform import Transforms
+from treadle.errors import PluginError
+from treadle.hooks.specs import PluginTransform, SecretStore
+from treadle.state.envelope import ContentHandler, ContentType
+
+Asked = Iterable[tuple[str, Callable[[], Any]]]
+"""The plugins that have a hook, each with that hook."""
+
+
+class Registry(Protocol):
+    """What takes types of nodes and transforms: `treadle.nodes.registry.NodeRegistry`."""
+
+    transforms: Transforms
+
+    def register(self, kind: Any) -> None:
+        """ValueError if there is a type of that name."""
+
+
+_content_types: dict[str, str] = {}
+"""Content types are known to the whole process: whose each is, so that a second engine may have it too."""
+
+
+def register_strategies(registry: Registry, asked: Asked) -> None:
+    for plugin, kind in _each(asked, "treadle_strategies", list):
+        for part in ("name", "properties", "strategy"):
+            if not hasattr(kind, part):
+                raise PluginError(f"plugin {plugin}: treadle_strategies gave {kind!r}, which has no "
+                                  f"`{part}`: it wants NodeKind(name, properties, strategy)")
+        try:
+            registry.register(kind)
+        except ValueError as error:
+            raise PluginError(f"plugin {plugin}: {error}") from None
+
+
+def register_transforms(registry: Registry, asked: Asked) -> None:
+    known = set(registry.transforms.names())
+    for plugin, (name, given) in _each(asked, "treadle_transforms", dict):
+        one = given if isinstance(given, PluginTransform) else PluginTransform(given)
+        _require_name(plugin, "transform", name, one.transform)
+        if name in known:
+            raise PluginError(f"plugin {plugin}: there is a transform {name!r} already: choose another name")
+        known.add(name)
+        registry.transforms.register(name, one.transform, precedence=one.precedence, check=one.check)
+
+
+def register_content_types(asked: Asked) -> None:
+    for plugin, (name, handler) in _each(asked, "treadle_content_types", dict):
+        if not isinstance(handler, ContentHandler):
+            raise PluginError(f"plugin {plugin}: the content type {name!r} must be a "
+                              f"ContentHandler(encode, decode, validate), not {handler!r}")
+        _require_name(plugin, "content type", name, handler.encode)
+        if _content_types.get(name) == plugin:
+            continue
+        try:
+            ContentType.register(name, encode=handler.encode, decode=handler.decode,
+                                 validate=handler.validate)
+        except ValueError as error:
+            raise PluginError(f"plugin {plugin}: {error}") from None
+        _content_types[name] = plugin
+
+
+def secret_stores(asked: Asked) -> dict[str, Callable[[str], SecretStore]]:
+    found: dict[str, Callable[[str], SecretStore]] = {}
+    for plugin, (scheme, make) in _each(asked, "treadle_secret_stores", dict):
+        _require_name(plugin, "store of secrets", scheme, make)
+        if scheme in found:
+            raise PluginError(f"plugin {plugin}: there is a store of secrets {scheme!r} already")
+        found[scheme] = make
+    return found
+
+
+def commands(asked: Asked) -> dict[str, Callable[..., Any]]:
+    found: dict[str, Callable[..., Any]] = {}
+    for plugin, function in _each(asked, "treadle_commands", list):
+        name = getattr(function, "__name__", "").rstrip("_").replace("_", "-")
+        _require_name(plugin, "command", name, function)
+        if name in found:
+            raise PluginError(f"plugin {plugin}: there is a command {name!r} already: choose another name")
+        found[name] = function
+    return found
+
+
+def _each(asked: Asked, hook: str, kind: type) -> Iterator[tuple[str, Any]]:
+    """What each plugin's hook gives, one by one. PluginError for one that raises or gives something else."""
+    for plugin, function in asked:
+        try:
+            given = function()
+            several = list(given.items()) if kind is dict and isinstance(given, Mapping) else (
+                None if kind is dict or isinstance(given, str) else list(given))
+        except Exception as error:  # somebody's hook
+            raise PluginError(f"plugin {plugin}: {hook} raised {type(error).__name__}: {error}") from error
+        if several is None:
+            wanted = "a map by name" if kind is dict else "a list"
+            raise PluginError(f"plugin {plugin}: {hook} must give {wanted}, not a {type(given).__name__}")
+        for one in several:
+            yield plugin, one
+
+
+def _require_name(plugin: str, what: str, name: Any, function: Any) -> None:
+    if not isinstance(name, str) or not name:
+        raise PluginError(f"plugin {plugin}: a {what} wants a name, not {name!r}")
+    if not callable(function):
+        raise PluginError(f"plugin {plugin}: the {what} {name!r} is a {type(function).__name__}, not a "
+                          "function")

@@ -1,0 +1,90 @@
+"""What the author of a plugin needs.
+
+    from treadle import StateHook
+
+    class StateLogger(StateHook):
+        version = "1.0"
+
+        def post_node_execute(self, node_id, previous_state, current_state):
+            if previous_state.status != current_state.status:
+                self.logger.info(f"{node_id}: {previous_state.status} → {current_state.status}")
+
+In a file of the folder `plugins` beside the diagram that is all: the class is found, made once per engine and
+asked. Settings (`[plugins.StateLogger]` in treadle.toml) are the arguments of its `__init__`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from pluggy import HookimplMarker
+
+from treadle.errors import PluginError
+from treadle.hooks.specs import HookSpecs
+
+PROJECT = "treadle"
+"""Our name for pluggy: marked functions have an attribute that begins with it."""
+_F = TypeVar("_F", bound=Callable[..., Any])
+_mark = HookimplMarker(PROJECT)
+
+
+def hookimpl(function: _F | None = None, *, tryfirst: bool = False, trylast: bool = False) -> Any:
+    """Mark a function of a module as the hook of its name. With `tryfirst` it is called before those of other
+    plugins, with `trylast` after them."""
+    if function is None:
+        return lambda marked: hookimpl(marked, tryfirst=tryfirst, trylast=trylast)
+    return _mark(function, tryfirst=tryfirst, trylast=trylast)
+
+
+class Veto(Exception):
+    """Raised by `pre_state_mutation`, it refuses the transaction with this reason."""
+
+
+class StateHook(HookSpecs):
+    """A plugin: subclass it and write the hooks that you need. `self.logger` is there without `__init__`."""
+
+    name: ClassVar[str]
+    """What others call it: the class's name unless it is said."""
+    version: ClassVar[str] = ""
+    """As in PEP 440, `1.4.0`; else its module's `__version__`, else that of the package it came with."""
+    requires: ClassVar[tuple[str, ...]] = ()
+    """Plugins that must be there, and that are called before this one: `("DataValidator>=1.4,<2",)`."""
+
+    folder: Path = Path()
+    """Where relative paths of the settings begin: the folder of treadle.toml, else that of the diagram."""
+    secrets: Callable[[str], str] | None = None
+    """Looks `secret://…` up; whoever makes the engine may set it."""
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        super().__init_subclass__(**rest)
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
+
+    @property
+    def logger(self) -> logging.Logger:
+        """`treadle.plugins.NAME`."""
+        return logging.getLogger(f"treadle.plugins.{self.name}")
+
+    def secret(self, said: str) -> str:
+        """The value of `env:NAME` or `secret://NAME`; any other text stands for itself. Look it up where it
+        is used, and keep it nowhere. PluginError if it isn't there."""
+        if said.startswith("env:"):
+            value = os.environ.get(said.removeprefix("env:"))
+            if not value:
+                raise PluginError(f"{self.name}: the environment variable {said.removeprefix('env:')!r} is "
+                                  f"{'not set' if value is None else 'empty'}: set it where the engine runs")
+            return value
+        if said.startswith("secret://"):
+            if self.secrets is None:
+                raise PluginError(f"{self.name}: there is no store of secrets for {said}: name an "
+                                  "environment variable as env:NAME")
+            return self.secrets(said)
+        return said
+
+    def close(self) -> Awaitable[None] | None:
+        """The engine closes, and every hook has been called: let go of files and connections. May be
+        `async`."""

@@ -1,0 +1,253 @@
+"""Cells, lines, signals and results as an encrypted store keeps them, and back.
+
+A text is replaced by its sealed text (see `treadle.crypto.seal`). Behind one that names blobs stand
+` $treadle` and the addresses of these, so that a prune sees who names what without a key. A cell whose output
+is a blob has its address there, and as output the sealed digest with those of the blobs that the blob names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+
+from treadle.crypto.seal import MARK, Sealer, place, said
+from treadle.errors import PlaintextFound, StoreCorrupt
+from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState
+from treadle.store.base import Cached, LogLine, Signal
+from treadle.store.retention import names_in
+
+KeyOf = Callable[[str], Sealer]
+"""The sealer of an execution."""
+SEALED = "$sealed"
+"""The type of a sealed error; its message is the error."""
+_NAMES = b" $treadle "
+_BLOB = "the name of the blob"
+_encode = msgspec.json.Encoder().encode
+_error = msgspec.json.Decoder(ErrorInfo).decode
+_bundle = msgspec.json.Decoder(tuple[str, str | None, str | None]).decode
+_replace = msgspec.structs.replace
+
+
+def named(raw: bytes | None) -> set[str]:
+    """The digests of blobs that an encoded value may hold."""
+    return names_in(raw.decode("latin-1")) if raw is not None and b"$treadle" in raw else set()
+
+
+def _seal(sealer: Sealer, raw: bytes, bound: str) -> bytes:
+    token = sealer.seal(raw, bound)
+    if b"$treadle" in raw:
+        token += _addresses(sealer, named(raw))
+    return token
+
+
+def _addresses(sealer: Sealer, digests: Iterable[str]) -> bytes:
+    found = sorted(map(sealer.address, digests))
+    return _NAMES + " ".join(found).encode() if found else b""
+
+
+def _open(sealer: Sealer, token: bytes, bound: str) -> bytes:
+    end = token.find(b" ")
+    return sealer.open(token if end < 0 else token[:end], bound)
+
+
+def _seal_error(sealer: Sealer, error: ErrorInfo, bound: str) -> ErrorInfo:
+    try:
+        raw = _encode(error)
+    except UnicodeEncodeError:  # half of a surrogate pair, as names of files have
+        raw = _encode(_replace(error, message=_escaped(error.message), traceback=_escaped(error.traceback)))
+    return ErrorInfo(SEALED, sealer.seal(raw, bound).decode())
+
+
+def _escaped(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _open_error(sealer: Sealer, error: ErrorInfo, bound: str) -> ErrorInfo:
+    if error.type != SEALED:
+        raise PlaintextFound(f"{said(bound, sealer.execution_id)} is not encrypted, and everything in this "
+                             "store is: somebody else wrote it; restore the store from a copy")
+    return _error(sealer.open(error.message.encode(), bound))
+
+
+def _seal_output(sealer: Sealer, output: bytes | None, blob: str, inner: set[str], bound: str) -> bytes:
+    """What stands as output of a cell whose output is a blob."""
+    raw = " ".join([blob, *inner]).encode()
+    if output is not None:
+        raw += b"\n" + output
+    return sealer.seal(raw, bound) + _addresses(sealer, inner | named(output))
+
+
+# Cells of nodes: the hot path
+
+def seal_cells(cells: Sequence[NodeState], key: KeyOf, inside: Callable[[str], set[str]]) -> list[NodeState]:
+    """Cells as they are kept. `inside` gives the digests that a blob names."""
+    out = []
+    last, sealer = None, None
+    for c in cells:
+        if c.execution_id != last:
+            last, sealer = c.execution_id, key(c.execution_id)
+        assert sealer is not None
+        if c.blob is None and c.error is None and c.meta is None and c.request is None and c.items is None:
+            if c.output is not None:
+                # As `place` has it.
+                bound = f"output\0{c.iteration}\0{c.attempt}\0{c.execution_id}\0{c.node_id}"
+                token = sealer.seal(c.output, bound)
+                if b"$treadle" in c.output:
+                    token += _addresses(sealer, named(c.output))
+                c = _replace(c, output=token)
+            out.append(c)
+        else:
+            out.append(_seal_cell(c, sealer, inside))
+    return out
+
+
+def _seal_cell(c: NodeState, sealer: Sealer, inside: Callable[[str], set[str]]) -> NodeState:
+    def bound(field: str) -> str:
+        return place(c.execution_id, c.node_id, c.iteration, c.attempt, field)
+
+    def seal(field: str, raw: bytes | None) -> bytes | None:
+        return None if raw is None else _seal(sealer, raw, bound(field))
+
+    blob = None
+    if c.blob is None:
+        output = seal("output", c.output)
+    else:
+        output = _seal_output(sealer, c.output, c.blob, inside(c.blob), bound(_BLOB))
+        blob = sealer.address(c.blob)
+    return _replace(c, output=output, blob=blob, meta=seal("meta", c.meta), items=seal("items", c.items),
+                    request=seal("request", c.request),
+                    error=None if c.error is None else _seal_error(sealer, c.error, bound("error")))
+
+
+def open_cell(c: NodeState, sealer: Sealer, tell: Callable[[str, set[str]], None]) -> NodeState:
+    """The cell again. `tell` hears of the digest of its blob, and of those which that names; StoreCorrupt,
+    PlaintextFound."""
+    def bound(field: str) -> str:
+        return place(c.execution_id, c.node_id, c.iteration, c.attempt, field)
+
+    def opened(field: str, token: bytes | None) -> bytes | None:
+        return None if token is None else _open(sealer, token, bound(field))
+
+    output, blob = c.output, c.blob
+    if blob is not None:
+        output, blob = _open_output(sealer, output, blob, bound(_BLOB), tell)
+    elif output is not None:
+        output = _open(sealer, output, bound("output"))
+    return _replace(c, output=output, blob=blob, meta=opened("meta", c.meta), items=opened("items", c.items),
+                    request=opened("request", c.request),
+                    error=None if c.error is None else _open_error(sealer, c.error, bound("error")))
+
+
+def _open_output(sealer: Sealer, token: bytes | None, address: str, bound: str,
+                 tell: Callable[[str, set[str]], None]) -> tuple[bytes | None, str]:
+    names, newline, output = _open(sealer, token or b"", bound).partition(b"\n")
+    digest, *inner = names.decode().split(" ")
+    if sealer.address(digest) != address:
+        raise StoreCorrupt(f"{said(bound, sealer.execution_id)} was changed: restore the store from a copy")
+    tell(digest, set(inner))
+    return output if newline else None, digest
+
+
+# Executions
+
+def seal_execution(c: ExecutionCell, sealer: Sealer, inside: Callable[[str], set[str]]) -> ExecutionCell:
+    """See `seal_cells`."""
+    def bound(field: str) -> str:
+        return place(c.execution_id, "", "", 0, field)
+
+    blob = output = None
+    if c.output is not None and c.blob is None:
+        output = _seal(sealer, c.output, bound("output"))
+    elif c.blob is not None:
+        output = _seal_output(sealer, c.output, c.blob, inside(c.blob), bound(_BLOB))
+        blob = sealer.address(c.blob)
+    return _replace(c, inputs=_seal(sealer, c.inputs, bound("inputs")), output=output, blob=blob,
+                    error=None if c.error is None else _seal_error(sealer, c.error, bound("error")))
+
+
+def open_execution(c: ExecutionCell, sealer: Sealer, tell: Callable[[str, set[str]], None]) -> ExecutionCell:
+    """See `open_cell`."""
+    def bound(field: str) -> str:
+        return place(c.execution_id, "", "", 0, field)
+
+    output, blob = c.output, c.blob
+    if blob is not None:
+        output, blob = _open_output(sealer, output, blob, bound(_BLOB), tell)
+    elif output is not None:
+        output = _open(sealer, output, bound("output"))
+    return _replace(c, inputs=_open(sealer, c.inputs, bound("inputs")), output=output, blob=blob,
+                    error=None if c.error is None else _open_error(sealer, c.error, bound("error")))
+
+
+# Results for other executions, lines, signals, the shared context
+
+def seal_cached(one: Cached, mask: str, sealer: Sealer, inside: Callable[[str], set[str]]) -> Cached:
+    """A result as it is kept, under the `mask` of its key, which is a digest of inputs. The content type is
+    the sealed key, content type and names of the blob, since those are read without the output."""
+    def bound(field: str) -> str:
+        return place(one.execution_id, one.node_id, mask, 0, f"cached {field}")
+
+    names = None if one.blob is None else " ".join([one.blob, *inside(one.blob)])
+    output = None if one.output is None else _seal(sealer, one.output, bound("output"))
+    if one.blob is not None:  # nothing to read, but those who prune look for names here
+        output = MARK + _addresses(sealer, inside(one.blob))
+    return _replace(
+        one, key=mask, output=output, blob=None if one.blob is None else sealer.address(one.blob),
+        content_type=sealer.seal(_encode((one.key, one.content_type, names)), bound("key")).decode(),
+        meta=None if one.meta is None else _seal(sealer, one.meta, bound("meta")))
+
+
+def open_cached(one: Cached, sealer: Sealer, tell: Callable[[str, set[str]], None]) -> Cached:
+    """See `open_cell`; what was read without the output stays without."""
+    def bound(field: str) -> str:
+        return place(one.execution_id, one.node_id, one.key, 0, f"cached {field}")
+
+    key, kind, names = _bundle(sealer.open((one.content_type or "").encode(), bound("key")))
+    blob = output = None
+    if names is not None:
+        blob, *inner = names.split(" ")
+        tell(blob, set(inner))
+    elif one.output is not None:
+        output = _open(sealer, one.output, bound("output"))
+    return _replace(one, key=key, content_type=kind, blob=blob, output=output,
+                    meta=None if one.meta is None else _open(sealer, one.meta, bound("meta")))
+
+
+def seal_line(line: LogLine, sealer: Sealer) -> LogLine:
+    raw = line.text.encode("utf-8", "surrogatepass")
+    return _replace(line, text=sealer.seal(raw, _of_line(line)).decode())
+
+
+def open_line(line: LogLine, sealer: Sealer) -> LogLine:
+    raw = sealer.open(line.text.encode("utf-8", "surrogatepass"), _of_line(line))
+    return _replace(line, text=raw.decode("utf-8", "surrogatepass"))
+
+
+def _of_line(line: LogLine) -> str:
+    return place(line.execution_id, line.node_id, line.iteration, line.attempt, f"a line of {line.stream}")
+
+
+def seal_signal(signal: Signal, sealer: Sealer) -> Signal:
+    return _replace(signal, payload=_seal(sealer, signal.payload, _of_signal(signal)))
+
+
+def open_signal(signal: Signal, sealer: Sealer) -> Signal:
+    return _replace(signal, payload=_open(sealer, signal.payload, _of_signal(signal)))
+
+
+def _of_signal(signal: Signal) -> str:
+    return place(signal.execution_id, signal.node_id, signal.iteration, 0,
+                 f"{signal.kind} {signal.name}".strip())
+
+
+def seal_shared(cell: ContextCell, sealer: Sealer) -> ContextCell:
+    return cell if cell.value is None else _replace(cell, value=_seal(sealer, cell.value, _of_shared(cell)))
+
+
+def open_shared(cell: ContextCell, sealer: Sealer) -> ContextCell:
+    return cell if cell.value is None else _replace(cell, value=_open(sealer, cell.value, _of_shared(cell)))
+
+
+def _of_shared(cell: ContextCell) -> str:
+    return place(cell.execution_id, cell.key, "", 0, "the value in the context")

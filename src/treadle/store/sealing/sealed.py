@@ -1,0 +1,440 @@
+"""An encrypted store: any store, with a layer in front that seals and opens."""
+
+from __future__ import annotations
+
+import io
+import time
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO
+
+import msgspec
+
+from treadle.config import DEFAULT_CONFIG, Retention
+from treadle.crypto.keys import MasterKey
+from treadle.crypto.seal import MARK, Sealer
+from treadle.errors import KeyForgotten, NoSuchExecution, StoreCorrupt, StoreError
+from treadle.state import codec
+from treadle.state.blob import Place
+from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState
+from treadle.state.status import ExecutionStatus
+from treadle.store.base import (
+    LOG_LINES,
+    Arriving,
+    Batch,
+    Cached,
+    Lease,
+    LogLine,
+    Owner,
+    Signal,
+    Summary,
+    Written,
+)
+from treadle.store.packing import open_packed, pack
+from treadle.store.retention import Between, Pruned, names_in
+from treadle.store.sealing.fields import (
+    named,
+    open_cached,
+    open_cell,
+    open_execution,
+    open_line,
+    open_shared,
+    open_signal,
+    seal_cached,
+    seal_cells,
+    seal_execution,
+    seal_line,
+    seal_shared,
+    seal_signal,
+)
+from treadle.store.sealing.files import has_file, open_file, put_file
+from treadle.store.sealing.table import KeyedStore, KeyRow, Keys
+
+KEPT_MAX = 10_000
+"""Keys, and whereabouts of blobs, that stay in memory."""
+_replace = msgspec.structs.replace
+
+
+class SealedStore:
+    """See `treadle.store.base.Store`. `own` is the store's own data key. Opening anything may raise
+    KeyForgotten, StoreCorrupt (it was changed) and PlaintextFound."""
+
+    def __init__(self, inner: KeyedStore, master: MasterKey, own: bytes) -> None:
+        self.inner, self.master = inner, master
+        self.url = inner.url
+        self._steady = inner.url == "memory:"  # it compares cells
+        self._own = Sealer(own, "", steady=self._steady)
+        self._sealers: dict[str, Sealer] = {}
+        self._holders: dict[str, str] = {}  # an execution that has a blob, by digest
+        self._inside: dict[str, set[str]] = {}  # the blobs that a blob names
+        self._brought: set[tuple[str, str]] = set()  # (execution, digest) that were looked after
+
+    @property
+    def keys(self) -> Keys:
+        return self.inner.keys
+
+    @property
+    def place(self) -> Place:
+        return self.inner.place
+
+    # Keys
+
+    def sealer(self, execution_id: str) -> Sealer:
+        """What seals an execution's texts. KeyForgotten; NoSuchExecution if it isn't there either."""
+        found = self._sealers.get(execution_id)
+        return found or self._sealer_of(execution_id, self.inner.keys.get(execution_id))
+
+    def _sealer_of(self, execution_id: str, row: KeyRow | None) -> Sealer:
+        if row is None:
+            self.inner.summary(execution_id)
+            raise KeyForgotten(f"the store has no key of execution {execution_id}: nothing of it can be "
+                               "read; restore the store from a copy, or delete the execution with `treadle prune`")
+        if row.wrapped is None:
+            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.at))
+            raise KeyForgotten(f"execution {execution_id} was forgotten on {when}: its key was destroyed, "
+                               "and nothing of it can be read any more")
+        return self._keep(execution_id, self.master.unwrap(row.wrapped, execution_id, row.master_id))
+
+    def _keep(self, execution_id: str, key: bytes) -> Sealer:
+        if len(self._sealers) >= KEPT_MAX:
+            self._sealers.clear()
+        made = self._sealers[execution_id] = Sealer(key, execution_id, steady=self._steady)
+        return made
+
+    def _begin(self, execution_ids: Sequence[str]) -> None:
+        """Make keys for new executions; one whose id is taken has a key."""
+        at = time.time()
+        fresh = {one: self.master.fresh(one) for one in execution_ids}
+        rows = [KeyRow(one, self.master.id, wrapped, at) for one, (_, wrapped) in fresh.items()]
+        for one, row in self.inner.keys.put(rows).items():
+            key, wrapped = fresh[one]
+            if row.wrapped == wrapped:
+                self._keep(one, key)
+            elif row.wrapped is not None:
+                self._sealer_of(one, row)
+
+    def _writing(self, execution_id: str) -> Sealer:
+        """The same for what is to be written; of an execution that isn't there nothing will be."""
+        try:
+            return self.sealer(execution_id)
+        except NoSuchExecution:
+            return self._own
+
+    def drop(self, execution_ids: Iterable[str]) -> None:
+        """Keep the keys of these executions in memory no more."""
+        for one in execution_ids:
+            self._sealers.pop(one, None)
+
+    # Writing
+
+    def create(self, cell: ExecutionCell, source: str, owner: Owner, lease_s: float) -> Lease:
+        if self.apply(Batch([], created=[(cell, source)], owner=owner, lease_s=lease_s, sync=True)).taken:
+            raise ValueError(f"there is an execution {cell.execution_id!r} already: choose another id")
+        return Lease(cell.execution_id, 1)
+
+    def claim(self, execution_id: str, owner: Owner, lease_s: float) -> Lease:
+        self._sealers.pop(execution_id, None)  # it may have been deleted and made anew
+        self.sealer(execution_id)
+        return self.inner.claim(execution_id, owner, lease_s)
+
+    def redraw(self, lease: Lease, cell: ExecutionCell, source: str) -> None:
+        blobs: list[tuple[str, bytes]] = []
+        self._bring(cell.execution_id, named(cell.inputs), {}, blobs)
+        self._put_files(blobs)
+        self.inner.redraw(lease, seal_execution(cell, self.sealer(cell.execution_id), self._names),
+                          self._hidden(cell.diagram, source))
+
+    def adopt(self, cell: ExecutionCell, cells: Sequence[NodeState], source: str, *,
+              signals: Sequence[Signal] = (), blobs: Sequence[Arriving] = (),
+              logs: Sequence[LogLine] = (), context: Sequence[ContextCell] = ()) -> None:
+        self._begin([cell.execution_id])
+        sealer = self.sealer(cell.execution_id)
+        outputs = {cell.blob, *(one.blob for one in cells)}
+        for blob in blobs:
+            if blob.digest in outputs and blob.size <= DEFAULT_CONFIG.output_bytes_max:
+                self._learn(cell.execution_id, blob.digest, blob.read())
+            put_file(self.inner.place, sealer, blob.digest, blob.pieces())
+        self.inner.adopt(
+            seal_execution(cell, sealer, self._names), seal_cells(cells, self.sealer, self._names),
+            self._hidden(cell.diagram, source),
+            signals=[seal_signal(one, sealer) for one in signals],
+            logs=[seal_line(one, sealer) for one in logs],
+            context=[seal_shared(one, sealer) for one in context])
+
+    def renew(self, leases: Sequence[Lease], owner: Owner, lease_s: float) -> set[str]:
+        return self.inner.renew(leases, owner, lease_s)
+
+    def release(self, leases: Sequence[Lease]) -> None:
+        self.inner.release(leases)
+
+    def seal(self, batch: Batch) -> None:
+        pass  # on the writer's thread: see `apply`
+
+    def apply(self, batch: Batch) -> Written:
+        if batch.document is None:  # else it is tried again
+            batch.document = self._sealed(batch)
+        return self.inner.apply(batch.document)
+
+    def _sealed(self, batch: Batch) -> Batch:
+        """The batch as the inner store gets it."""
+        if batch.created:
+            self._begin([cell.execution_id for cell, _ in batch.created])
+        blobs = self._blobs_of(batch)
+        key, inside = self._writing, self._names
+        sealed = _replace(
+            batch, cells=seal_cells(batch.cells, key, inside),
+            executions=[seal_execution(one, key(one.execution_id), inside) for one in batch.executions],
+            context={one: seal_shared(cell, key(one[0])) for one, cell in batch.context.items()}, blobs=blobs,
+            cached=[seal_cached(one, self._mask(one.key), key(one.execution_id), inside)
+                    for one in batch.cached],
+            logs=[seal_line(one, key(one.execution_id)) for one in batch.logs],
+            created=[(seal_execution(one, key(one.execution_id), inside), self._hidden(one.diagram, source))
+                     for one, source in batch.created],
+            begun=seal_cells(batch.begun, key, inside),
+            begun_context=[seal_shared(one, key(one.execution_id)) for one in batch.begun_context])
+        self.inner.seal(sealed)
+        return sealed
+
+    def _blobs_of(self, batch: Batch) -> list[tuple[str, bytes]]:
+        """The rows of the batch's blobs, each for the executions that name it; larger ones become files."""
+        contents = dict(batch.blobs)
+        wanted: dict[str, set[str]] = {}  # digests by execution
+        for c in (*batch.cells, *batch.begun):
+            if c.blob is not None or c.items is not None or c.request is not None or c.meta is not None or (
+                    c.output is not None and b"$treadle" in c.output):
+                found = wanted.setdefault(c.execution_id, set())
+                found.update(*map(named, (c.output, c.items, c.meta, c.request)))
+                if c.blob is not None:
+                    found.add(c.blob)
+        for e in (*batch.executions, *(cell for cell, _ in batch.created)):
+            found = wanted.setdefault(e.execution_id, set())
+            found.update(*map(named, (e.inputs, e.output)))
+            if e.blob is not None:
+                found.add(e.blob)
+        for shared in (*batch.context.values(), *batch.begun_context):
+            wanted.setdefault(shared.execution_id, set()).update(named(shared.value))
+        for one in batch.cached:
+            wanted.setdefault(one.execution_id, set()).update(
+                {one.blob} - {None}, named(one.output), named(one.meta))  # type: ignore[arg-type]
+        nobody = set(contents).difference(*wanted.values())
+        if nobody and batch.cells:
+            wanted.setdefault(batch.cells[0].execution_id, set()).update(nobody)
+        rows: list[tuple[str, bytes]] = []
+        for execution_id, digests in wanted.items():
+            self._bring(execution_id, digests, contents, rows)
+        return rows
+
+    def _bring(self, execution_id: str, digests: set[str], contents: dict[str, bytes],
+               rows: list[tuple[str, bytes]]) -> None:
+        """Have an execution keep these blobs: what others have is sealed anew, under its own key."""
+        todo = [one for one in digests if (execution_id, one) not in self._brought]
+        sealer = self._writing(execution_id) if todo else self._own
+        while todo and sealer is not self._own:
+            digest = todo.pop()
+            if len(self._brought) >= KEPT_MAX:
+                self._brought.clear()
+            self._brought.add((execution_id, digest))
+            content = contents.get(digest)
+            if content is not None:
+                self._learn(execution_id, digest, content)
+                self._put(sealer, digest, content, rows)
+            elif not self._has(sealer, digest):
+                holder = self._holder(digest)
+                if holder is None:
+                    continue  # it only looks like the name of one
+                if has_file(self.inner.place, holder, digest):
+                    with open_file(self.inner.place, holder, digest) as file:
+                        put_file(self.inner.place, sealer, digest, iter(lambda: file.read(1 << 20), b""))
+                else:
+                    content = self._content(holder, digest)
+                    self._learn(execution_id, digest, content)
+                    self._put(sealer, digest, content, rows)
+            todo += [one for one in self._names(digest) if (execution_id, one) not in self._brought]
+
+    def _put(self, sealer: Sealer, digest: str, content: bytes, rows: list[tuple[str, bytes]]) -> None:
+        packed = pack(content)
+        if len(packed) > DEFAULT_CONFIG.blob_file_bytes_max:
+            put_file(self.inner.place, sealer, digest, [content])
+        else:
+            rows.append((sealer.address(digest), MARK + sealer.raw(packed, _of_blob(digest))))
+
+    def _put_files(self, rows: Iterable[tuple[str, bytes]]) -> None:
+        if rows:
+            self.inner.apply(Batch([], blobs=list(rows)))
+
+    def _learn(self, execution_id: str, digest: str, content: bytes) -> None:
+        inner = names_in(content.decode("latin-1")) if content.startswith(codec.MARK) else set()
+        self._tell(execution_id, digest, inner - {digest})
+
+    def _tell(self, execution_id: str, digest: str, inner: set[str]) -> None:
+        if len(self._holders) >= KEPT_MAX:
+            self._holders.clear()
+            self._inside.clear()
+        self._holders[digest] = execution_id
+        if inner:
+            self._inside[digest] = inner
+
+    def _names(self, digest: str) -> set[str]:
+        return self._inside.get(digest, set())
+
+    def send(self, signal: Signal) -> int:
+        self._sealers.pop(signal.execution_id, None)
+        sealer = self.sealer(signal.execution_id)
+        rows: list[tuple[str, bytes]] = []
+        self._bring(signal.execution_id, named(signal.payload), {}, rows)
+        self._put_files(rows)
+        return self.inner.send(seal_signal(signal, sealer))
+
+    def forget(self, keys: Iterable[str]) -> None:
+        self.inner.forget(map(self._mask, keys))
+
+    def prune(self, policy: Retention, now: float, *, thorough: bool = True, dry_run: bool = False,
+              every_s: float = 0.0, between: Between | None = None) -> Pruned:
+        done = self.inner.prune(policy, now, thorough=thorough, dry_run=dry_run, every_s=every_s,
+                                between=between)
+        if done.execution_ids and not dry_run:
+            self.inner.keys.erase()
+            self.drop(done.execution_ids)
+        return done
+
+    def close(self) -> None:
+        self._sealers.clear()
+        self.inner.close()
+
+    # Reading
+
+    def load(self, execution_id: str) -> tuple[ExecutionCell, list[NodeState]]:
+        cell, cells = self.inner.load(execution_id)
+        sealer, tell = self.sealer(execution_id), self._telling(execution_id)
+        return open_execution(cell, sealer, tell), [open_cell(one, sealer, tell) for one in cells]
+
+    def _telling(self, execution_id: str) -> Callable[[str, set[str]], None]:
+        return lambda digest, inner: self._tell(execution_id, digest, inner)
+
+    def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
+                   before: str | None = None) -> list[Summary]:
+        found = self.inner.executions(status=status, name=name, limit=limit, before=before)
+        return list(map(self._shown, found))
+
+    def summary(self, execution_id: str) -> Summary:
+        return self._shown(self.inner.summary(execution_id))
+
+    def _shown(self, summary: Summary) -> Summary:
+        """Where an execution can't be read, why, instead of its error: a list shows the others."""
+        cell = summary.cell
+        try:
+            cell = open_execution(cell, self.sealer(cell.execution_id), self._telling(cell.execution_id))
+        except StoreError as error:
+            cell = _replace(cell, inputs=b"{}", output=None, blob=None,
+                            error=ErrorInfo(type(error).__name__, str(error)))
+        return _replace(summary, cell=cell)
+
+    def source(self, diagram: str) -> str:
+        raw = self._own.open(self.inner.source(diagram).encode(), _of_source(diagram))
+        return zlib.decompress(raw).decode()
+
+    def _hidden(self, diagram: str, source: str) -> str:
+        """A source as it is kept: diagrams are shared by executions, so it is the store's own key that seals
+        it."""
+        if not source:
+            return ""
+        return self._own.seal(zlib.compress(source.encode(), 1), _of_source(diagram)).decode()
+
+    def context(self, execution_id: str) -> list[ContextCell]:
+        found = self.inner.context(execution_id)
+        return [open_shared(one, self.sealer(execution_id)) for one in found]
+
+    def signals(self, execution_ids: Iterable[str]) -> list[Signal]:
+        return [open_signal(one, self.sealer(one.execution_id)) for one in self.inner.signals(execution_ids)]
+
+    def version(self) -> int:
+        return self.inner.version()
+
+    def last_signal(self) -> int:
+        return self.inner.last_signal()
+
+    def cached(self, key: str) -> Cached | None:
+        found = self.inner.cached(self._mask(key))
+        return None if found is None else self._opened(found)
+
+    def cached_results(self, node: str | None = None) -> list[Cached]:
+        found = map(self._opened, self.inner.cached_results(node))
+        return [one for one in found if one is not None]
+
+    def _opened(self, one: Cached) -> Cached | None:
+        try:
+            return open_cached(one, self.sealer(one.execution_id), self._telling(one.execution_id))
+        except (KeyForgotten, NoSuchExecution):
+            return None
+
+    def _mask(self, key: str) -> str:
+        return self._own.address(f"cached {key}")
+
+    def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
+             since: tuple[float, int] | None = None, limit: int = LOG_LINES) -> list[LogLine]:
+        return self._lines(self.inner.logs(execution_id, node=node, attempt=attempt, since=since,
+                                           limit=limit))
+
+    def new_logs(self, execution_id: str, after: int, *, node: str | None = None, attempt: int | None = None,
+                 limit: int = LOG_LINES) -> list[LogLine]:
+        return self._lines(self.inner.new_logs(execution_id, after, node=node, attempt=attempt, limit=limit))
+
+    def _lines(self, lines: list[LogLine]) -> list[LogLine]:
+        return [open_line(one, self.sealer(one.execution_id)) for one in lines]
+
+    # Blobs
+
+    def blob(self, digest: str) -> bytes:
+        with self.open_blob(digest) as file:
+            return file.read()
+
+    def open_blob(self, digest: str) -> IO[bytes]:
+        holder = self._holder(digest)
+        if holder is None:
+            raise KeyError(digest)
+        if has_file(self.inner.place, holder, digest):
+            return open_file(self.inner.place, holder, digest)
+        return io.BytesIO(self._content(holder, digest))
+
+    def _has(self, sealer: Sealer, digest: str) -> bool:
+        if has_file(self.inner.place, sealer, digest):
+            return True
+        try:
+            self.inner.open_blob(sealer.address(digest)).close()
+        except (KeyError, StoreCorrupt):
+            return False
+        return True
+
+    def _holder(self, digest: str) -> Sealer | None:
+        """The sealer of an execution that has a blob."""
+        known = self._holders.get(digest)
+        for one in [known] if known is not None else []:
+            try:
+                sealer = self.sealer(one)
+            except (KeyForgotten, NoSuchExecution):
+                continue
+            if self._has(sealer, digest):
+                return sealer
+        for row in self.inner.keys.rows():
+            if row.wrapped is not None:
+                sealer = self._sealers.get(row.execution_id) or Sealer(
+                    self.master.unwrap(row.wrapped, row.execution_id, row.master_id), row.execution_id,
+                    steady=self._steady)
+                if self._has(sealer, digest):
+                    self._tell(row.execution_id, digest, set())
+                    return sealer
+        return None
+
+    def _content(self, sealer: Sealer, digest: str) -> bytes:
+        """The content of a row; StoreCorrupt if it was changed."""
+        stored = self.inner.blob(sealer.address(digest))
+        with open_packed(sealer.open_raw(stored[len(MARK):], _of_blob(digest))) as file:
+            return file.read()
+
+
+def _of_source(diagram: str) -> str:
+    return f"the source of the diagram {diagram}"
+
+
+def _of_blob(digest: str) -> str:
+    return f"the blob {digest}"

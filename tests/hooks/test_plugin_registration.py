@@ -1,0 +1,138 @@
+"""What plugins add is there for diagrams: types of nodes, transforms, content types, stores of secrets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from treadle.diagram.formats import loads
+from treadle.diagram.transform import default_transforms
+from treadle.engine.engine import Engine
+from treadle.errors import PluginError
+from treadle.hooks.manager import PluginManager
+from treadle.hooks.sdk import StateHook
+from treadle.hooks.specs import PluginTransform
+from treadle.nodes.registry import NodeRegistry, default_registry
+from treadle.state.envelope import ContentHandler, ContentType
+
+Write = Callable[[str, str], Path]
+
+SHOUT = '''
+import msgspec
+from treadle import EnvelopeFactory, StateHook
+from treadle.nodes.base import NodeKind
+from treadle.state.envelope import ContentHandler
+
+class Shout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Shouts."""
+    text: str
+    """What."""
+
+class ShoutStrategy:
+    async def execute(self, node, context, inputs):
+        return EnvelopeFactory.text(node.spec.text.upper(), context.node_id)
+
+    def can_handle(self, node_type):
+        return node_type == "shout"
+
+class Shouting(StateHook):
+    version = "1.0"
+
+    def treadle_strategies(self):
+        return [NodeKind("shout", Shout, ShoutStrategy())]
+
+    def treadle_transforms(self):
+        return {"exclaim": lambda value, argument: value + argument}
+
+    def treadle_content_types(self):
+        return {"shouted": ContentHandler(str.encode, bytes.decode, lambda body: isinstance(body, str))}
+
+    def treadle_secret_stores(self):
+        return {"memory": dict}
+'''
+
+
+def test_a_diagram_uses_what_a_plugin_adds(write: Write) -> None:
+    write("plugins/shouting.py", SHOUT)
+
+    async def script() -> Any:
+        registry = default_registry()
+        PluginManager.discover().install(registry)
+        async with Engine.open(durability="memory", registry=registry) as engine:
+            handle = await engine.start(loads(
+                "treadle: 1\nnodes:\n  a: {type: shout, text: hey}\n  b: {type: endpoint}\n"
+                "arrows:\n  - {from: a, to: b, transform: [{exclaim: '!'}], content_type: shouted}\n"))
+            return await handle.result()
+
+    assert asyncio.run(script()) == "HEY!"
+
+
+def test_a_second_engine_may_have_the_same_plugin(write: Write) -> None:
+    write("plugins/shouting.py", SHOUT)
+    for _ in range(2):
+        manager = PluginManager.discover()
+        manager.install(default_registry())
+    assert "shouted" in ContentType.names()
+    assert manager.secret_stores() == {"memory": dict}
+
+
+def handler() -> ContentHandler:
+    return ContentHandler(str.encode, bytes.decode, lambda body: True)
+
+
+def command() -> None: ...
+
+
+@pytest.mark.parametrize(("hook", "given", "said"), [
+    ("treadle_strategies", [default_registry().kind("start")], "there is a node type 'start' already"),
+    ("treadle_strategies", ["start"], r"gave 'start', which has no `name`: it wants NodeKind"),
+    ("treadle_strategies", "start", "treadle_strategies must give a list, not a str"),
+    ("treadle_strategies", None, "treadle_strategies raised TypeError"),
+    ("treadle_transforms", {"select": print}, "there is a transform 'select' already: choose another"),
+    ("treadle_transforms", {"mine": 3}, "the transform 'mine' is a int, not a function"),
+    ("treadle_transforms", [print], "treadle_transforms must give a map by name, not a list"),
+    ("treadle_content_types", {"object": handler()}, "the content type 'object' is registered already"),
+    ("treadle_content_types", {"mine": print}, r"'mine' must be a ContentHandler\(encode, "),
+    ("treadle_content_types", {"": handler()}, "a content type wants a name, not ''"),
+])
+def test_what_can_not_be_registered_is_said_with_the_plugin(hook: str, given: Any, said: str) -> None:
+    adds = type("Adds", (StateHook,), {hook: lambda self: given})
+    with pytest.raises(PluginError, match=rf"plugin Adds@0: .*{said}"):
+        PluginManager([adds]).install(default_registry())
+
+
+def test_two_stores_of_one_scheme_and_two_commands_of_one_name_are_refused() -> None:
+    class One(StateHook):
+        def treadle_secret_stores(self) -> Any:
+            return {"a": dict}
+
+        def treadle_commands(self) -> Any:
+            return [command]
+
+    class Two(One):
+        pass
+
+    assert PluginManager([One]).commands() == {"command": command}
+    manager = PluginManager([One, Two])
+    with pytest.raises(PluginError, match=r"plugin Two@0: there is a store of secrets 'a' already"):
+        manager.secret_stores()
+    with pytest.raises(PluginError, match=r"plugin Two@0: there is a command 'command' already"):
+        manager.commands()
+
+
+def test_a_transform_may_say_its_place_and_check_its_argument() -> None:
+    class Adds(StateHook):
+        def treadle_transforms(self) -> Any:
+            return {"plus": PluginTransform(lambda value, more: value + more, precedence=5,
+                                            check=lambda more: None if isinstance(more, int) else "a number")}
+
+    registry = NodeRegistry()
+    PluginManager([Adds]).install(registry)
+    assert registry.transforms.names()[0] == "plus"
+    assert registry.transforms.apply(1, [{"plus": 2}]) == 3
+    assert list(registry.transforms.faults([{"plus": "x"}])) == [("transform plus: a number", None)]
+    assert "plus" not in default_transforms().names()
