@@ -32,7 +32,7 @@ _FENCED = re.compile(r"^( *)```yaml\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 def plain(text: str, file: str = "diagram.yaml") -> Any:
     """What a file says, read as Treadle reads it."""
     faults: list[Fault] = []
-    builder = TreeBuilder(DEFAULT_CONFIG, faults, merges=not file.endswith(".json"))
+    builder = TreeBuilder(DEFAULT_CONFIG, faults)
     (read_json if file.endswith(".json") else read_yaml)(text, file, builder)
     assert builder.root is not None and faults == []
     return builder.root.plain()

@@ -34,7 +34,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 async def main(path):
     manager = StateManager(execution_id="job-123", store=open_store(path), batch_size=20)
     await manager.start()
-    n = max([cell.claims for cell in manager._cache.values()], default=0)
+    known = [manager.get_node_state(f"n{k}") for k in range(5)]
+    n = max([cell.claims for cell in known if cell], default=0)
     try:
         while True:
             for turn in range(200):

@@ -81,7 +81,7 @@ class TakenStore(MemoryStore):
 def test_a_state_that_was_taken_over_while_it_was_saved_says_so() -> None:
     async def main() -> None:
         manager = ExecutionStateManager(TakenStore())
-        with pytest.raises(LeaseLost, match="run was taken over while it was saved: load it again"):
+        with pytest.raises(LeaseLost, match="run was taken over meanwhile: load it again"):
             await manager.save_state("run", ExecutionState("run", "running"))
 
     asyncio.run(main())

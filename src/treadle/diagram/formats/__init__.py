@@ -54,7 +54,7 @@ def read(text: str, *, file: str = "<text>", base: str = ".", format: Format = "
     faults: list[Fault] = []
     try:
         _bounded(len(text.encode(errors="replace")), file, config)
-        builder = TreeBuilder(config, faults, merges=format == "yaml")
+        builder = TreeBuilder(config, faults)
         (read_json if format == "json" else read_yaml)(text.removeprefix("\ufeff"), file, builder)
     except Unreadable as error:
         return None, [*faults, error.fault]

@@ -58,6 +58,7 @@ class _Open(msgspec.Struct):
     anchor: str | None
     key: str | None = None
     key_where: Where | None = None
+    merges: bool = False
     merged: list[Value] = []
 
 
@@ -65,11 +66,11 @@ class TreeBuilder:
     """Puts values together from a flat stream of calls, so that no depth of nesting can exhaust the stack.
 
     A key of a map is announced by `key`, as its text. `Unreadable` ends the reading; other faults are
-    collected. With `merges`, the key `<<` merges maps into the one that it stands in.
+    collected. A key that `merges` merges maps into the one that it stands in.
     """
 
-    def __init__(self, config: TreadleConfig, faults: list[Fault], *, merges: bool) -> None:
-        self.config, self.faults, self.merges = config, faults, merges
+    def __init__(self, config: TreadleConfig, faults: list[Fault]) -> None:
+        self.config, self.faults = config, faults
         self.root: Value | None = None
         self._stack: list[_Open] = []
         self._anchors: dict[str, Value | None] = {}
@@ -81,11 +82,11 @@ class TreeBuilder:
         top = self._stack[-1] if self._stack else None
         return top is not None and isinstance(top.value.data, dict) and top.key is None
 
-    def key(self, text: str, where: Where) -> None:
+    def key(self, text: str, where: Where, *, merges: bool = False) -> None:
         top = self._stack[-1]
         self._legible(text, where)
-        top.key, top.key_where = text, where
-        first = None if self.merges and text == "<<" else top.value.keys.get(text)
+        top.key, top.key_where, top.merges = text, where, merges
+        first = None if merges else top.value.keys.get(text)
         if first is not None:
             self.faults.append(Fault(f"key {text!r} stands here a second time", where=where,
                                      hint=f"the first is in line {first.line}"))
@@ -145,7 +146,7 @@ class TreeBuilder:
             top.value.data.append(value)
             return
         assert top.key is not None and top.key_where is not None
-        if self.merges and top.key == "<<":
+        if top.merges:
             self._merge(top, value)
         else:
             top.value.data.setdefault(top.key, value)

@@ -36,7 +36,7 @@ def read_yaml(text: str, file: str, builder: TreeBuilder) -> None:
             where = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
             if isinstance(event, yaml.ScalarEvent):
                 if builder.wants_key:
-                    builder.key(event.value, where)
+                    builder.key(event.value, where, merges=event.value == "<<" and event.implicit[0])
                 else:
                     builder.scalar(_scalar(event, where), where, event.anchor)
             elif isinstance(event, yaml.MappingStartEvent):
