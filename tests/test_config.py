@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.config import DEFAULT_CONFIG, TreadleConfig, read_limits
 from treadle.errors import InvalidInput, LimitExceeded
 
 
@@ -34,6 +36,21 @@ def test_a_reached_limit_says_how_to_raise_it() -> None:
     error = DEFAULT_CONFIG.exceeded("items_max", "map 'x' has 2000000 items")
     assert isinstance(error, LimitExceeded)
     assert "items_max is 1000000" in str(error) and "TreadleConfig(items_max=" in str(error)
+
+
+def test_limits_come_from_the_project_s_file(tmp_path: Path) -> None:
+    (tmp_path / "treadle.toml").write_text('[limits]\noutput_bytes_max = "2 MB"\nlease_s = 20\n')
+    config = read_limits(tmp_path / "below")
+    assert (config.output_bytes_max, config.lease_s) == (2 * 1024 * 1024, 20.0)
+    assert read_limits(tmp_path.parent / "elsewhere") == DEFAULT_CONFIG
+    for text, says in (("lease = 3", "did you mean 'lease_s'"),
+                       ("concurrency = 0", r"\[limits\] concurrency=0"),
+                       ('batch_size = "9"', "batch_size='9'"),
+                       ('output_bytes_max = "much"', "can't be read")):
+        (tmp_path / "treadle.toml").write_text(f"[limits]\n{text}\n")
+        with pytest.raises(InvalidInput, match=says) as error:
+            read_limits(tmp_path)
+        assert str(tmp_path / "treadle.toml") in str(error.value)
 
 
 def test_a_configuration_survives_json() -> None:

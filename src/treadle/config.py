@@ -12,6 +12,9 @@ A limit that is reached says so with its name here, and `LimitExceeded` tells ho
     keep = 1000
     max_size = "2GB"
 
+    [limits]                     # what `read_limits` finds: fields of TreadleConfig
+    output_bytes_max = "1GB"
+
     [plugins.StateLogger]        # what `read_plugins` finds: the settings of plugins by name
     path = "states.jsonl"
 """
@@ -134,7 +137,8 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def exceeded(self, limit: str, what: str) -> LimitExceeded:
         """The error for a limit that was reached: what happened, and how to raise the limit."""
         return LimitExceeded(f"{what}: the limit {limit} is {getattr(self, limit)}; "
-                             f"raise it with TreadleConfig({limit}=…)")
+                             f"raise it with TreadleConfig({limit}=…), or in treadle.toml with "
+                             f"`{limit} = …` under [limits]")
 
 
 DEFAULT_CONFIG = TreadleConfig()
@@ -231,6 +235,28 @@ def read_retention(folder: Path) -> tuple[Retention, Path] | None:
     return None if known is None else (_retention(known, f"{path}: [{outer}retention]"), path)
 
 
+def read_limits(folder: Path, config: TreadleConfig = DEFAULT_CONFIG) -> TreadleConfig:
+    """A configuration with the limits of the same file, `[limits]`, in place of its own. Bytes may be a text
+    as 2GB. InvalidInput names the file and what is wrong."""
+    table, path, outer = _project(folder) or ({}, folder, "")
+    known, where = table.get("limits", {}), f"{path}: [{outer}limits]"
+    if not isinstance(known, dict):
+        raise InvalidInput(f"{where} must be a table of limits")
+    fields = TreadleConfig.__struct_fields__
+    changed: dict[str, Any] = {}
+    for name, value in known.items():
+        if name not in fields:
+            raise InvalidInput(f"{where} there is no limit {name!r}"
+                               + (f": {hint}" if (hint := did_you_mean(name, fields)) else ""))
+        if isinstance(value, str) and "_bytes_" in name:
+            value = parse_bytes(value, f"{where} {name}")
+        changed[name] = float(value) if type(value) is int and type(getattr(config, name)) is float else value
+    try:
+        return msgspec.structs.replace(config, **changed)
+    except InvalidInput as error:
+        raise InvalidInput(f"{where} {error}") from None
+
+
 def read_plugins(folder: Path) -> tuple[dict[str, dict[str, Any]], Path] | None:
     """The settings of plugins by name, `[plugins.NAME]` in the same file, and that file; None if there are
     none. InvalidInput names the file and what is wrong."""
@@ -250,7 +276,7 @@ def _project(folder: Path) -> tuple[dict[str, Any], Path, str] | None:
         for path, outer in ((place / "treadle.toml", ""), (place / "pyproject.toml", "tool.treadle.")):
             table = _table(path, outer) if path.is_file() else None
             if table is not None:
-                return _only(table, ("retention", "plugins"), f"{path}: ", outer), path, outer
+                return _only(table, ("retention", "limits", "plugins"), f"{path}: ", outer), path, outer
     return None
 
 

@@ -19,8 +19,10 @@ def whole(treadle: Command) -> None:
         connection.close()
 
 
-def run(treadle: Any, body: str, *, properties: str = "", words: tuple[str, ...] = ()) -> Any:
-    """Run a diagram of two nodes, `good` and then `bad`, whose body this is; in the file `bodies.py`."""
+def run(treadle: Any, body: str, *, properties: str = "", words: tuple[str, ...] = (),
+        apart: bool = False, name: str = "x") -> Any:
+    """Run a diagram of two nodes, `good` and then `bad`, whose body this is, in the file `bodies.py`; in this
+    process, unless it is said to be `apart`."""
     (treadle.folder / "bodies.py").write_text(body)
     treadle.write(f"""
 treadle: 1
@@ -29,4 +31,5 @@ nodes:
   bad: {{type: code_job, call: "bodies:bad", needs: good{properties and ', ' + properties}}}
   done: {{type: endpoint, needs: bad}}
 """)
-    return treadle("run", "diagram.yaml", "--execution-id", "x", *words)
+    command = treadle.apart if apart else treadle
+    return command("run", "diagram.yaml", "--execution-id", name, *words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -75,4 +76,26 @@ def test_the_clock_jumps_back(treadle: Any) -> None:
     assert (resumed.returncode, resumed.stdout) == (0, "5\n"), resumed.stderr
     [line] = treadle.json("list")
     assert line["status"] == "completed"
+    whole(treadle)
+
+
+def test_the_clock_jumps_back_while_it_runs(treadle: Any) -> None:
+    """Waits and retries go by time that passes; no duration is negative, then or in what a reader sees."""
+    (treadle.folder / "clock.py").write_text(
+        "import time\nnow = time.time\n\nasync def back():\n    time.time = lambda: now() - 86400\n\n"
+        "async def flaky(context):\n    if context.attempt < 3:\n        raise ConnectionError\n"
+        "    return 7\n")
+    treadle.write("treadle: 1\nnodes:\n  a: {type: code_job, call: 'clock:back'}\n"
+                  "  nap: {type: sleep, seconds: 0.1, needs: a}\n"
+                  "  again: {type: code_job, call: 'clock:flaky', retries: 3, backoff: 0.05, needs: nap}\n"
+                  "  done: {type: endpoint, needs: again}\n")
+    done = treadle.apart("run", "diagram.yaml", "--execution-id", "x", "--durability", "strict")
+    assert (done.returncode, done.stdout) == (0, "7\n"), done.stderr
+    assert re.search(r"completed in [\d.]+ m?s:", done.stderr), done.stderr
+    shown = treadle.json("show", "x")
+    assert {cell["node"] for cell in shown["node_states"]} == {"a", "nap", "again", "done"}
+    for cell in shown["node_states"]:
+        assert cell["started_at"] <= cell["ended_at"] and cell["seconds"] >= 0
+    for words in (("show", "x"), ("list",)):
+        assert not re.search(r" -\d", treadle(*words).stdout)
     whole(treadle)

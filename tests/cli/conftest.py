@@ -1,4 +1,4 @@
-"""The real command, in processes of its own, on a store and in a folder of each test's own."""
+"""The real command, in this process or its own, on a store and in a folder of each test's own."""
 
 from __future__ import annotations
 
@@ -78,14 +78,18 @@ class Command:
         return {**os.environ, "PYTHONPATH": here, "TREADLE_STORE": str(self.store), "NO_COLOR": "1",
                 "PYTHONUNBUFFERED": "1"}
 
-    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
+    def apart(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in a process of its own: for what would hurt or change this one."""
         return subprocess.run(
             [sys.executable, "-m", "treadle", *words], cwd=self.folder, env=self.environment,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
 
     def here(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """The same in this process, which saves its start: for commands that only read, or refuse."""
+        """The same; says that the command only reads, or refuses."""
+        return self(*words)
+
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, in this process, which saves its start."""
         out, err = io.StringIO(), io.StringIO()
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
         handlers = {number: signal.getsignal(number) for number in numbers}
@@ -101,7 +105,7 @@ class Command:
 
     def json(self, *words: str) -> Any:
         """Run a command with --json in this process; its document."""
-        return json.loads(self.here(*words, "--json").stdout)
+        return json.loads(self(*words, "--json").stdout)
 
     def begin(self, *words: str) -> subprocess.Popen[str]:
         """Start a command and go on."""

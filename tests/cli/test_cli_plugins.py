@@ -95,3 +95,62 @@ def test_a_broken_plugin_does_not_hide_what_is_wrong_with_a_command(files: Any) 
 def test_a_command_of_treadle_is_not_replaced(files: Any) -> None:
     files.write(GREETING.replace("say_hello", "run"), "plugins/greeting.py")
     assert "a plugin adds the command 'run', which Treadle has itself" in files.here("--help").stderr
+
+
+SHOUTING = '''
+import msgspec
+from treadle import EnvelopeFactory, StateHook
+from treadle.nodes.base import NodeKind
+
+class Shout(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Says something loudly."""
+    text: str
+
+class ShoutStrategy:
+    async def execute(self, node, context, inputs):
+        return EnvelopeFactory.text(node.spec.text.upper(), context.node_id)
+
+    def can_handle(self, node_type):
+        return node_type == "shout"
+
+class Shouting(StateHook):
+    version = "1.0"
+
+    def treadle_strategies(self):
+        return [NodeKind("shout", Shout, ShoutStrategy())]
+
+    def pre_state_initialize(self, inputs):
+        if inputs["text"] == "quiet":
+            raise ValueError("nothing to shout")
+
+    def post_state_finalize(self, state, report):
+        self.logger.warning("%s after %d nodes", state.status, report.metrics.completed)
+'''
+DIAGRAM = """\
+treadle: 1
+inputs: {text: {type: string, default: hey}}
+nodes:
+  a: {type: shout, text: hey}
+"""
+
+
+def test_a_run_has_its_plugins(treadle: Any) -> None:
+    (treadle.folder / "plugins").mkdir()
+    treadle.write(SHOUTING, "plugins/shouting.py")
+    treadle.write('[plugins.StateLogger]\npath = "states.jsonl"\n', "treadle.toml")
+    treadle.write(DIAGRAM)
+    assert treadle.here("check", "diagram.yaml").stdout == "diagram.yaml: no faults\n"
+    assert treadle.here("nodes", "shout").stdout.startswith("shout: Says something loudly.")
+    assert '"shout"' in treadle.here("schema").stdout
+    done = treadle("run", "diagram.yaml")
+    assert (done.returncode, done.stdout) == (0, "HEY\n")
+    assert "warning: plugin Shouting: completed after 1 nodes" in done.stderr
+    lines = (treadle.folder / "states.jsonl").read_text().splitlines()
+    assert len(lines) == 3 and '"to":"completed"' in lines[2]
+    refused = treadle("run", "diagram.yaml", "-i", "text=quiet")
+    assert (refused.returncode, refused.stderr) == (
+        2, "treadle: plugin Shouting@1.0 refuses the start: nothing to shout\n")
+    assert len(treadle.json("list")) == 1, "nothing was recorded of it"
+    execution = treadle.json("list")[0]["execution_id"]
+    assert "Shouting@1.0" in treadle.here("show", execution).stdout
+    assert "inputs: none" in treadle.here("show", execution, "--node", "a").stdout

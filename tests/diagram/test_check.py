@@ -71,8 +71,8 @@ loops: [{entry: zz, max_iterations: 0}]
         "d.yaml:5: node 'b': memory_mb: expected an integer, not a text",
         "d.yaml:5: arrow 'zz -> b': there is no node 'zz'",
         "d.yaml:6: node 'c': when: expression '{{ b.x >': unexpected 'end of template'",
-        "d.yaml:7: node 'd': for_each: unknown name 'q' (there is: attempt, b, default, inputs, "
-        "iteration, nodes)",
+        "d.yaml:7: node 'd': for_each: unknown name 'q' (there is: artifacts, attempt, b, default, inputs, "
+        "iteration, nodes, variables)",
         "d.yaml:7: node 'd': when: unknown name 'a' (node 'a' has no arrow to here: a -> d)",
         "d.yaml:7: node 'd': when: unknown name 'bb' (did you mean 'b'?)",
         "d.yaml:7: node 'd': when: unknown name 'limit' (an input of the execution is 'inputs.limit')",

@@ -35,10 +35,11 @@ def said(text: str, kinds: Any) -> list[str]:
 def test_expressions_in_structs_inside_of_properties_are_checked(kinds: Any) -> None:
     kind = type(kinds.get("text"))("cases", Cases)
     types = type(kinds)(kind)
+    known = "artifacts, attempt, inputs, iteration, nodes, variables"
     assert said("nodes:\n  a:\n    type: cases\n    first: {when: 'x > 1'}\n    cases:\n"
                 "      - {when: 'true', say: 'plain'}\n      - {when: 'true', say: '{{ y }}'}\n", types) == [
-        "d.yaml:5: node 'a': first.when: unknown name 'x' (there is: attempt, inputs, iteration, nodes)",
-        "d.yaml:8: node 'a': cases[1].say: unknown name 'y' (there is: attempt, inputs, iteration, nodes)"]
+        f"d.yaml:5: node 'a': first.when: unknown name 'x' (there is: {known})",
+        f"d.yaml:8: node 'a': cases[1].say: unknown name 'y' (there is: {known})"]
 
 
 def test_a_file_beyond_its_limit_is_a_fault_and_not_an_exception(kinds: Any, tmp_path: Path) -> None:

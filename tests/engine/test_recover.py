@@ -269,3 +269,15 @@ def test_run_is_for_scripts(tmp_path: Path) -> None:
             run_script(work.diagram())
 
     asyncio.run(inside())
+
+
+def test_what_was_killed_before_its_first_batch_is_recovered_too(tmp_path: Path) -> None:
+    (tmp_path / "d.yaml").write_text('treadle: 1\nnodes: {a: {type: template_job, text: "a"}}\n')
+    killed = child(tmp_path, "batched", "perform.before:kill:1")
+    assert killed.returncode == -9, killed.stderr
+
+    async def main(engine: Engine) -> None:
+        (handle,) = engine.recovered
+        assert await handle.result() == "a"
+
+    run(tmp_path, main, recover=True)

@@ -70,14 +70,8 @@ def test_an_execution_of_the_engine_is_seen_from_its_first_transition_to_its_end
     said: list[str] = []
 
     async def script() -> None:
-        manager = PluginManager([Logs()])
-        async with Engine.open(durability="memory") as engine:
-            listener = manager.listener
-            assert listener is not None
-            engine.bus.subscribe(listener)
+        async with Engine.open(durability="memory", plugins=[Logs()]) as engine:
             await (await engine.start(loads("treadle: 1\nnodes: {a: {type: start}}"))).result()
-            await engine.bus.drain()
-        await manager.close()
 
     asyncio.run(script())
     assert said == ["Node a transitioned: pending → running", "Node a transitioned: running → completed"]
@@ -119,7 +113,7 @@ def test_a_hook_that_blocks_does_not_block_the_loop_and_what_waits_is_bounded() 
     plugin = Blocks()
 
     async def script() -> None:
-        manager = PluginManager([plugin], config=TreadleConfig(hook_backlog_max=3))
+        manager = PluginManager([plugin], config=TreadleConfig(hook_backlog_max=4))
         await tell(manager, event("a"), event("b"))
         third = asyncio.create_task(tell(manager, event("c"), event("d")))
         assert not await manager.drain(0.02)
@@ -180,7 +174,8 @@ def test_a_plain_hook_that_returns_a_coroutine_is_an_error(caplog: pytest.LogCap
         caplog.text)
 
 
-def test_a_slow_hook_is_timed_and_named_in_the_report_of_its_execution() -> None:
+def test_a_slow_hook_is_timed_and_named_in_the_report_of_its_execution(
+        caplog: pytest.LogCaptureFixture) -> None:
     async def script() -> None:
         manager = PluginManager([Seen], config=TreadleConfig(hook_ms_max=1e-9))
         await tell(manager, event("a"), event("b"))
@@ -194,6 +189,9 @@ def test_a_slow_hook_is_timed_and_named_in_the_report_of_its_execution() -> None
         assert times.calls == 2 and times.active and 0 < times.longest_s <= times.total_s
 
     asyncio.run(script())
+    slow = [one.getMessage() for one in caplog.records]
+    assert len(slow) == 1 and slow[0].startswith(
+        "slow hooks of plugins in execution x (hook_ms_max): Seen@1.0 post_node_execute: ")
 
 
 def test_a_start_is_refused_with_the_plugin_and_its_reason() -> None:
@@ -302,8 +300,10 @@ def test_closing_loses_nothing_and_closes_plugins_the_last_first(caplog: pytest.
     assert "plugin Third@0: close raised OSError: disk full" in caplog.text
 
 
-def test_closing_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> None:
+def test_closing_does_not_wait_for_ever(
+        caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     go = threading.Event()
+    closed: list[str] = []
 
     class Hangs(StateHook):
         def post_node_execute(self) -> None:  # type: ignore[override]
@@ -315,6 +315,11 @@ def test_closing_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> Non
         async def post_node_execute(self) -> None:  # type: ignore[override]
             await asyncio.Event().wait()
 
+        async def close(self) -> None:
+            closed.append("async")
+
+    monkeypatch.setattr("treadle.hooks.manager.CLOSE_S_MIN", 0.01)
+
     async def script() -> None:
         manager = PluginManager([Hangs, HangsToo])
         await tell(manager, event("a"), event("b"))
@@ -323,6 +328,7 @@ def test_closing_does_not_wait_for_ever(caplog: pytest.LogCaptureFixture) -> Non
 
     asyncio.run(script())
     go.set()
+    assert closed == ["async"], "what can be closed is closed"
     assert "calls to do still after 0.02 s (shutdown_s_max): they are given up" in caplog.text
     assert "plugins were not closed within 0.02 s" in caplog.text
 
@@ -377,3 +383,5 @@ def test_a_secret_is_looked_up_where_it_is_used(monkeypatch: pytest.MonkeyPatch)
         plugin.secret("secret://TOKEN")
     PluginManager([plugin], secrets={"secret://TOKEN": "abc"}.__getitem__)
     assert plugin.secret("secret://TOKEN") == "abc"
+    with pytest.raises(PluginError, match=r"Seen: secret://OTHER can't be looked up: 'secret://OTHER'"):
+        plugin.secret("secret://OTHER")

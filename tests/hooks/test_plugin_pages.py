@@ -11,21 +11,18 @@ from typing import Any
 
 import pytest
 
-from treadle.diagram.formats import load
 from treadle.engine.engine import Engine
 from treadle.errors import ExecutionFailed, PluginError
 from treadle.hooks.manager import PluginManager
 from treadle.hooks.specs import HOOKS
-from treadle.nodes.registry import default_registry
-from treadle.state.cell import ExecutionState
-from treadle.state.context import PipelineState
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "plugins.md"
 DIAGRAM = """\
 treadle: 1
+inputs: {dry_run: {type: boolean, default: false}}
 nodes:
   loud: {type: shout, text: hey}
-  kept: {type: code_job, call: "tasks:keep", needs: loud}
+  kept: {type: code_job, call: "tasks:keep", needs: done}
   done: {type: endpoint}
 arrows: [{from: loud, to: done, transform: [{exclaim: 2}]}]
 """
@@ -54,25 +51,16 @@ def test_the_templates_work_when_they_are_copied(write: Write, caplog: pytest.Lo
     async def script() -> Any:
         manager = PluginManager.discover()
         assert manager.active == ["Shouting@1.0", "SlowNodes@1.0.0", "tally@0.1"]
-        slow = manager.plugins[1].target
+        slow, tally = manager.plugins[1].target, manager.plugins[2].target
         assert slow.seconds == 0.5
         slow.seconds = 0.0
-        registry = default_registry()
-        manager.install(registry)
-        with pytest.raises(PluginError, match="refuses the start: dry runs are not for this machine"):
-            await manager.initialize(PipelineState("x", "1", 0.0, ""), load(path), {"dry_run": True})  # type: ignore[arg-type]
-        async with Engine.open(durability="memory", registry=registry) as engine:
-            engine.on_mutation = manager.veto
-            assert manager.listener is not None
-            engine.bus.subscribe(manager.listener)
+        async with Engine.open(durability="memory", plugins=manager) as engine:
+            with pytest.raises(PluginError, match="refuses the start: dry runs are not for this machine"):
+                await engine.start(path, dry_run=True)
             handle = await engine.start(path)
             with pytest.raises(ExecutionFailed, match=r"artifacts\.rows must be a path"):
                 await handle.result()
-            await engine.bus.drain()
-            await manager.finalize(ExecutionState(handle.execution_id, "failed"))
-            tally = manager.plugins[2].target.seen
-            assert tally["failed"] == 1 and tally["running"] >= 2
-            await manager.close()
+        assert tally.seen["failed"] == 1 and tally.seen["running"] == 3
 
     with caplog.at_level(logging.INFO):
         asyncio.run(script())

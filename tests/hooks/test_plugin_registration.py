@@ -60,9 +60,7 @@ def test_a_diagram_uses_what_a_plugin_adds(write: Write) -> None:
     write("plugins/shouting.py", SHOUT)
 
     async def script() -> Any:
-        registry = default_registry()
-        PluginManager.discover().install(registry)
-        async with Engine.open(durability="memory", registry=registry) as engine:
+        async with Engine.open(durability="memory", plugins=PluginManager.discover()) as engine:
             handle = await engine.start(loads(
                 "treadle: 1\nnodes:\n  a: {type: shout, text: hey}\n  b: {type: endpoint}\n"
                 "arrows:\n  - {from: a, to: b, transform: [{exclaim: '!'}], content_type: shouted}\n"))

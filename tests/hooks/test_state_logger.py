@@ -32,22 +32,17 @@ def test_transitions_of_an_execution_are_in_the_file(folder: Path, write: Write)
             "  bad: {type: code_job, call: 'tasks:bad', needs: a, retries: 1, backoff: {initial: 0.001}}\n")
 
     async def script() -> None:
-        manager = PluginManager.discover()
-        async with Engine.open(durability="memory") as engine:
-            assert manager.listener is not None
-            engine.bus.subscribe(manager.listener)
+        async with Engine.open(durability="memory", plugins=PluginManager.discover()) as engine:
             handle = await engine.start(loads(text, file=str(folder / "d.yaml")))
             with pytest.raises(ExecutionFailed):
                 await handle.result()
-            await engine.bus.drain()
-            await manager.close()
 
     asyncio.run(script())
     said = lines(folder / "logs" / "states.jsonl")
     assert [(one["node"], one["from"], one["to"], one["attempt"]) for one in said] == [
         ("a", "pending", "running", 1), ("a", "running", "completed", 1), ("bad", "pending", "running", 1),
         ("bad", "running", "retrying", 1), ("bad", "retrying", "failed", 1), ("bad", "pending", "running", 2),
-        ("bad", "running", "failed", 2)]
+        ("bad", "running", "failed", 2), (None, None, "failed", None)]
     assert said[-1]["error"] == "ValueError: no rows" and said[-1]["time"].endswith("+00:00")
     assert len({one["execution"] for one in said}) == 1
 

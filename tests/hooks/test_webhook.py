@@ -57,6 +57,18 @@ def test_slack_gets_a_text(server: Server) -> None:
     assert "x-treadle-signature" not in server.got[0].headers
 
 
+def test_what_slack_would_read_as_a_link_or_a_mention_is_escaped(server: Server) -> None:
+    async def script() -> None:
+        notifier = WebhookNotifier(server.url)
+        error = ErrorInfo("ValueError", "<!channel> & more")
+        await notifier.post_node_execute("load", BEFORE, NodeState("x1", "load", status=NodeStatus.FAILED,
+                                                                   error=error))
+        await notifier.close()
+
+    asyncio.run(script())
+    assert server.got[0].json["text"].endswith("ValueError: &lt;!channel&gt; &amp; more")
+
+
 def test_others_get_all_of_it_as_data_but_no_traceback(server: Server) -> None:
     send(WebhookNotifier(server.url, format="json", on=("node_failed", "execution_completed")),
          transitions=1, end=ExecutionStatus.COMPLETED)

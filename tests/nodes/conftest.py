@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.crypto.secrets import Secrets
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression, Template
 from treadle.diagram.node import Node
@@ -61,6 +62,9 @@ class Context:
 
     def blob(self, source: Source, name: str = "") -> Blob:
         return self.place.put(source, name)
+
+    def secret(self, reference: str) -> str:
+        return Secrets().resolve(reference)
 
     def executor(self, isolation: str) -> Executor:
         return self.executors.get(isolation)

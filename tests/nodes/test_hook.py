@@ -121,7 +121,7 @@ def test_a_function_is_called_like_that_of_a_code_job(perform: Perform, write: W
     ({"kind": "shell", "command": "true", "env": {"A B": "1"}}, "no name of a variable"),
     ({"kind": "shell", "command": "true", "response": "bytes"}, "means nothing for `kind: shell`"),
     ({"kind": "http", "url": "x.org"}, "must begin with http"),
-    ({"kind": "http", "url": "http://x.org", "auth": {"bearer": "abc"}}, "environment variable"),
+    ({"kind": "http", "url": "http://x.org", "auth": {"bearer": "abc"}}, "must name a secret"),
     ({"kind": "python", "call": "json:dmups"}, "dmups"),
 ])
 def test_mistakes_are_told(perform: Perform, properties: Any, said: str) -> None:

@@ -113,9 +113,9 @@ def seconds(number: float | None) -> str:
     """A duration: `3.2 ms`, `4.71 s`, `2 min 05 s`, `3 h 20 min`, `2 d 4 h`."""
     if number is None:
         return ""
-    if number < 1:
+    if number < 0.9995:
         return f"{number * 1000:.3g} ms"
-    if number < 60:
+    if number < 59.95:
         return f"{number:.3g} s"
     whole = round(number)
     if whole < 3600:

@@ -20,6 +20,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 
 from treadle.config import DEFAULT_CONFIG
+from treadle.errors import did_you_mean
 from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 
@@ -63,6 +64,8 @@ class EventConsumer(Protocol):
 
 
 Inline = Callable[[Event], None]
+Types = Iterable[EventType | str] | None
+"""Types of events by value or name; None for all."""
 
 OF_NODE: dict[NodeStatus, EventType] = {
     NodeStatus.RUNNING: EventType.NODE_STARTED,
@@ -82,14 +85,23 @@ OF_EXECUTION: dict[ExecutionStatus, EventType] = {
 }
 
 
+def _types(types: Iterable[EventType | str]) -> Iterable[EventType]:
+    """Types of events by value or by name; ValueError that says which there are."""
+    for one in (types,) if isinstance(types, str) else types:
+        if str(one) not in list(EventType):
+            hint = did_you_mean(str(one), list(EventType)) or f"there is {', '.join(EventType)}"
+            raise ValueError(f"there is no type of event {str(one)!r}: {hint}")
+        yield EventType(one)
+
+
 class Subscription:
     """One consumer's place on the bus. `errors` counts what it raised."""
 
-    def __init__(self, bus: EventBus, consumer: EventConsumer | Inline, types: Iterable[EventType] | None,
+    def __init__(self, bus: EventBus, consumer: EventConsumer | Inline, types: Types,
                  execution_id: str | None, order: int = 0) -> None:
         self.consumer = consumer
         self.order = order
-        self.types = frozenset(EventType) if types is None else frozenset(types)
+        self.types = frozenset(EventType) if types is None else frozenset(_types(types))
         self.execution_id = execution_id
         self.errors = 0
         self.active = True
@@ -147,7 +159,7 @@ class Backlog:
 class Queue(Subscription):
     """A queued consumer: a backlog, and one task that empties it."""
 
-    def __init__(self, bus: EventBus, consumer: EventConsumer, types: Iterable[EventType] | None,
+    def __init__(self, bus: EventBus, consumer: EventConsumer, types: Types,
                  execution_id: str | None) -> None:
         super().__init__(bus, consumer, types, execution_id)
         self.consumed = 0
@@ -202,7 +214,7 @@ class Queue(Subscription):
 class EventStream:
     """Events as an async iterator; it ends with its execution's run, or when it is closed."""
 
-    def __init__(self, bus: EventBus, types: Iterable[EventType] | None, execution_id: str | None) -> None:
+    def __init__(self, bus: EventBus, types: Types, execution_id: str | None) -> None:
         self.execution_id = execution_id
         self._backlog = Backlog(bus.backlog_max)
         self._arrived = asyncio.Event()
@@ -251,7 +263,7 @@ class EventBus:
         self._types: frozenset[EventType] = frozenset()  # that anybody listens for
 
     def stream(
-        self, types: Iterable[EventType] | None = None, *, execution_id: str | None = None
+        self, types: Types = None, *, execution_id: str | None = None
     ) -> EventStream:
         """Listen with `async for`; from this call on nothing is missed."""
         return EventStream(self, types, execution_id)
@@ -261,7 +273,7 @@ class EventBus:
         for stream in [one for one in self._streams if one.execution_id == execution_id]:
             stream.finish()
 
-    def subscribe(self, consumer: EventConsumer | Inline, types: Iterable[EventType] | None = None, *,
+    def subscribe(self, consumer: EventConsumer | Inline, types: Types = None, *,
                   queued: bool | None = None, execution_id: str | None = None,
                   order: int = 0) -> Subscription:
         """Add a consumer. One with `consume` is queued, a callable is inline (`queued=True` makes a queue

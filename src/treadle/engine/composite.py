@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from treadle.config import TreadleConfig
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression
 from treadle.diagram.node import DEFAULT, Input
@@ -37,7 +38,7 @@ async def expand(
     NotEncodable."""
     node = context.node
     if node.policy.for_each is None:
-        given = instance_inputs(node, context.names(inputs), inputs)
+        given = instance_inputs(node, context.names(inputs), inputs, runner.config)
         return Expanded(command.slot, runner.now(), codec.encode(given))
     value = Expression.compile(node.policy.for_each, config=runner.config).evaluate(context.names(inputs))
     items = listed(value, node)
@@ -81,7 +82,7 @@ def listed(value: Any, node: ExecutableNode) -> Sequence[Any]:
 
 
 def instance_inputs(
-    node: ExecutableNode, names: Mapping[str, Any], inputs: Mapping[str, Any]
+    node: ExecutableNode, names: Mapping[str, Any], inputs: Mapping[str, Any], config: TreadleConfig
 ) -> dict[str, Any]:
     """The inputs of a sub-diagram: its `inputs` expressions if the node has them; else the values on its
     arrows by label, where an unlabelled map gives its keys."""
@@ -89,7 +90,7 @@ def instance_inputs(
     assert child is not None
     mapping = getattr(node.spec, "inputs", None)
     if mapping:
-        given = {name: Expression.compile(one).evaluate(names) if isinstance(one, str) else one
+        given = {name: Expression.compile(one, config=config).evaluate(names) if isinstance(one, str) else one
                  for name, one in mapping.items()}
     else:
         given = spread(inputs)
@@ -102,6 +103,13 @@ def spread(inputs: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(unlabelled, Mapping) and all(isinstance(key, str) for key in unlabelled):
         return {**unlabelled, **{name: value for name, value in inputs.items() if name != DEFAULT}}
     return dict(inputs)
+
+
+def together(given: Mapping[str, Any] | None, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Inputs that came as a map and by name, as one; those by name count. TypeError if it is no map."""
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"inputs come by name (name=value) or as one map of them, not as {given!r:.60}")
+    return {**(given or {}), **named}
 
 
 def complete_inputs(declared: Mapping[str, Input], given: Mapping[str, Any], what: str, *,

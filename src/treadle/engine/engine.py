@@ -24,13 +24,14 @@ import msgspec
 from treadle.aio.resources import attach
 from treadle.clock import Clock
 from treadle.config import DEFAULT_CONFIG, Retention, TreadleConfig
+from treadle.crypto.secrets import SecretStore
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram
 from treadle.engine import recover as recovery
 from treadle.engine import sources
 from treadle.engine.actor import NodeActor, Work
 from treadle.engine.application import ApplicationContext
 from treadle.engine.bus import EventBus, Inline
-from treadle.engine.composite import complete_inputs
+from treadle.engine.composite import complete_inputs, together
 from treadle.engine.forked import Guard
 from treadle.engine.handle import Handle
 from treadle.engine.plan import Plan
@@ -248,7 +249,7 @@ class Engine:
         """
         self._require_open()
         compiled, prepared = await self.diagrams.prepare(diagram)
-        complete = complete_inputs(compiled.inputs, {**(given or {}), **inputs}, f"diagram {compiled.name!r}")
+        complete = complete_inputs(compiled.inputs, together(given, inputs), f"diagram {compiled.name!r}")
         now = self.clock.now()
         cell = ExecutionCell(
             execution_id or self.clock.new_execution_id(), epoch=1, name=compiled.name,
@@ -281,6 +282,10 @@ class Engine:
             environment_vars={**spec.environment_vars, **self.environment_vars},
             secret_store=self.secret_store or spec.secret_store,
             active_plugins=() if self._lifecycle is None else self._lifecycle.plugins.active)
+
+    def secret_stores(self) -> Mapping[str, Callable[[str], SecretStore]]:
+        """What opens the stores of secrets that plugins bring, by scheme."""
+        return {} if self._lifecycle is None else self._lifecycle.plugins.secret_stores()
 
     async def resume(self, execution_id: str, *, diagram: Drawn | None = None,
                      strict: bool = False) -> Handle:
@@ -316,7 +321,7 @@ class Engine:
         not ended. Raises as `start` and `resume` do, NoSuchNode, and InvalidInput if nothing would differ.
         """
         self._require_open()
-        return await recovery.fork(self, execution_id, at=at, given={**(given or {}), **inputs},
+        return await recovery.fork(self, execution_id, at=at, given=together(given, inputs),
                                    diagram=diagram, new_id=fork_id)
 
     def compile(self, diagram: Drawn) -> ExecutableDiagram:

@@ -65,7 +65,7 @@ class Handle:
             self._runner.tracker.get_execution_metrics() if self._runner is not None else ExecutionMetrics()
         )
 
-    def events(self, types: Iterable[EventType] | None = None) -> EventStream:
+    def events(self, types: Iterable[EventType | str] | None = None) -> EventStream:
         """What happens from now on, for `async for`. It ends when the engine is done with the execution."""
         stream = self._engine.bus.stream(types, execution_id=self.execution_id)
         if self._runner is None or self._runner.done.done():
@@ -163,7 +163,9 @@ class Handle:
                               for path, iteration, request in self.waiting())
             message = f"{name} is suspended, it waits: {waits}. Answer or signal it, then ask again"
         elif status is ExecutionStatus.RUNNING:
-            message = f"{name} was interrupted. Its state is saved: resume it"
+            saved = self._engine.manager is not None
+            message = f"{name} was interrupted. " + (
+                "Its state is saved: resume it" if saved else "Nothing of it is saved (durability memory)")
         else:
             error = cell.error
             node, kind = (error.node, error.type) if error is not None else (None, "")

@@ -190,7 +190,8 @@ async def recover(engine: Engine) -> list[Handle]:
     store = manager.store
     stale = [
         one.cell.execution_id
-        for one in await manager.read(_listed, store, ExecutionStatus.RUNNING)
+        for status in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING)
+        for one in await manager.read(_listed, store, status)
         if one.stale
     ]
     waiting = [one.cell for one in await manager.read(_listed, store, ExecutionStatus.SUSPENDED)]

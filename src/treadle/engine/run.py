@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import TreadleError
@@ -12,6 +13,9 @@ from treadle.errors import TreadleError
 if TYPE_CHECKING:
     from treadle.engine.engine import Durability
     from treadle.engine.sources import Drawn
+
+T = TypeVar("T")
+logger = logging.getLogger("treadle.engine")
 
 
 def run(diagram: Drawn, given: Mapping[str, Any] | None = None, /, *, store: str | None = None,
@@ -38,20 +42,29 @@ def run(diagram: Drawn, given: Mapping[str, Any] | None = None, /, *, store: str
 
     async def main() -> Any:
         async with Engine.open(store, config=config, durability=durability) as engine:
-            return await (await engine.start(diagram, {**(given or {}), **inputs})).result()
+            return await (await engine.start(diagram, given, **inputs)).result()
 
-    with asyncio.Runner(loop_factory=loop_factory(config)) as runner:
-        return runner.run(main())
+    return in_own_loop(main(), config)
 
 
-def loop_factory(config: TreadleConfig) -> Any:
-    """What makes the event loops of a configuration, for `asyncio.Runner`; None is the default of asyncio."""
-    if config.loop == "asyncio":
-        return None
+def in_own_loop(coro: Coroutine[Any, Any, T], config: TreadleConfig) -> T:
+    """Run a coroutine to its end in an event loop of its own; Ctrl-C cancels it.
+
+    What it leaves behind and does not end within `shutdown_s_max` is given up with a warning that names it.
+    TreadleError where uvloop is asked for and missing.
+    """
+    from treadle.aio.loops import ManagedEventLoop
+
     try:
-        import uvloop
-    except ImportError:
-        if config.loop == "uvloop":
-            raise TreadleError("loop='uvloop', but uvloop is not installed: pip install uvloop") from None
-        return None
-    return uvloop.new_event_loop
+        managed = ManagedEventLoop(config.loop, timeout=config.shutdown_s_max)
+    except RuntimeError as error:
+        coro.close()
+        raise TreadleError(str(error)) from None
+    managed.open()
+    try:
+        return managed.run(coro)
+    finally:
+        try:
+            managed.close()
+        except TimeoutError as late:  # it must not stand in for the result
+            logger.warning("%s", late)

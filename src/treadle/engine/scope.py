@@ -84,7 +84,7 @@ class Scope:
             values = [(arrow, value(carried)) for arrow, carried in self._kernel.inputs(slot)]
             context = NodeContext(self._runner, slot, node, cell, values)
             names = context.names(self._runner.engine.resolver.inputs(values))
-        return composite.instance_inputs(node, names, {"default": item})
+        return composite.instance_inputs(node, names, {"default": item}, self._runner.config)
 
     def _decoded(self, key: tuple[int, str], raw: bytes) -> Mapping[str, Any]:
         if len(raw) < SHARED_BYTES_MIN or type(raw) is Reference:

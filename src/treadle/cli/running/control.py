@@ -5,7 +5,6 @@ They are left in the store, durably, and whoever runs the execution picks them u
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -28,6 +27,7 @@ from treadle.errors import InvalidInput, LeaseHeld, NoSuchNode, did_you_mean
 from treadle.state.status import ExecutionStatus, NodeStatus
 
 if TYPE_CHECKING:
+    from treadle.diagram.node import Node
     from treadle.state.cell import NodeState
     from treadle.store.base import Store, Summary
 
@@ -43,6 +43,9 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Cancel an execution, wherever it runs. One that has ended stays as it is."""
+    from treadle.config import DEFAULT_CONFIG
+    from treadle.engine.run import in_own_loop
+
     found = existing_store(store)
     try:
         summary = found.summary(execution_id)
@@ -50,7 +53,7 @@ def cancel(
         if summary.cell.status.terminal:
             raise InvalidInput(f"execution {name} has ended already: it is {summary.cell.status}")
         _send(found, name, "cancel", value=reason)
-        taken = None if _runs_elsewhere(summary) else asyncio.run(_take_over(store, name))
+        taken = None if _runs_elsewhere(summary) else in_own_loop(_take_over(store, name), DEFAULT_CONFIG)
         status = _wait(found, name) if taken is None else taken
     finally:
         found.close()
@@ -143,7 +146,9 @@ def _sent(summary: Summary, what: str, store: str | None, as_json: bool) -> None
 
 
 def _runs_elsewhere(summary: Summary) -> bool:
-    return summary.cell.status is ExecutionStatus.RUNNING and summary.owner is not None and not summary.stale
+    # In its first tenth of a second an execution is `pending` in the store, though it runs.
+    at_work = summary.cell.status in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING)
+    return at_work and summary.owner is not None and not summary.stale
 
 
 # cancel
@@ -178,13 +183,13 @@ async def _take_over(url: str | None, execution_id: str) -> ExecutionStatus | No
 
 def _fitting(store: Store, summary: Summary, node: str, iteration: str | None, text: str) -> Any:
     """The answer as its node wants it. InvalidInput, NoSuchNode if it can't be right."""
-    from treadle.engine.inbox import fault_of, request_of
+    from treadle.engine.inbox import request_of
 
     _, cells = store.load(summary.cell.execution_id)
     mine = [cell for cell in cells if cell.node_id == node and iteration in (None, cell.iteration)]
     if not mine:
-        _known(store, summary, node, cells)
-        return parse_value(text)
+        asks = _known(store, summary, node, cells)
+        return _fitted(node, text, asks.properties.get("schema") if asks.id == node else None)
     cell = max(mine, key=lambda one: ([int(turn) for turn in one.iteration.split(".")], one.attempt))
     if cell.status is not NodeStatus.SUSPENDED:
         if cell.status is NodeStatus.COMPLETED or summary.cell.status is not ExecutionStatus.RUNNING:
@@ -194,17 +199,24 @@ def _fitting(store: Store, summary: Summary, node: str, iteration: str | None, t
     request = request_of(cell)
     if request.get("kind") not in ("answer", "signal"):
         raise InvalidInput(f"node {node!r} waits for a time, not for an answer")
+    return _fitted(node, text, request.get("schema"))
+
+
+def _fitted(node: str, text: str, schema: Any) -> Any:
+    from treadle.engine.inbox import fault_of
+
     value = parse_value(text)
-    fault = fault_of(value, request.get("schema"))
-    if fault is not None and not text.startswith("@") and fault_of(text, request.get("schema")) is None:
+    fault = fault_of(value, schema)
+    if fault is not None and not text.startswith("@") and fault_of(text, schema) is None:
         return text  # `42` where a text is wanted
     if fault is not None:
         raise InvalidInput(f"the answer to {node!r} does not fit: {fault}")
     return value
 
 
-def _known(store: Store, summary: Summary, node: str, cells: list[NodeState]) -> None:
-    """NoSuchNode for a node that the diagram lacks; one that has not been reached may be answered early."""
+def _known(store: Store, summary: Summary, node: str, cells: list[NodeState]) -> Node:
+    """The outermost node of a path, which may be answered before it is reached; NoSuchNode if the diagram
+    lacks it."""
     import msgspec
 
     from treadle.diagram.formats import loads
@@ -212,11 +224,12 @@ def _known(store: Store, summary: Summary, node: str, cells: list[NodeState]) ->
 
     source = msgspec.json.decode(store.source(summary.cell.diagram), type=Source)
     spec = loads(source.text, file=source.file or "<stored>", base=source.base, format=source.format)
-    ids = [one.id for one in spec.nodes]
+    nodes = {str(one.id): one for one in spec.nodes}
     first = node.split("/")[0].split("[")[0]
-    if first not in ids:
+    if first not in nodes:
         raise NoSuchNode(f"execution {summary.cell.execution_id} has no node {node!r}: "
-                         + (did_you_mean(first, ids) or f"there is {', '.join(ids)}") + _who_waits(cells))
+                         + (did_you_mean(first, nodes) or f"there is {', '.join(nodes)}") + _who_waits(cells))
+    return nodes[first]
 
 
 def _who_waits(cells: list[NodeState]) -> str:

@@ -85,7 +85,9 @@ class Logged(logging.Handler):
         self._view = view
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._view.line(f"{record.levelname.lower()}: {record.getMessage()}")
+        _, ours, plugin = record.name.partition("treadle.plugins.")
+        who = f"plugin {plugin}: " if ours else ""
+        self._view.line(f"{record.levelname.lower()}: {who}{record.getMessage()}")
 
 
 class Silent:

@@ -39,6 +39,7 @@ from treadle.cli.running.edited import (
     planned,
     say_plan,
 )
+from treadle.cli.running.history import check_folder, recorded
 from treadle.cli.running.progress import Logged, View, follow, view_for
 from treadle.errors import InvalidInput, LeaseLost, StoreError
 from treadle.state.cell import ErrorInfo, ExecutionCell
@@ -71,6 +72,9 @@ LiveOption = Annotated[bool | None, typer.Option(
     "--live/--no-live", show_default=False, help="Show progress in place. [default: on a terminal]")]
 ConcurrencyOption = Annotated[int | None, typer.Option(
     "--concurrency", min=1, metavar="N", show_default=False, help="Node bodies at once. [default: 256]")]
+HistoryOption = Annotated[Path | None, typer.Option(
+    "--state-history", metavar="DIR", show_default=False,
+    help="Write the states as files, too: a folder in DIR, for people to read, and to import.")]
 
 
 def run(
@@ -89,6 +93,7 @@ def run(
         show_default=False,
         help="What a failure does to the rest, instead of what the diagram says.")] = None,
     concurrency: ConcurrencyOption = None,
+    state_history: HistoryOption = None,
     live: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,8 +112,8 @@ def run(
             view.line(str(warning))
         return await engine.start(compiled, given, execution_id=execution_id)
 
-    raise typer.Exit(Performance(store, durability, live, as_json, concurrency, Path(spec.base))
-                     .perform(begin, "runs"))
+    raise typer.Exit(Performance(store, durability, live, as_json, concurrency, Path(spec.base),
+                                 history=state_history).perform(begin, "runs"))
 
 
 def resume(
@@ -122,6 +127,7 @@ def resume(
     yes: YesOption = False,
     store: StoreOption = None,
     concurrency: ConcurrencyOption = None,
+    state_history: HistoryOption = None,
     live: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -142,7 +148,8 @@ def resume(
         return await engine.resume(what.cell.execution_id, diagram=what.diagram, strict=strict)
 
     raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency,
-                                 Path(what.diagram.spec.base), what.plan).perform(begin, "goes on"))
+                                 Path(what.diagram.spec.base), what.plan, history=state_history)
+                     .perform(begin, "goes on"))
 
 
 def fork(
@@ -160,6 +167,7 @@ def fork(
         help="The new execution's id. [default: a fresh one]")] = None,
     store: StoreOption = None,
     concurrency: ConcurrencyOption = None,
+    state_history: HistoryOption = None,
     live: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -181,7 +189,8 @@ def fork(
         return handle
 
     raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency,
-                                 Path(what.diagram.spec.base), what.plan).perform(begin, "is a fork"))
+                                 Path(what.diagram.spec.base), what.plan, history=state_history)
+                     .perform(begin, "is a fork"))
 
 
 def _check_id(execution_id: str | None) -> None:
@@ -213,14 +222,23 @@ class Performance:
     the diagram's, where plugins are looked for."""
 
     def __init__(self, store: str | None, durability: Durability, live: bool | None, as_json: bool,
-                 concurrency: int | None, folder: Path, plan: Plan | None = None) -> None:
-        from treadle.config import TreadleConfig, read_retention
+                 concurrency: int | None, folder: Path, plan: Plan | None = None, *,
+                 history: Path | None = None) -> None:
+        from treadle.config import read_limits, read_retention
         from treadle.hooks.manager import PluginManager
 
         if durability is Durability.MEMORY and store is not None:
             raise InvalidInput("--durability memory writes nothing: leave --store out, or choose batched or "
                                "strict")
-        self.config = TreadleConfig() if concurrency is None else TreadleConfig(concurrency=concurrency)
+        if history is not None:
+            if durability is Durability.MEMORY:
+                raise InvalidInput("--durability memory writes nothing: leave --state-history out, or choose "
+                                   "batched or strict")
+            check_folder(history)
+        self.history = history
+        self.config = read_limits(Path.cwd())
+        if concurrency is not None:
+            self.config = msgspec.structs.replace(self.config, concurrency=concurrency)
         self.plugins = PluginManager.discover(folder, config=self.config)
         self.store, self.durability, self.as_json = store, durability, as_json
         found = None if durability is Durability.MEMORY else read_retention(Path.cwd())
@@ -234,13 +252,12 @@ class Performance:
 
     def perform(self, begin: Callable[[Engine, View], Awaitable[Handle]], verb: str) -> int:
         """Run it as far as it goes; returns the exit code."""
-        from treadle.engine.run import loop_factory
+        from treadle.engine.run import in_own_loop
 
         logged = Logged(self.view)
         logging.getLogger("treadle").addHandler(logged)
         try:
-            with asyncio.Runner(loop_factory=loop_factory(self.config)) as runner:
-                return runner.run(self._perform(begin, verb))
+            return in_own_loop(self._perform(begin, verb), self.config)
         finally:
             self.view.close()
             logging.getLogger("treadle").removeHandler(logged)
@@ -258,10 +275,13 @@ class Performance:
         handle = None
         try:
             async with Engine.open(url, config=self.config, durability=self.durability.value,
-                                   retention=self.retention, plugins=self.plugins) as engine:
+                                   retention=self.retention, plugins=self.plugins) as engine, \
+                    recorded(engine, self.history):
                 engine.bus.subscribe(self.view.note, (EventType.NODE_FAILED, EventType.NODE_RETRYING))
                 handle = await begin(engine, self.view)
                 place = "in memory only" if url is None else f"in {url}"
+                if self.history is not None:
+                    place = f"{place}, its history in {self.history}"
                 name = f"execution {handle.execution_id} of {handle.cell.name!r}"
                 if not handle.counts:
                     verb = "had completed before"
@@ -283,17 +303,19 @@ class Performance:
 
     async def _until_done(self, handle: Handle) -> ExecutionStatus:
         """Wait for the end of the execution or for an interrupt, which is `running`."""
-        done = asyncio.ensure_future(handle.wait())
-        stop = asyncio.ensure_future(self.interrupted.wait())
-        watch = asyncio.ensure_future(follow(self.view, handle))
+        from treadle.aio.tasks import AsyncTaskManager
+
+        tasks = AsyncTaskManager("the run")
+        done = tasks.create_task(handle.wait())
+        stop = tasks.create_task(self.interrupted.wait())
+        watch = tasks.create_task(follow(self.view, handle))
         try:
             await asyncio.wait((done, stop, watch), return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
                 watch.result()  # a fault of the view is one of ours: it must not pass as progress
             return done.result() if done.done() else ExecutionStatus.RUNNING
         finally:
-            for task in (done, stop, watch):
-                task.cancel()
+            await tasks.cleanup(self.config.shutdown_s_max)
 
     def _interrupt(self) -> None:
         if self.interrupted.is_set():

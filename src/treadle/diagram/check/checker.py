@@ -240,6 +240,9 @@ class _Check:
                 ("backoff.max", backoff.max, 0), ("backoff.jitter", backoff.jitter, 0)):
             if value is not None and not (value >= least and math.isfinite(value)):
                 self.fault(f"{key} must be at least {least}, not {value}", node, at=key)
+        if backoff.initial > backoff.max:
+            self.fault(f"backoff.initial of {backoff.initial:g} s is cut to backoff.max, {backoff.max:g} s: "
+                       "say a larger max", node, at="backoff.initial", warning=True)
         if backoff.jitter > 1:
             self.fault(f"backoff.jitter must be at most 1, not {backoff.jitter}", node, at="backoff.jitter")
         if policy.timeout is not None and not (policy.timeout > 0 and math.isfinite(policy.timeout)):
