@@ -6,10 +6,12 @@ import asyncio
 import logging
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from treadle.engine.bus import Event, EventBus, EventConsumer, EventType, Queue
-from treadle.state.cell import NodeState
-from treadle.state.status import NodeStatus
+from treadle.engine.bus import Backlog, Event, EventBus, EventConsumer, EventType, Queue
+from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.status import ExecutionStatus, NodeStatus
 
 
 def event(
@@ -181,6 +183,41 @@ def test_inline_consumers_come_in_their_declared_order() -> None:
         bus.subscribe(lambda event, name=name: seen.append(name), order=order)  # type: ignore[misc]
     bus.publish(event("a"))
     assert seen == ["first", "second", "third", "last"]
+
+
+@given(st.lists(st.tuples(st.sampled_from("xyz"), st.sampled_from("abc."), st.booleans()), max_size=120),
+       st.integers(1, 6))
+def test_a_backlog_is_bounded_and_loses_no_count(steps: list[tuple[str, str, bool]], size_max: int) -> None:
+    backlog, read, newest = Backlog(size_max), list[Event](), dict[str, int]()
+    for seq, (execution, name, reads) in enumerate(steps, 1):
+        newest[execution] = seq
+        if name == ".":
+            cell = ExecutionCell(execution, seq=seq, status=ExecutionStatus.RUNNING)
+            backlog.put(Event(EventType.EXECUTION_STARTED, execution, cell, None, float(seq)))
+        else:
+            backlog.put(event(name, seq, execution=execution))
+        assert len(backlog) <= 2 * size_max
+        if reads:
+            read.append(backlog.pop())
+    while backlog:
+        read.append(backlog.pop())
+    assert len(read) + backlog.joined + backlog.left_out == len(steps)
+    if size_max >= 3:  # as many as there are executions
+        assert not backlog.left_out
+        assert {one.execution_id for one in read} == set(newest)
+    last: dict[tuple[str, object], float] = {}
+    for one in read:
+        key = (one.execution_id, one.cell.key)
+        assert one.at > last.get(key, 0), "a cell's events come in their order"
+        last[key] = one.at
+
+
+def test_a_reader_that_is_hopelessly_behind_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    backlog = Backlog(2)
+    for k in range(6):
+        backlog.put(event("a", execution=f"e{k}"))
+    assert (len(backlog), backlog.left_out) == (4, 2)
+    assert caplog.text.count("executions behind") == 1
 
 
 def test_every_event_for_a_queue_is_accounted_for() -> None:

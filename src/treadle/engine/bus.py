@@ -3,9 +3,9 @@
 An *inline* consumer is a plain callable that runs before the engine takes its next step: it must be quick.
 Those with the smaller `order` come first; the state manager is before them all (`AsyncStateManager`).
 A *queued* one has `async consume(event)` and runs beside the engine. It never slows the engine down: what
-it has not read is kept up to `backlog_max` events and joined cell by cell from there (law 1), so that a
-slow one sees fewer steps but always the newest state. A consumer that raises is logged, counted and, after
-`errors_max` errors, switched off.
+it has not read is kept up to `backlog_max` events and joined cell by cell from there (law 1), so that a slow
+one sees fewer steps but always the newest state (`Backlog`). A consumer that raises is logged, counted and,
+after `errors_max` errors, switched off.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 
 from treadle.config import DEFAULT_CONFIG
 from treadle.errors import did_you_mean
-from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.cell import CellKey, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 
 logger = logging.getLogger("treadle.bus")
@@ -126,34 +126,63 @@ class Subscription:
 
 
 class Backlog:
-    """Events that wait to be read: the first `size_max` as they came, from there on one a cell, the
-    newest."""
+    """Events that wait to be read: the first `size_max` as they came; from there on one a cell, the newest;
+    and when those are `size_max`, too, one an execution, from the one that has waited longest on. Only of
+    more executions than that are events left out, and then it is said and counted."""
 
     def __init__(self, size_max: int) -> None:
         self._size_max = size_max
         self._waiting: deque[Event] = deque()
-        self._joined: dict[object, Event] = {}
-        self.joined = 0  # events that were left out
+        self._joined: dict[str, dict[CellKey | str, Event]] = {}  # by execution, then by cell
+        self._size = 0  # events in there
+        self.joined = 0  # events that a later one stands for
+        self.left_out = 0  # events of executions of which the reader hears nothing more
 
     def put(self, event: Event) -> None:
         if not self._joined and len(self._waiting) < self._size_max:
             self._waiting.append(event)
             return
-        known = self._joined.pop(event.cell.key, None)
+        mine = self._joined.setdefault(event.execution_id, {})
+        known = mine.pop(event.cell.key, None)
         if known is not None:
             self.joined += 1
             event = msgspec.structs.replace(event, before=known.before)
-        self._joined[event.cell.key] = event
+        else:
+            self._size += 1
+        mine[event.cell.key] = event
+        if self._size > self._size_max:
+            self._shrink()
+
+    def _shrink(self) -> None:
+        for execution_id, events in self._joined.items():
+            if len(events) > 1:
+                # That of the execution itself stands for those of its nodes.
+                own = [one for one in events.values() if isinstance(one.cell, ExecutionCell)]
+                newest = own[-1] if own else next(reversed(events.values()))
+                self._joined[execution_id] = {newest.cell.key: newest}
+                self.joined += len(events) - 1
+                self._size -= len(events) - 1
+                if self._size <= self._size_max // 2:
+                    return
+        while self._size > self._size_max:
+            if not self.left_out:
+                logger.error("a consumer of events is %d executions behind (event_backlog_max): what came "
+                             "first is left out", self._size)
+            del self._joined[next(iter(self._joined))]
+            self._size -= 1
+            self.left_out += 1
 
     def pop(self) -> Event:
         """The next event; IndexError if there is none."""
         if not self._waiting:
-            self._waiting.extend(self._joined.values())
+            for events in self._joined.values():
+                self._waiting.extend(events.values())
             self._joined.clear()
+            self._size = 0
         return self._waiting.popleft()
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._joined)
+        return len(self._waiting) + self._size
 
 
 class Queue(Subscription):
@@ -194,10 +223,10 @@ class Queue(Subscription):
 
     @property
     def stats(self) -> dict[str, int]:
-        """Events by what became of them: `consumed`, `joined` with a later one of their cell, `waiting`; the
-        sum is what was published for it. `errors` counts what it raised."""
+        """Events by what became of them: `consumed`, `joined` with a later one, `waiting`, `left_out`;
+        the sum is what was published for it. `errors` counts what it raised."""
         return {"consumed": self.consumed, "joined": self.backlog.joined, "waiting": len(self.backlog),
-                "errors": self.errors}
+                "left_out": self.backlog.left_out, "errors": self.errors}
 
     async def drain(self) -> None:
         """Return when the consumer has read everything, or is switched off."""
