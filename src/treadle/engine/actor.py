@@ -158,7 +158,7 @@ class NodeActor:
     __slots__ = (
         "_active",
         "_breathing",
-        "_capture",
+        "capture",
         "_grace",
         "_loop",
         "_manager",
@@ -180,7 +180,7 @@ class NodeActor:
         self._turn_open = False
         self._turn_ends = 0.0
         self._turn_s, self._grace, self._manager = turn_s, grace_s, manager
-        self._capture = Capture(manager)
+        self.capture = Capture(manager)
 
     def put(self, runner: WorkflowRunner, command: Work) -> None:
         """Perform a command soon. Called by runners, on the loop."""
@@ -200,7 +200,7 @@ class NodeActor:
         """Wait until every actor has ended; how many have not."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=timeout)
-        self._capture.close()
+        self.capture.close()
         return len(self._tasks)
 
     def _spawn(self) -> None:
@@ -222,7 +222,7 @@ class NodeActor:
         """One actor. It may end at any time: there is another, or nothing to do, or `put` starts one."""
         ready, manager = self._ready, self._manager
         handover = None if manager is None else manager.handover
-        speaker, home = self._capture.speaker()
+        speaker, home = self.capture.speaker()
         row = 0  # nodes that were put before their turn, one after another
         try:
             while ready:
@@ -258,7 +258,7 @@ class NodeActor:
                     except StopIteration as stop:
                         if speaker.heard:
                             speaker.end()
-                            speaker, home = self._capture.speaker()
+                            speaker, home = self.capture.speaker()
                         speaker.cell = None
                         behind = len(ready)
                         runner.returned(command, started, stop.value)
@@ -272,12 +272,12 @@ class NodeActor:
                     except BaseException as error:  # foreign code
                         if speaker.heard:
                             speaker.end()
-                            speaker, home = self._capture.speaker()
+                            speaker, home = self.capture.speaker()
                         speaker.cell = None
                         runner.raised(command, started, error)
                     else:
                         theirs = speaker  # and of whatever the body has started
-                        speaker, home = self._capture.speaker()
+                        speaker, home = self.capture.speaker()
                         drive = Drive(coroutine, run, waiting)
                         await self._suspended(runner, command, started, drive, theirs)
                 except Exception as error:  # ours: it must end this execution, and not the others

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import DEFAULT
-from treadle.engine import outputs
+from treadle.engine import outputs, secret
 from treadle.errors import StoreError
 from treadle.kernel.facts import Finished
 from treadle.nodes.base import Body
@@ -82,7 +82,10 @@ class ResultCache:
             result = await body(context, inputs)
             if not isinstance(result, Envelope):
                 return result  # it waits for somebody
-            fact = outputs.finished(runner, context.slot, began, runner.values.encode(result.body), result)
+            raw = runner.values.encode(result.body)
+            if runner.redactor is not None:
+                raw = secret.clean(runner.redactor, raw)
+            fact = outputs.finished(runner, context.slot, began, raw, result)
             self._keep(Cached(
                 key, context.node_id, runner.kernel.execution.name, context.execution_id, fact.at,
                 fact.output, fact.blob, fact.content_type, fact.meta, fact.port))

@@ -19,7 +19,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from treadle.config import DEFAULT_CONFIG
+from treadle.crypto.redaction import Redactor
 from treadle.nodes import speech
 from treadle.state.cell import NodeState
 from treadle.store.base import LogLine
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 
 LINE_BYTES = 16
 """What a line counts beside its text, so that empty lines are limited, too."""
+
+LEFT_MAX = 1000
+"""Executions that have left, and whose secrets are still kept out of what their threads may say."""
 
 View = Callable[[LogLine], None]
 
@@ -61,6 +67,8 @@ class Capture:
         self._home.run(speech.speaking.set, None)
         self._lines: list[LogLine] = []
         self._due = False
+        self.redactors: dict[str, Redactor] = {}  # by execution: see `treadle.engine.secret`
+        self._left: deque[tuple[str, Redactor]] = deque()
         self._open = True
         speech.install()
         _Shown.engines += 1
@@ -103,10 +111,26 @@ class Capture:
         except RuntimeError:  # the loop is closed: an abandoned thread goes on talking
             self._lines.clear()
 
+    def _clean(self, line: LogLine) -> LogLine:
+        redactor = self.redactors.get(line.execution_id)
+        if redactor is None:
+            return line
+        return msgspec.structs.replace(line, text=redactor.text(line.text))
+
+    def left(self, execution_id: str) -> None:
+        """An execution with secrets has left: threads that it abandoned may go on talking for a while."""
+        self._left.append((execution_id, self.redactors[execution_id]))
+        if len(self._left) > LEFT_MAX:
+            before, redactor = self._left.popleft()
+            if self.redactors.get(before) is redactor:
+                del self.redactors[before]
+
     def drain(self) -> None:
         """Hand over what has come. On the loop."""
         with self.lock:
             lines, self._lines, self._due = self._lines, [], False
+        if self.redactors:
+            lines = list(map(self._clean, lines))
         if not lines or not self._open:
             return
         if self._manager is not None:

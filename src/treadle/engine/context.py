@@ -3,6 +3,7 @@ whole run."""
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
@@ -13,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.crypto.secrets import ENV, Secrets
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
 from treadle.diagram.expression import Expression, Template
-from treadle.engine import shared
+from treadle.engine import secret, shared
 from treadle.engine.resolver import turn
 from treadle.errors import NoSuchNode
 from treadle.ids import ExecutionID, NodeID
 from treadle.state import codec
 from treadle.state.blob import Blob, Place, Source
 from treadle.state.cell import ErrorInfo, ExecutionCell, ExecutionState, NodeState, instant
-from treadle.state.context import PipelineState, SharedContext, Shares
+from treadle.state.context import About, PipelineState, SharedContext, Shares, options_of
 from treadle.state.envelope import Envelope, EnvelopeFactory
 from treadle.state.status import ExecutionStatus, NodeStatus
 
@@ -129,11 +131,15 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
     @property
     def place(self) -> Place:
         """Where the blobs of this execution are."""
-        return self.runner.values.place
+        return self.runner.place
 
     def blob(self, source: Source, name: str = "") -> Blob:
         """See `treadle.nodes.base.BodyContext`."""
         return self.place.put(source, name)
+
+    def secret(self, reference: str) -> str:
+        """See `treadle.nodes.base.BodyContext`."""
+        return secret.lookup(self.runner, reference)
 
     def executor(self, isolation: str) -> Executor:
         """The executor for `thread` or `process`. It times the body itself."""
@@ -149,14 +155,14 @@ def remember(diagram: ExecutableDiagram) -> None:
     _known[diagram.hash] = diagram
 
 
-class ExecutionContext:
+class ExecutionContext(Shares):
     """The runtime state of one execution, for code that drives nodes by itself.
 
-    It holds outputs by node id, and can be written as an `ExecutionState` and read back. `artifacts` (names
-    of shared resources to where they are), `environment_vars`, `secret_store` (a URL) and `active_plugins`
-    (`name@version`) are plain data for strategies. It has what a body may ask
-    (`treadle.nodes.base.BodyContext`) too, so that a strategy can be called with it directly; expressions
-    then see the outputs by node id.
+    It holds outputs by node id, and can be written as an `ExecutionState` and read back. `shared` is the
+    context that bodies share (`artifacts`, `variables`, `transaction()` …); `environment_vars`,
+    `secret_store` (a URL) and `active_plugins` (`name@version`) are plain data for strategies. It has what a
+    body may ask (`treadle.nodes.base.BodyContext`) too, so that a strategy can be called with it directly;
+    expressions then see the outputs by node id.
     """
 
     iteration = "1"
@@ -180,7 +186,7 @@ class ExecutionContext:
         self.node_id = NodeID("")
         self.node_outputs: dict[NodeID, Envelope] = {}
         self.metadata: dict[str, Any] = {}
-        self.artifacts: dict[str, Any] = {}
+        self.shared = SharedContext(execution_id, now=time.time, lock=threading.Lock())
         self.environment_vars: dict[str, str] = dict(environment_vars or {})
         self.secret_store = secret_store
         self.active_plugins: list[str] = []
@@ -226,19 +232,11 @@ class ExecutionContext:
             created_at=self._started,
             started_at=self._started,
             ended_at=time.time() if status.terminal else None,
-            options=codec.encode(
-                {
-                    "context": {
-                        "metadata": self.metadata,
-                        "artifacts": self.artifacts,
-                        "environment_vars": self.environment_vars,
-                        "secret_store": self.secret_store,
-                        "active_plugins": self.active_plugins,
-                    }
-                }
-            ),
+            options=options_of(
+                "memory", config_hash=self.config.config_hash, environment_vars=self.environment_vars,
+                secret_store=self.secret_store, active_plugins=self.active_plugins, metadata=self.metadata),
         )
-        return ExecutionState.of(cell, {one.key: one for one in cells})
+        return ExecutionState.of(cell, {one.key: one for one in cells}, context=self.shared.cells().values())
 
     def _cell(self, node_id: NodeID, output: Envelope) -> NodeState:
         failed = output.has_error()
@@ -272,12 +270,11 @@ class ExecutionContext:
             found, state.execution_id, inputs=codec.decode(cell.inputs) if cell is not None else None
         )
         if cell is not None:
-            kept = codec.decode(cell.options).get("context", {})
-            context.metadata = kept.get("metadata", {})
-            context.artifacts = kept.get("artifacts", {})
-            context.environment_vars = kept.get("environment_vars", {})
-            context.secret_store = kept.get("secret_store")
-            context.active_plugins = kept.get("active_plugins", [])
+            known = About.of(cell)
+            context.metadata = codec.decode(cell.options).get("metadata", {})
+            context.environment_vars = dict(known.environment_vars)
+            context.secret_store, context.active_plugins = known.secret_store, list(known.active_plugins)
+            context.shared.load(state.context.values())
             context._started = cell.started_at if cell.started_at is not None else context._started
         for node_id, one in state.node_states.items():
             if node_id in found.index and one.status in (NodeStatus.COMPLETED, NodeStatus.FAILED):
@@ -285,6 +282,14 @@ class ExecutionContext:
         return context
 
     # What a body may ask
+
+    def _sharing(self) -> tuple[SharedContext, str]:
+        return self.shared, self.node_id
+
+    @property
+    def pipeline(self) -> PipelineState:
+        """What never changes of the execution."""
+        return PipelineState(self.execution_id, self.diagram.hash, self._started, self.config.config_hash)
 
     @property
     def idempotency_key(self) -> str:
@@ -295,7 +300,10 @@ class ExecutionContext:
 
     def names(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         values: dict[str, Any] = {node_id: output.body for node_id, output in self.node_outputs.items()}
+        shared = self.snapshot()
         return {
+            "artifacts": shared.artifacts,
+            "variables": shared.variables,
             **values,
             **inputs,
             "inputs": self.execution_inputs,
@@ -319,6 +327,9 @@ class ExecutionContext:
 
     def blob(self, source: Source, name: str = "") -> Blob:
         return self.place.put(source, name)
+
+    def secret(self, reference: str) -> str:
+        return Secrets(self.secret_store or ENV).resolve(reference)
 
     def executor(self, isolation: str) -> Executor:
         raise NoSuchNode(

@@ -24,7 +24,7 @@ import msgspec
 from treadle.aio.resources import attach
 from treadle.clock import Clock
 from treadle.config import DEFAULT_CONFIG, Retention, TreadleConfig
-from treadle.crypto.secrets import SecretStore
+from treadle.crypto.secrets import ENV, Secrets, SecretStore
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram
 from treadle.engine import recover as recovery
 from treadle.engine import sources
@@ -148,8 +148,8 @@ class Engine:
         from treadle.engine.lifecycle import Lifecycle
         from treadle.hooks.manager import PluginManager
 
-        manager = plugins if isinstance(plugins, PluginManager) else PluginManager(plugins,
-                                                                                   config=self.config)
+        manager = plugins if isinstance(plugins, PluginManager) else PluginManager(
+            plugins, config=self.config, secrets=Secrets(self.secret_store or ENV).resolve)
         manager.install(self.registry)
         lifecycle = Lifecycle(self, manager)
         self._app.at_the_end(lifecycle.close)
@@ -255,7 +255,8 @@ class Engine:
             execution_id or self.clock.new_execution_id(), epoch=1, name=compiled.name,
             diagram=prepared.digest, inputs=codec.encode(complete), created_at=now,
             options=self.options_for(compiled))
-        await self.initialise(cell, compiled, complete)
+        if self._lifecycle is not None:
+            await self._lifecycle.initialise(cell, compiled, complete)
         if self.manager is not None:
             lease = await self.manager.create(cell, prepared.source,
                                               draw=lambda: sources.source_of(compiled.spec))
@@ -276,16 +277,15 @@ class Engine:
 
     def options_for(self, diagram: ExecutableDiagram) -> bytes:
         """What is recorded of how an execution of a diagram runs here."""
-        spec = diagram.spec
-        return options_of(
-            self.durability, config_hash=self.config.config_hash,
-            environment_vars={**spec.environment_vars, **self.environment_vars},
-            secret_store=self.secret_store or spec.secret_store,
-            active_plugins=() if self._lifecycle is None else self._lifecycle.plugins.active)
-
-    def secret_stores(self) -> Mapping[str, Callable[[str], SecretStore]]:
-        """What opens the stores of secrets that plugins bring, by scheme."""
-        return {} if self._lifecycle is None else self._lifecycle.plugins.secret_stores()
+        prepared = self.diagrams.of(diagram)
+        if not prepared.options:
+            spec = diagram.spec
+            prepared.options = options_of(
+                self.durability, config_hash=self.config.config_hash,
+                environment_vars={**spec.environment_vars, **self.environment_vars},
+                secret_store=self.secret_store or spec.secret_store,
+                active_plugins=() if self._lifecycle is None else self._lifecycle.plugins.active)
+        return prepared.options
 
     async def resume(self, execution_id: str, *, diagram: Drawn | None = None,
                      strict: bool = False) -> Handle:

@@ -11,6 +11,7 @@ from treadle.engine.inbox import ANSWER, CANCEL, SIGNAL, request_of
 from treadle.engine.tracker import ExecutionMetrics
 from treadle.errors import ExecutionFailed
 from treadle.state.cell import ErrorInfo, ExecutionCell
+from treadle.state.context import Snapshot, snapshot_of
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import LOG_LINES, LogLine
 
@@ -77,6 +78,14 @@ class Handle:
         """What its bodies have printed and logged so far: see `Engine.logs`."""
         return await self._engine.logs(self.execution_id, node=node, attempt=attempt, since=since,
                                        limit=limit)
+
+    async def context(self) -> Snapshot:
+        """What its bodies share, as it is now."""
+        if self._runner is not None:
+            return self._runner.shared.snapshot()
+        manager = self._engine.manager
+        assert manager is not None
+        return snapshot_of(await manager.read(manager.store.context, self.execution_id))
 
     async def wait(self) -> ExecutionStatus:
         """Wait until the engine is done with the execution, its last cell on disk; returns the status.

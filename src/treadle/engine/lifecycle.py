@@ -27,6 +27,7 @@ class Lifecycle:
     def __init__(self, engine: Engine, plugins: PluginManager) -> None:
         self.plugins = plugins
         self._engine = engine
+        plugins.find_secrets(engine.secret_store)
         self._heard: Queue | None = None
 
     def open(self) -> None:

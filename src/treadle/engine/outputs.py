@@ -27,6 +27,8 @@ def finished(runner: WorkflowRunner, slot: int, started: float | None, raw: byte
         port = meta.get("port")
         kept = {key: value for key, value in meta.items() if key != "port" and key != "timestamp"}
         rest = codec.encode(kept) if kept else None
+        if rest is not None and runner.redactor is not None:
+            rest = runner.redactor.redact(rest)
     return aside(runner, Finished(slot, runner.now(), started, raw, port, None,
                                   None if kind == "object" else str(kind), rest))
 

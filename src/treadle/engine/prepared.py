@@ -29,10 +29,11 @@ open."""
 class Prepared:
     """What is known of one compiled diagram."""
 
-    __slots__ = ("bodies", "digest", "functions", "source")
+    __slots__ = ("bodies", "digest", "functions", "options", "source")
 
     def __init__(self) -> None:
         self.digest = ""  # the key of its source in the store; "" until it is started here
+        self.options = b""  # of an execution of it here: see `Engine.options_for`
         self.source = ""  # the source itself as long as our store may not have it
         self.functions: dict[tuple[str, str], Any] = {}  # what its nodes call, each looked for once
         self.bodies: dict[int, Body] = {}  # its bound strategies by `id(node)`, filled as nodes are performed

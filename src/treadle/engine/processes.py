@@ -241,7 +241,9 @@ class Worker:
             frame: Reply | Logged | Ask = msgspec.msgpack.decode(
                 await self._reader.readexactly(size), type=Reply | Logged | Ask)
             if isinstance(frame, Ask):
-                await self._send(self._answer(frame))
+                slow = self._desk is not None and self._desk.slow(frame)
+                answer = self._answer
+                await self._send(await asyncio.to_thread(answer, frame) if slow else answer(frame))
                 continue
             if not isinstance(frame, Logged):
                 return frame

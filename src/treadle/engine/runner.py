@@ -14,8 +14,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, assert_never
 
 from treadle import failpoints
+from treadle.crypto.redaction import Redactor
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
-from treadle.engine import composite, leaving, outputs, shared
+from treadle.engine import composite, leaving, outputs, secret, shared
 from treadle.engine.actor import Performance, Work
 from treadle.engine.bus import OF_EXECUTION, Event, EventType
 from treadle.engine.context import NodeContext
@@ -41,6 +42,7 @@ from treadle.kernel.control import WIDE
 from treadle.kernel.execution import Kernel
 from treadle.nodes.base import Executor, Suspend
 from treadle.state import codec
+from treadle.state.blob import Place
 from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.context import SharedContext
 from treadle.state.envelope import Envelope
@@ -70,6 +72,9 @@ class WorkflowRunner:
         "_take", "_ticket", "_untold", "_value", "blobs", "breathe", "by_reference", "config", "done",
         "ended", "engine", "execution_id", "folds", "kernel", "manager", "now", "parking", "quiet",
         "suspended_bodies", "touched", "values")
+
+    redactor: Redactor | None = None
+    """Knows the secrets that its bodies have asked for, once one has."""
 
     def __init__(self, engine: Engine, kernel: Kernel, *, strict: bool) -> None:
         tools = engine.tools
@@ -113,6 +118,11 @@ class WorkflowRunner:
     def shared(self) -> SharedContext:
         """The execution's artifacts and variables; any thread may ask."""
         return shared.context_of(self)
+
+    @cached_property
+    def place(self) -> Place:
+        """Where its blobs are."""
+        return self.values.place_of(self.execution_id)
 
     @cached_property
     def scope(self) -> Scope:
@@ -298,15 +308,18 @@ class WorkflowRunner:
         try:
             if type(result) is Envelope:
                 raw, kind = self._encode(result.body), result.content_type
+                if self.redactor is not None:
+                    raw = secret.clean(self.redactor, raw)
                 if result.meta or len(raw) > self._inline_bytes_max:
                     fact: facts.Fact = outputs.finished(self, slot, started, raw, result)
                 else:
                     fact = facts.Finished(slot, self.now(), started, raw, None, None,
                                           None if kind == "object" else str(kind))
             elif isinstance(result, Suspend):
-                fact = facts.Suspended(
-                    slot, self.now(), codec.encode(result.request), result.wake_at, started
-                )
+                request = codec.encode(result.request)
+                if self.redactor is not None:
+                    request = self.redactor.redact(request)
+                fact = facts.Suspended(slot, self.now(), request, result.wake_at, started)
                 self.take(fact)
                 self.inbox.match()
                 return
@@ -330,9 +343,11 @@ class WorkflowRunner:
         if isinstance(error, Absent):
             self.engine.care(self._reload(command, error.digest))
             return
+        info = error_info(error, command.cell.node_id, self.config.error_bytes_max)
+        if self.redactor is not None:
+            info = secret.clean_error(self.redactor, info)
         self.take(facts.Failed(
-            command.slot, self.now(), self.engine.clock.luck(),
-            error_info(error, command.cell.node_id, self.config.error_bytes_max),
+            command.slot, self.now(), self.engine.clock.luck(), info,
             retryable=bool(getattr(error, "retryable", not isinstance(error, _FINAL))),
             started=started, delay=getattr(error, "retry_after", None)))
 
@@ -424,6 +439,10 @@ class WorkflowRunner:
 
     def left(self, status: ExecutionStatus) -> None:
         """The execution is given back: tell who waits for it."""
+        if "place" in self.__dict__:
+            self.place.clear()
+        if self.redactor is not None:
+            self.engine.actors.capture.left(self.execution_id)
         self.engine.left(self)
         if not self.done.done():
             self.done.set_result(status)

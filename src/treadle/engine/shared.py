@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle.nodes.base import cancelled
 from treadle.state.cell import ContextCell, NodeState
-from treadle.state.context import About, SharedContext
+from treadle.state.context import About, Draft, SharedContext
 
 if TYPE_CHECKING:
     from treadle.engine.runner import WorkflowRunner
@@ -66,18 +66,37 @@ def context_of(runner: WorkflowRunner) -> SharedContext:
     if found is None:
         # Of two threads that come at once one makes it for nothing.
         found = runner.__dict__.setdefault("_shared", _made(runner))
+        assert found is not None
+        if "_left" in runner.__dict__:
+            found.close(_LEFT)
     return found
+
+
+_LEFT = "it has ended, or is given back"
+
+
+class _Clean(SharedContext):
+    """Nobody writes a secret into it: see `treadle.engine.secret`."""
+
+    __slots__ = ("runner",)
+    runner: WorkflowRunner
+
+    def commit(self, draft: Draft) -> None:
+        redactor = self.runner.redactor
+        if redactor is not None:
+            draft.writes.update({key: redactor.redact(raw) for key, raw in draft.writes.items()
+                                 if raw is not None})
+        super().commit(draft)
 
 
 def _made(runner: WorkflowRunner, cells: Iterable[ContextCell] = ()) -> SharedContext:
     execution = runner.kernel.execution
     journal = None if runner.manager is None else _Journalled(runner)
-    made = SharedContext(
+    made = _Clean(
         execution.execution_id, epoch=execution.epoch, cells=cells, now=runner.now, config=runner.config,
         lock=threading.Lock() if journal is None else journal.lock,
         sink=None if journal is None else journal.take, refuse=_refusal, on_commit=runner.engine.on_mutation)
-    if runner.ended:
-        made.close("it has ended, or is given back")
+    made.runner = runner
     return made
 
 
@@ -94,9 +113,10 @@ def restore(runner: WorkflowRunner, cells: Sequence[ContextCell]) -> None:
 def leave(runner: WorkflowRunner) -> None:
     """The execution is about to be given back: what was committed is with the journal, and nothing more will
     be. On the loop."""
+    runner.__dict__["_left"] = True  # before the look: a thread may be about to make it
     found: SharedContext | None = runner.__dict__.get("_shared")
     if found is not None:
-        found.close("it has ended, or is given back")
+        found.close(_LEFT)
 
 
 def about(runner: WorkflowRunner) -> About:

@@ -71,6 +71,11 @@ class Values:
             return Place.temporary(self._config)
         return Place(self._manager.store.place.folder, self._config)
 
+    def place_of(self, execution_id: str) -> Place:
+        """The same as one execution has it: in an encrypted store its blobs are under its own key."""
+        cipher = None if self._manager is None else self._manager.store.place_of(execution_id).cipher
+        return self.place if cipher is None else Place(self.place.folder, self._config, cipher)
+
     def encode(self, value: Any) -> bytes:
         """A value's bytes; NotEncodable, LimitExceeded."""
         if self._manager is None:
