@@ -282,3 +282,15 @@ def test_looking_for_nothing_imports_no_library_of_plugins(folder: Path) -> None
               "print([m for m in ('pluggy', 'packaging', 'importlib.metadata') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_files_that_are_too_large_or_too_many_are_said(
+        write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("plugins/a.py", plugin("A"))
+    write("plugins/b.py", plugin("B"))
+    monkeypatch.setattr("treadle.hooks.finding.loading.BYTES_MAX", 10)
+    with pytest.raises(PluginError, match=r"plugins/a\.py: it has more than BYTES_MAX=10 bytes"):
+        PluginManager.discover()
+    monkeypatch.setattr("treadle.hooks.finding.discovery.FILES_MAX", 1)
+    with pytest.raises(PluginError, match=r"plugins: it has 2 files: the limit FILES_MAX is 1"):
+        PluginManager.discover()

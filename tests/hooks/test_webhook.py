@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -163,7 +164,7 @@ def test_a_secret_that_is_missing_is_said_and_nothing_is_sent(
     send(WebhookNotifier(server.url, secret="env:NO_SUCH_SECRET"), transitions=1)
     send(WebhookNotifier("secret://SLACK"), transitions=1)
     assert "the environment variable 'NO_SUCH_SECRET' is not set" in caplog.text
-    assert "no store of secrets for secret://SLACK" in caplog.text
+    assert "the environment variable 'SLACK' is not set" in caplog.text
     assert server.got == []
 
 
@@ -208,4 +209,11 @@ def test_it_is_set_up_by_treadle_toml_and_seen_by_the_manager(server: Server, wr
 def test_settings_that_make_no_sense_are_named_with_the_file(write: Write, settings: str, said: str) -> None:
     write("treadle.toml", f"[plugins.WebhookNotifier]\n{settings}\n")
     with pytest.raises(PluginError, match=rf"treadle\.toml: \[plugins\.WebhookNotifier\].*{said}"):
+        PluginManager.discover()
+
+
+def test_without_httpx_it_says_what_to_install(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    write("treadle.toml", "[plugins.WebhookNotifier]\nurl = 'http://x'\n")
+    with pytest.raises(PluginError, match=r"it needs httpx, .* pip install treadle\[http\]"):
         PluginManager.discover()

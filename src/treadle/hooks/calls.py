@@ -7,15 +7,19 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from time import perf_counter
 from typing import Any
 
 from treadle.config import TreadleConfig
 from treadle.hooks.specs import HookTimes
+from treadle.state.cell import NodeState
 
 logger = logging.getLogger("treadle.plugins")
 
+Values = Sequence[Any]
+Transition = tuple[str, NodeState, NodeState]
+"""The arguments of `post_node_execute`: the node's path, the cell before, the cell."""
 UNREPORTED_MAX = 10_000
 """Executions whose slow hooks are kept until their report is made; of more the oldest are forgotten."""
 
@@ -25,16 +29,19 @@ class Slow:
 
     def __init__(self) -> None:
         self._longest: dict[str, dict[str, float]] = {}
+        self._lock = threading.Lock()
 
     def add(self, execution_id: str, hook: str, seconds: float) -> None:
-        known = self._longest.setdefault(execution_id, {})
-        known[hook] = max(seconds, known.get(hook, 0.0))
-        if len(self._longest) > UNREPORTED_MAX:
-            del self._longest[next(iter(self._longest))]
+        with self._lock:
+            known = self._longest.setdefault(execution_id, {})
+            known[hook] = max(seconds, known.get(hook, 0.0))
+            if len(self._longest) > UNREPORTED_MAX:
+                del self._longest[next(iter(self._longest))]
 
     def take(self, execution_id: str) -> tuple[str, ...]:
         """Those of an execution, the slowest first; they are forgotten."""
-        found = self._longest.pop(execution_id, {})
+        with self._lock:
+            found = self._longest.pop(execution_id, {})
         return tuple(f"{hook}: {1000 * seconds:.0f} ms"
                      for hook, seconds in sorted(found.items(), key=lambda pair: -pair[1]))
 
@@ -43,13 +50,13 @@ class HookCall:
     """One hook of one plugin. `values` are all arguments of the hook, in its order; the plugin gets those
     that it names."""
 
-    __slots__ = ("active", "arguments", "calls", "config", "errors", "function", "hook", "is_async", "lock",
-                 "longest", "plugin", "places", "refusals", "slow", "total")
+    __slots__ = ("active", "calls", "config", "errors", "function", "hook", "is_async", "lock", "longest",
+                 "pick", "plugin", "refusals", "slow", "total")
 
     def __init__(self, plugin: str, hook: str, function: Callable[..., Any], places: Sequence[int],
                  config: TreadleConfig, slow: Slow, refusals: tuple[type[Exception], ...] = ()) -> None:
         self.plugin, self.hook, self.function = plugin, hook, function
-        self.places = tuple(places)
+        self.pick: Callable[[Values], Iterable[Any]] = lambda values: [values[place] for place in places]
         self.config, self.slow, self.refusals = config, slow, refusals
         self.is_async = inspect.iscoroutinefunction(function)
         self.calls = self.errors = 0
@@ -57,30 +64,58 @@ class HookCall:
         self.active = True
         self.lock = threading.Lock()
 
-    def __call__(self, values: Sequence[Any], execution_id: str) -> Any:
-        """Call it in this thread; what it returns, or None if it raised. Raises only what it may refuse
-        with."""
+    def __call__(self, values: Values, execution_id: str) -> Any:
+        """Call it in this thread; what it returns, or None if it raised or is switched off. Raises only what
+        it may refuse with."""
+        if not self.active:
+            return None
         began = perf_counter()
+        result = None
         try:
-            result = self.function(*[values[place] for place in self.places])
+            result = self.function(*self.pick(values))
+            if result is not None:
+                self._require_plain(result)
         except (Exception, SystemExit) as error:  # somebody's hook
             if isinstance(error, self.refusals):
                 raise
             self._failed(error)
-            return None
         finally:
             self._took(perf_counter() - began, execution_id)
-        if inspect.iscoroutine(result):
-            result.close()
-            self._failed(TypeError("it returned a coroutine: write it as `async def`"))
-            return None
         return result
 
-    async def wait(self, values: Sequence[Any], execution_id: str) -> None:
-        """The same for one that is async."""
+    def each(self, transitions: Sequence[Transition]) -> None:
+        """Call it in this thread for one transition after the other. The clock is read once for each."""
+        function, pick, limit = self.function, self.pick, self.config.hook_ms_max / 1000
+        calls, total, longest = 0, 0.0, 0.0
+        began = perf_counter()
+        for values in transitions:
+            if not self.active:
+                break
+            try:
+                result = function(*pick(values))
+                if result is not None:
+                    self._require_plain(result)
+            except (Exception, SystemExit) as error:  # somebody's hook
+                self._failed(error)
+            now = perf_counter()
+            seconds, began = now - began, now
+            calls += 1
+            total += seconds
+            if seconds > longest:
+                longest = seconds
+                if seconds > limit:
+                    self._slow(values[2].execution_id, seconds)
+        self.calls += calls
+        self.total += total
+        self.longest = max(self.longest, longest)
+
+    async def wait(self, values: Values, execution_id: str) -> None:
+        """The same as a call, for one that is async."""
+        if not self.active:
+            return
         began = perf_counter()
         try:
-            await self.function(*[values[place] for place in self.places])
+            await self.function(*self.pick(values))
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -91,14 +126,21 @@ class HookCall:
         finally:
             self._took(perf_counter() - began, execution_id)
 
+    def _require_plain(self, result: Any) -> None:
+        if inspect.iscoroutine(result):
+            result.close()
+            raise TypeError("it returned a coroutine: write it as `async def`")
+
     def _took(self, seconds: float, execution_id: str) -> None:
         with self.lock:
             self.calls += 1
             self.total += seconds
-            if seconds > self.longest:
-                self.longest = seconds
-            if 1000 * seconds > self.config.hook_ms_max:
-                self.slow.add(execution_id, f"{self.plugin} {self.hook}", seconds)
+            self.longest = max(self.longest, seconds)
+        if 1000 * seconds > self.config.hook_ms_max:
+            self._slow(execution_id, seconds)
+
+    def _slow(self, execution_id: str, seconds: float) -> None:
+        self.slow.add(execution_id, f"{self.plugin} {self.hook}", seconds)
 
     def _failed(self, error: BaseException) -> None:
         with self.lock:

@@ -15,15 +15,7 @@ from typing import Any
 
 from treadle.errors import PluginError
 
-HANDOVER_S = 0.01
-"""How long a job waits for others before the thread is woken: waking it for each costs the loop more than the
-job."""
-BATCH_MAX = 256
-"""Jobs that the thread takes at once, and at which it is woken early."""
-BREATH = 64
-"""Calls of async hooks after which the event loop has its turn."""
-
-Job = tuple[Callable[[], Any], "asyncio.Future[Any] | None"]
+Job = tuple[Callable[[], Any], int, "asyncio.Future[Any] | None"]
 
 
 class Lane:
@@ -32,15 +24,15 @@ class Lane:
     def __init__(self, size_max: int) -> None:
         self.loop = asyncio.get_running_loop()
         self.size_max = size_max
-        self.waiting = 0  # jobs that are not done
+        self.waiting = 0  # calls that are not done
         self._jobs: deque[Job] = deque()
         self._less = asyncio.Event()
 
-    def put(self, job: Callable[[], Any]) -> None:
-        """Have a job done after those before."""
-        self.waiting += 1
-        self._jobs.append((job, None))
-        self._arrived(False)
+    def put(self, job: Callable[[], Any], size: int) -> None:
+        """Have a job done after those before; `size` is how many calls it is."""
+        self.waiting += size
+        self._jobs.append((job, size, None))
+        self._arrived()
 
     async def ask(self, job: Callable[[], Any], *, first: bool = False) -> Any:
         """Have a job done, and return what it returns; with `first` before those that wait. Raises the
@@ -48,14 +40,14 @@ class Lane:
         future: asyncio.Future[Any] = self.loop.create_future()
         self.waiting += 1
         if first:
-            self._jobs.appendleft((job, future))
+            self._jobs.appendleft((job, 1, future))
         else:
-            self._jobs.append((job, future))
-        self._arrived(True)
+            self._jobs.append((job, 1, future))
+        self._arrived()
         return await future
 
     async def room(self) -> None:
-        """Return when fewer jobs wait than the lane takes."""
+        """Return when fewer calls wait than the lane takes."""
         while self.waiting >= self.size_max:
             self._less.clear()
             await self._less.wait()
@@ -64,17 +56,16 @@ class Lane:
         """Take no more jobs. Ask for something before, if what waits is to be done."""
         raise AssertionError("each lane has its own")
 
-    def _arrived(self, at_once: bool) -> None:
+    def _arrived(self) -> None:
         raise AssertionError("each lane has its own")
 
-    def _done(self, done: list[tuple[asyncio.Future[Any] | None, Any]]) -> None:
-        self.waiting -= len(done)
-        for future, result in done:
-            if future is not None and not future.done():
-                if isinstance(result, PluginError):
-                    future.set_exception(result)
-                else:
-                    future.set_result(result)
+    def _done(self, size: int, future: asyncio.Future[Any] | None, result: Any) -> None:
+        self.waiting -= size
+        if future is not None and not future.done():
+            if isinstance(result, PluginError):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
         if self.waiting < self.size_max:
             self._less.set()
 
@@ -87,35 +78,24 @@ class ThreadLane(Lane):
         self._wake = threading.Semaphore(0)
         self._closing = False
         self._ended = asyncio.Event()
-        self._timer: asyncio.TimerHandle | None = None
         # A daemon: a hook that hangs must not keep the program from ending.
         self._thread = threading.Thread(target=self._work, name="treadle hooks", daemon=True)
         self._thread.start()
 
-    def _arrived(self, at_once: bool) -> None:
-        if at_once or len(self._jobs) == BATCH_MAX:
-            self._hand_over()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(HANDOVER_S, self._hand_over)
-
-    def _hand_over(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _arrived(self) -> None:
         self._wake.release()
 
     def _work(self) -> None:
         while True:
             self._wake.acquire()
             while self._jobs:  # both ends of a deque are safe in threads
-                done: list[tuple[asyncio.Future[Any] | None, Any]] = []
-                while self._jobs and len(done) < BATCH_MAX:
-                    job, future = self._jobs.popleft()
-                    try:
-                        done.append((future, job()))
-                    except PluginError as error:
-                        done.append((future, error))
-                self._tell(self._done, done)
+                job, size, future = self._jobs.popleft()
+                result: Any
+                try:
+                    result = job()
+                except PluginError as error:
+                    result = error
+                self._tell(self._done, size, future, result)
             if self._closing:
                 self._tell(self._ended.set)
                 return
@@ -129,7 +109,7 @@ class ThreadLane(Lane):
     async def close(self) -> None:
         """End the thread. One that hangs in a hook is left to end by itself."""
         self._closing = True
-        self._hand_over()
+        self._wake.release()
         if not self.waiting:
             await self._ended.wait()
             self._thread.join()
@@ -145,22 +125,18 @@ class LoopLane(Lane):
         self._task = self.loop.create_task(self._work(), name="treadle async hooks",
                                            context=contextvars.Context())
 
-    def _arrived(self, at_once: bool) -> None:
+    def _arrived(self) -> None:
         self._wake.set()
 
     async def _work(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            count = 0
             while self._jobs:
-                job, future = self._jobs.popleft()
+                job, size, future = self._jobs.popleft()
                 made: Awaitable[Any] = job()
-                result = await made
-                self._done([(future, result)])
-                count += 1
-                if count % BREATH == 0:
-                    await asyncio.sleep(0)
+                self._done(size, future, await made)
+                await asyncio.sleep(0)
 
     async def close(self) -> None:
         """End the task; what it has not done is left."""

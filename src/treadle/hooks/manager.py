@@ -3,44 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import PluginError
 from treadle.hooks import registering
-from treadle.hooks.calls import HookCall, Slow
+from treadle.hooks.calls import HookCall, Slow, Transition
 from treadle.hooks.finding.discovery import Findings, Found, described, find
+from treadle.hooks.finding.making import make, put_in_order
 from treadle.hooks.lanes import Lane, LoopLane, ThreadLane
-from treadle.hooks.specs import HOOKS, FinalReport, HookTimes, SecretStore
-from treadle.state.cell import NodeState
+from treadle.hooks.listener import Listener
+from treadle.hooks.specs import HOOKS, FinalReport, HookTimes
 
 if TYPE_CHECKING:
+    from treadle.crypto.secrets import SecretStore
     from treadle.diagram.diagram import ExecutableDiagram
-    from treadle.hooks.sdk import StateHook
     from treadle.state.cell import ExecutionState
     from treadle.state.context import Mutation, PipelineState
 
 logger = logging.getLogger("treadle.plugins")
 
+CLOSE_S_MIN = 0.5
+"""Seconds that plugins have to close, even if their hooks took all the time there was."""
 Secrets = Callable[[str], str]
 """`secret://NAME` → its value; LookupError or PluginError if it isn't there."""
-
-
-class Happening(Protocol):
-    """An event of the bus, as far as hooks are concerned."""
-
-    @property
-    def cell(self) -> object: ...
-    @property
-    def before(self) -> object: ...
 
 
 class PluginManager:
@@ -55,8 +48,10 @@ class PluginManager:
         self._plugins: list[Found] = []
         self._calls: dict[str, tuple[HookCall, ...]] = {}
         self._slow = Slow()
+        self._stores: dict[str, Callable[[str], SecretStore]] | None = None
         self._thread: ThreadLane | None = None
         self._loop: LoopLane | None = None
+        self._listener = Listener(self._put, config.hook_backlog_max)
         self.register(*plugins)
 
     @classmethod
@@ -88,9 +83,8 @@ class PluginManager:
         plugins, wrong = in_order([*self._plugins, *made])
         if wrong:
             raise PluginError("\n".join(wrong))
-        for one in made:
-            if not isinstance(one.target, ModuleType):
-                one.target.secrets = self.secrets
+        self._tell_secrets(made)
+        self._stores = None
         known = {(call.plugin, call.hook): call for calls in self._calls.values() for call in calls}
         self._calls = {hook: tuple(known.get((call.plugin, call.hook), call) for call in calls)
                        for hook, calls in calls_of(plugins, self.config, self._slow).items()}
@@ -119,7 +113,23 @@ class PluginManager:
 
     def secret_stores(self) -> dict[str, Callable[[str], SecretStore]]:
         """What opens a store of secrets, by the scheme of its URL."""
-        return registering.secret_stores(self._asked("treadle_secret_stores"))
+        if self._stores is None:
+            self._stores = registering.secret_stores(self._asked("treadle_secret_stores"))
+        return self._stores
+
+    def find_secrets(self, url: str | None) -> None:
+        """Let plugins look secrets up in a store (None: the environment), unless a way was given.
+        InvalidInput for a URL that is none."""
+        from treadle.crypto.secrets import ENV, Secrets
+
+        if self.secrets is None and self._plugins:
+            self.secrets = Secrets(url or ENV, made=self.secret_stores()).resolve
+            self._tell_secrets(self._plugins)
+
+    def _tell_secrets(self, plugins: Iterable[Found]) -> None:
+        for one in plugins:
+            if not isinstance(one.target, ModuleType):
+                one.target.secrets = self.secrets
 
     def commands(self) -> dict[str, Callable[..., Any]]:
         """Functions for the command line, by name."""
@@ -143,8 +153,7 @@ class PluginManager:
     def listener(self) -> Listener | None:
         """What the bus should tell of transitions of nodes, as a queued consumer; None if no plugin wants
         them."""
-        calls = self._calls.get("post_node_execute")
-        return Listener(self, calls) if calls else None
+        return self._listener if self._calls.get("post_node_execute") else None
 
     @property
     def vetoes(self) -> bool:
@@ -161,13 +170,12 @@ class PluginManager:
 
         seen = msgspec.structs.replace(transaction, changes=MappingProxyType(dict(transaction.changes)))
         for call in calls:
-            if call.active:
-                try:
-                    reason = call((seen,), transaction.execution_id)
-                except Veto as veto:
-                    reason = str(veto) or "it gave no reason"
-                if reason is not None:
-                    return f"{call.plugin}: {reason}"
+            try:
+                reason = call((seen,), transaction.execution_id)
+            except Veto as veto:
+                reason = str(veto) or "it gave no reason"
+            if reason is not None:
+                return f"{call.plugin}: {reason}"
         return None
 
     async def finalize(self, state: ExecutionState, metrics: Any = None,
@@ -181,9 +189,16 @@ class PluginManager:
         name = str(state.execution_id)
         report = FinalReport(name, str(state.status), metrics, tuple(warned), self._slow.take(name),
                              tuple(self.times))
-        calls = self._calls.get("post_state_finalize", ())
-        jobs = self._put_by_lane(calls, (state, report), name)
-        await asyncio.gather(*(lane.ask(job) for lane, job in jobs))
+        if report.slow_hooks:
+            logger.warning("slow hooks of plugins in execution %s (hook_ms_max): %s", name,
+                           "; ".join(report.slow_hooks))
+        plain, waiting = _by_lane(self._calls.get("post_state_finalize", ()))
+        asked = []
+        if plain:
+            asked.append(self._lane(False).ask(partial(_call, plain, (state, report), name)))
+        if waiting:
+            asked.append(self._lane(True).ask(partial(_wait, waiting, (state, report), name)))
+        await asyncio.gather(*asked)
         return report
 
     @property
@@ -203,33 +218,38 @@ class PluginManager:
 
     async def close(self, timeout: float | None = None) -> None:
         """Let the hooks see all that they were told, close the plugins, the last first, and end the thread.
-        What takes longer than `timeout` seconds is given up, and logged."""
+        What takes longer than `timeout` seconds (None: `shutdown_s_max`) is given up, and logged."""
         if not self._plugins:
             return
         timeout = self.config.shutdown_s_max if timeout is None else timeout
+        until = asyncio.get_running_loop().time() + timeout
         if not await self.drain(timeout):
             left = sum(lane.waiting for lane in self._lanes)
             logger.warning("hooks of plugins had %d calls to do still after %g s (shutdown_s_max): they are "
                            "given up", left, timeout)
+        if self._loop is not None:
+            await self._loop.close()
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout_at(max(until, asyncio.get_running_loop().time() + CLOSE_S_MIN)):
                 for one in reversed(self._plugins):
                     if not isinstance(one.target, ModuleType):
                         await self._close_plugin(one)
         except TimeoutError:
             logger.warning("plugins were not closed within %g s (shutdown_s_max)", timeout)
-        lanes, self._thread, self._loop = self._lanes, None, None
-        for lane in lanes:
-            await lane.close()
+        if self._thread is not None:
+            await self._thread.close()
+        self._thread = self._loop = None
 
     async def _close_plugin(self, plugin: Found) -> None:
         from treadle.hooks.sdk import StateHook
 
         if type(plugin.target).close is StateHook.close:
             return
-        is_async = inspect.iscoroutinefunction(plugin.target.close)
         call = HookCall(str(plugin), "close", plugin.target.close, (), self.config, self._slow)
-        await self._lane(is_async).ask(partial(call.wait if is_async else call, (), ""))
+        if call.is_async:
+            await call.wait((), "")
+        else:
+            await self._thread_lane().ask(partial(call, (), ""))
 
     # Lanes
 
@@ -249,113 +269,55 @@ class PluginManager:
     def _lanes(self) -> list[Lane]:
         return [lane for lane in (self._thread, self._loop) if lane is not None]
 
+    def _put(self, transitions: Sequence[Transition]) -> list[Lane]:
+        """Have the hooks called for transitions, in order; where they wait."""
+        plain, waiting = _by_lane(self._calls["post_node_execute"])
+        lanes = []
+        for calls, work in ((plain, _call_each), (waiting, _wait_each)):
+            if calls:
+                lane = self._lane(calls[0].is_async)
+                lane.put(partial(work, calls, transitions), len(transitions))
+                lanes.append(lane)
+        return lanes
+
     async def _seen(self) -> None:
+        self._listener.hand_over()
         jobs = {self._thread: _nothing, self._loop: _wait_for_nothing}
         await asyncio.gather(*(lane.ask(job) for lane, job in jobs.items() if lane is not None))
 
-    def _put_by_lane(self, calls: Sequence[HookCall], values: tuple[Any, ...],
-                     execution_id: str) -> list[tuple[Lane, Callable[[], Any]]]:
-        """The jobs for calls: the plain ones are one, and so are the async ones."""
-        plain = tuple(call for call in calls if not call.is_async)
-        waiting = tuple(call for call in calls if call.is_async)
-        jobs: list[tuple[Lane, Callable[[], Any]]] = []
-        if plain:
-            jobs.append((self._lane(False), partial(_call, plain, values, execution_id)))
-        if waiting:
-            jobs.append((self._lane(True), partial(_wait, waiting, values, execution_id)))
-        return jobs
 
-
-class Listener:
-    """Hands transitions of nodes to the hooks. `consume` returns at once unless too many wait."""
-
-    def __init__(self, manager: PluginManager, calls: tuple[HookCall, ...]) -> None:
-        self._manager = manager
-        self._plain = tuple(call for call in calls if not call.is_async)
-        self._waiting = tuple(call for call in calls if call.is_async)
-
-    async def consume(self, event: Happening) -> None:
-        cell, before = event.cell, event.before
-        if not isinstance(cell, NodeState):
-            return
-        if not isinstance(before, NodeState):
-            before = NodeState(cell.execution_id, cell.node_id, cell.iteration, cell.attempt, cell.epoch, 0,
-                               round=cell.round)
-        values = (cell.node_id, before, cell)
-        for calls, work, is_async in ((self._plain, _call, False), (self._waiting, _wait, True)):
-            if calls:
-                lane = self._manager._lane(is_async)
-                lane.put(partial(work, calls, values, cell.execution_id))
-                if lane.waiting >= lane.size_max:
-                    await lane.room()
-
-    def __repr__(self) -> str:
-        return "the hooks of plugins"
-
-
-def put_in_order(findings: Findings) -> list[Found]:
-    """Make what was found and is enabled, in the order of what each requires. What can't be made or lacks
-    something is left out, and among the problems of the findings."""
-    made = []
-    for one in findings.plugins:
-        if one.enabled:
-            try:
-                made.append(make(one, findings))
-            except PluginError as error:
-                findings.problems.append(str(error))
-    if not made:
-        return []
-    from treadle.hooks.finding.order import in_order
-
-    ordered, wrong = in_order(made)
-    findings.problems.extend(wrong)
-    return ordered
-
-
-def make(plugin: Found, findings: Findings) -> Found:
-    """The plugin with its instance in place of its class: its settings are the arguments of `__init__`.
-    PluginError for settings that don't fit, and for what `__init__` raises."""
-    settings = findings.settings.get(plugin.name, {})
-    where = f"{plugin.origin}: {plugin.name}"
-    if settings:
-        where = f"{findings.settings_file}: [plugins.{plugin.name}]"
-    target = plugin.target
-    if isinstance(target, type):
-        from treadle.hooks.finding.settings import made_of
-
-        target = made_of(target, settings, where)
-    elif settings:
-        raise PluginError(f"{where}: this plugin takes no settings")
-    if not isinstance(target, ModuleType):
-        _place(target, findings)
-    return msgspec.structs.replace(plugin, target=target)
-
-
-def _place(target: StateHook, findings: Findings) -> None:
-    home = findings.settings_file or findings.folder
-    if home is not None:
-        target.folder = home.parent
+def _by_lane(calls: Sequence[HookCall]) -> tuple[list[HookCall], list[HookCall]]:
+    """The plain ones, and the async ones."""
+    return [call for call in calls if not call.is_async], [call for call in calls if call.is_async]
 
 
 def _may_start(calls: Iterable[HookCall], values: tuple[Any, ...], execution_id: str) -> None:
     for call in calls:
-        if call.active:
-            try:
-                call(values, execution_id)
-            except (PluginError, ValueError) as error:
-                raise PluginError(f"plugin {call.plugin} refuses the start: {error}") from error
+        try:
+            call(values, execution_id)
+        except (PluginError, ValueError) as error:
+            raise PluginError(f"plugin {call.plugin} refuses the start: {error}") from error
 
 
 def _call(calls: Iterable[HookCall], values: tuple[Any, ...], execution_id: str) -> None:
     for call in calls:
-        if call.active:
-            call(values, execution_id)
+        call(values, execution_id)
 
 
 async def _wait(calls: Iterable[HookCall], values: tuple[Any, ...], execution_id: str) -> None:
     for call in calls:
-        if call.active:
-            await call.wait(values, execution_id)
+        await call.wait(values, execution_id)
+
+
+def _call_each(calls: Iterable[HookCall], transitions: Sequence[Transition]) -> None:
+    for call in calls:
+        call.each(transitions)
+
+
+async def _wait_each(calls: Iterable[HookCall], transitions: Sequence[Transition]) -> None:
+    for call in calls:
+        for one in transitions:
+            await call.wait(one, one[2].execution_id)
 
 
 def _nothing() -> None:

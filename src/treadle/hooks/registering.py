@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from treadle.diagram.transform import Transforms
 from treadle.errors import PluginError
-from treadle.hooks.specs import PluginTransform, SecretStore
+from treadle.hooks.specs import PluginTransform
 from treadle.state.envelope import ContentHandler, ContentType
+
+if TYPE_CHECKING:
+    from treadle.crypto.secrets import SecretStore
 
 Asked = Iterable[tuple[str, Callable[[], Any]]]
 """The plugins that have a hook, each with that hook."""

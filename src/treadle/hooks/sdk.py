@@ -16,7 +16,6 @@ asked. Settings (`[plugins.StateLogger]` in treadle.toml) are the arguments of i
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -57,7 +56,7 @@ class StateHook(HookSpecs):
     folder: Path = Path()
     """Where relative paths of the settings begin: the folder of treadle.toml, else that of the diagram."""
     secrets: Callable[[str], str] | None = None
-    """Looks `secret://…` up; whoever makes the engine may set it."""
+    """Looks `env:…` and `secret://…` up. The engine sets it, to its own store of secrets."""
 
     def __init_subclass__(cls, **rest: Any) -> None:
         super().__init_subclass__(**rest)
@@ -71,19 +70,16 @@ class StateHook(HookSpecs):
 
     def secret(self, said: str) -> str:
         """The value of `env:NAME` or `secret://NAME`; any other text stands for itself. Look it up where it
-        is used, and keep it nowhere. PluginError if it isn't there."""
-        if said.startswith("env:"):
-            value = os.environ.get(said.removeprefix("env:"))
-            if not value:
-                raise PluginError(f"{self.name}: the environment variable {said.removeprefix('env:')!r} is "
-                                  f"{'not set' if value is None else 'empty'}: set it where the engine runs")
-            return value
-        if said.startswith("secret://"):
-            if self.secrets is None:
-                raise PluginError(f"{self.name}: there is no store of secrets for {said}: name an "
-                                  "environment variable as env:NAME")
-            return self.secrets(said)
-        return said
+        is used, and keep it nowhere. PluginError if it isn't there. A store may take its time: in an `async`
+        hook, ask in a thread."""
+        from treadle.crypto.secrets import ENV, SECRET, Secrets
+
+        if not said.startswith((ENV, SECRET)):
+            return said
+        try:
+            return (self.secrets or Secrets().resolve)(said)
+        except Exception as error:  # somebody's store
+            raise PluginError(f"{self.name}: {error}") from error
 
     def close(self) -> Awaitable[None] | None:
         """The engine closes, and every hook has been called: let go of files and connections. May be

@@ -6,11 +6,12 @@ A plugin has those that it needs. It may leave out arguments that it doesn't use
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
+    from treadle.crypto.secrets import SecretStore
     from treadle.diagram.diagram import ExecutableDiagram
     from treadle.diagram.transform import Check, Transform
     from treadle.diagram.types import NodeType
@@ -53,13 +54,6 @@ class PluginTransform(msgspec.Struct, frozen=True):
     transform: Transform
     precedence: int = 50
     check: Check | None = None
-
-
-class SecretStore(Protocol):
-    """Where `secret://NAME` is looked up."""
-
-    def get(self, name: str) -> str:
-        """The secret of that name; LookupError that says what is there, or why it can't be read."""
 
 
 class HookSpecs:

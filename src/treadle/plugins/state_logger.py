@@ -21,6 +21,7 @@ from treadle.errors import PluginError
 from treadle.hooks.sdk import StateHook
 from treadle.hooks.specs import FinalReport
 from treadle.state.cell import ErrorInfo, ExecutionState, NodeState
+from treadle.state.status import NodeStatus
 
 
 class Line(msgspec.Struct, frozen=True, rename={"from_": "from"}):
@@ -61,7 +62,7 @@ class StateLogger(StateHook):
 
     def post_node_execute(self, node_id: str, previous_state: NodeState, current_state: NodeState) -> None:
         now = current_state
-        at = now.ended_at or now.started_at
+        at = now.started_at if now.status is NodeStatus.RUNNING else now.ended_at
         self._write(Line(_iso(at), now.execution_id, node_id, previous_state.status, now.status,
                          now.iteration, now.attempt, _text(now.error)))
 

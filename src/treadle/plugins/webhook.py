@@ -19,6 +19,7 @@ import time
 import uuid
 from contextlib import AsyncExitStack
 from contextvars import Context
+from html import escape
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -157,7 +158,7 @@ class WebhookNotifier(StateHook):
     def _put(self, message: Message) -> None:
         if len(message.text) > TEXT_CHARS_MAX:
             message = msgspec.structs.replace(message, text=message.text[:TEXT_CHARS_MAX] + "…")
-        said: Any = {"text": message.text} if self.format == "slack" else message
+        said: Any = {"text": escape(message.text, quote=False)} if self.format == "slack" else message
         if self._queue is None:
             self._queue = asyncio.Queue(self.queue_max)
         try:
@@ -193,10 +194,11 @@ class WebhookNotifier(StateHook):
         for number in range(1, self.tries_max + 1):
             asked = None
             try:
-                # Looked up each time: a secret may have changed.
-                url = httpx.URL(self.secret(self._url))
-                status, asked = await self._post(transports.of(url), url, request)
-            except (PluginError, LookupError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+                # Looked up each time, since a secret may have changed, and in a thread: a store may be far.
+                url = httpx.URL(await asyncio.to_thread(self.secret, self._url))
+                headers = await asyncio.to_thread(self._headers, request)
+                status, asked = await self._post(transports.of(url), url, headers, request.body)
+            except (PluginError, httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
                 self._gave_up(request, str(error), number)
                 return
             except (httpx.TransportError, TimeoutError) as error:
@@ -215,16 +217,15 @@ class WebhookNotifier(StateHook):
             await asyncio.sleep(max(min(asked or 0.0, RETRY_AFTER_S_MAX), wait * random.uniform(0.5, 1.0)))
             wait = min(wait * 2, PAUSE_S_MAX)
 
-    async def _post(self, transport: httpx.AsyncHTTPTransport, url: httpx.URL,
-                    request: _Request) -> tuple[int, float | None]:
+    async def _post(self, transport: httpx.AsyncHTTPTransport, url: httpx.URL, headers: dict[str, str],
+                    body: bytes) -> tuple[int, float | None]:
         """The status of the answer, and the seconds that it asks to wait."""
         import httpx
 
         limits = httpx.Timeout(self.timeout_s).as_dict()
         async with asyncio.timeout(self.timeout_s):
             answer = await transport.handle_async_request(httpx.Request(
-                "POST", url, headers=self._headers(request), content=request.body,
-                extensions={"timeout": limits}))
+                "POST", url, headers=headers, content=body, extensions={"timeout": limits}))
             await answer.aclose()
         return answer.status_code, retry_after(answer.headers.get("retry-after"), time.time())
 

@@ -7,6 +7,7 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,7 +19,10 @@ from treadle.cli.common import (
     existing_store,
     readers_may_leave,
     say_command,
+    types_for,
 )
+from treadle.cli.inspecting import context
+from treadle.cli.inspecting.history import HistoryOption, history_store, list_histories, lists
 from treadle.cli.render import (
     ago,
     colored,
@@ -109,33 +113,45 @@ def _took(cell: ExecutionCell) -> str:
 
 
 def show(
-    execution_id: ExecutionArgument,
+    execution_id: Annotated[str | None, typer.Argument(
+        metavar="ID", show_default=False,
+        help="An execution's id; its first characters are enough when no other begins so.")] = None,
     node: Annotated[str | None, typer.Option(
         "--node", metavar="PATH", show_default=False,
         help="Show this node's inputs, output and attempts.")] = None,
     iteration: Annotated[str | None, typer.Option(
         metavar="N", show_default=False,
         help="With --node: this turn of the loops around it. [default: the last]")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Name every item of a map.")] = False,
+    all_: Annotated[bool, typer.Option(
+        "--all", help="Name every item of a map, and every key of the context.")] = False,
+    history: HistoryOption = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show an execution: its nodes with times, attempts and errors; or one node's inputs and output."""
     readers_may_leave()
-    found = existing_store(store)
+    if history is not None and execution_id is None and lists(history):
+        list_histories(history, as_json=as_json)
+        return
+    if history is None and execution_id is None:
+        raise InvalidInput("name the execution: treadle show ID (`treadle list` has them), or a folder with "
+                           "--history")
+    recorded = None if history is None else history_store(history, execution_id)
+    found: Store = recorded or existing_store(store)
     try:
-        summary = found.summary(execution_id)
+        summary = found.summary(execution_id or (recorded.execution_id if recorded else ""))
         cell, cells = found.load(summary.cell.execution_id)
         cells.sort(key=_order)
         if node is not None:
             _show_node(found, cell, cells, node, iteration, as_json)
             return
         output = _decoded(found, cell.output, cell.blob)
+        shared = found.context(cell.execution_id)
     finally:
         found.close()
     if as_json:
         print_json({**_summary(summary), "inputs": _decoded(None, cell.inputs, None), "output": output,
-                    "node_states": [_node(one) for one in cells]})
+                    **context.as_data(cell, shared), "node_states": [_node(one) for one in cells]})
         return
     print(f"{cell.execution_id}  {cell.name}  {colored(_status(summary), _status(summary))}")
     if cell.created_at is not None:
@@ -149,9 +165,15 @@ def show(
     print()
     rows = [_row(one, cell) for one in cells] if all_ else _grouped(cells, cell)
     print(table(NODE_COLUMNS, rows, status=3))
+    for line in context.lines(cell, shared, all_=all_):
+        print(line)
     if output is not None:
         print(f"\nresult: {shortened(output)}")
-    _hints(summary, cells, store)
+    if recorded is None:
+        _hints(summary, cells, store)
+    elif not cell.status.terminal:
+        say("\nso far goes the history; if the store is lost, go on from here:  "
+            f"{say_command('import', str(recorded.path), store=store)}")
 
 
 def _hints(summary: Summary, cells: Sequence[NodeState], store: str | None) -> None:
@@ -274,12 +296,14 @@ def _show_node(store: Store, execution: ExecutionCell, cells: list[NodeState], p
 def _inputs(store: Store, execution: ExecutionCell, cells: list[NodeState],
             cell: NodeState) -> tuple[dict[str, Any] | None, str | None]:
     """A node's inputs, or why they can't be told any more: the diagram's files may be gone."""
+    import msgspec
+
     from treadle.engine.replay import inputs_of
-    from treadle.engine.sources import compile_stored
-    from treadle.nodes.registry import default_registry
+    from treadle.engine.sources import Source, compile_stored
 
     try:
-        diagram = compile_stored(store.source(execution.diagram), default_registry())
+        source = store.source(execution.diagram)
+        diagram = compile_stored(source, types_for(Path(msgspec.json.decode(source, type=Source).base)))
         inputs = inputs_of(cell, execution, cells, diagram, store.blob)
     except (TreadleError, OSError, LookupError) as error:
         return None, message_of(error)

@@ -25,7 +25,7 @@ def plugins(
     """List the plugins that a run would have, with their hooks, and what is wrong with them (exit code 2)."""
     readers_may_leave()
     from treadle.hooks.finding.discovery import find
-    from treadle.hooks.manager import put_in_order
+    from treadle.hooks.finding.making import put_in_order
 
     if folder is not None and not Path(folder).is_dir():
         raise InvalidInput(f"--folder {folder}: there is no such folder")

@@ -212,7 +212,7 @@ def _enabled(table: dict[str, Any], name: str, file: Path | None) -> bool:
 def _look_at_names(found: Findings, off: set[str]) -> None:
     """Settings for a plugin that isn't there are a mistake; a plugin that is switched off is so marked."""
     there = {one.name for one in found.plugins} | BUILT_IN.keys()
-    for name in found.settings:
+    for name in found.settings if not found.problems else ():  # what can't be loaded has settings, too
         if name not in there | off:
             hint = did_you_mean(name, there) or f"there is {', '.join(sorted(there))}"
             found.problems.append(f"{found.settings_file}: [plugins.{name}]: there is no plugin of that "

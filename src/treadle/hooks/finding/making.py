@@ -1,21 +1,64 @@
-"""Settings of a plugin, from treadle.toml to the arguments of its `__init__`."""
+"""Making plugins: their settings in treadle.toml are the arguments of their `__init__`."""
 
 from __future__ import annotations
 
 import inspect
 import typing
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from treadle.errors import PluginError, TreadleError, did_you_mean
-from treadle.hooks.finding.loading import failure
+from treadle.hooks.finding.discovery import Findings, Found
 
 if TYPE_CHECKING:
     from treadle.hooks.sdk import StateHook
 
 
-def made_of(kind: type[StateHook], settings: dict[str, Any], where: str) -> StateHook:
+def put_in_order(findings: Findings) -> list[Found]:
+    """Make what was found and is enabled, in the order of what each requires. What can't be made or lacks
+    something is left out, and among the problems of the findings."""
+    made = []
+    for one in findings.plugins:
+        if one.enabled:
+            try:
+                made.append(make(one, findings))
+            except PluginError as error:
+                findings.problems.append(str(error))
+    if not made:
+        return []
+    from treadle.hooks.finding.order import in_order
+
+    ordered, wrong = in_order(made)
+    findings.problems.extend(wrong)
+    return ordered
+
+
+def make(plugin: Found, findings: Findings) -> Found:
+    """The plugin with its instance in place of its class: its settings are the arguments of `__init__`.
+    PluginError for settings that don't fit, and for what `__init__` raises."""
+    settings = findings.settings.get(plugin.name, {})
+    where = f"{plugin.origin}: {plugin.name}"
+    if settings:
+        where = f"{findings.settings_file}: [plugins.{plugin.name}]"
+    target = plugin.target
+    if isinstance(target, type):
+        target = _made_of(target, settings, where)
+    elif settings:
+        raise PluginError(f"{where}: this plugin takes no settings")
+    if not isinstance(target, ModuleType):
+        _place(target, findings)
+    return msgspec.structs.replace(plugin, target=target)
+
+
+def _place(target: StateHook, findings: Findings) -> None:
+    home = findings.settings_file or findings.folder
+    if home is not None:
+        target.folder = home.parent
+
+
+def _made_of(kind: type[StateHook], settings: dict[str, Any], where: str) -> StateHook:
     """An instance. PluginError that begins with `where` for a setting that is unknown, missing or of another
     type than its annotation says, and for what `__init__` raises."""
     known = {} if kind.__init__ is object.__init__ else dict(inspect.signature(kind).parameters)
@@ -36,6 +79,8 @@ def made_of(kind: type[StateHook], settings: dict[str, Any], where: str) -> Stat
     except TreadleError as error:
         raise PluginError(f"{where} {error}") from None
     except Exception as error:  # somebody's plugin
+        from treadle.hooks.finding.loading import failure
+
         raise PluginError(f"{where}: {failure(error)}") from error
 
 
