@@ -44,6 +44,8 @@ bench: setup
 	$(BIN)/python benchmarks/kernel.py
 	$(BIN)/python benchmarks/durability.py
 	$(BIN)/python benchmarks/writer.py
+	$(BIN)/python benchmarks/encryption.py
+	$(BIN)/python benchmarks/context.py
 
 soak: setup
 	$(BIN)/python -m pytest -q -m soak --timeout 1800 $(PYTEST_ARGS)

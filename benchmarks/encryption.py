@@ -2,7 +2,7 @@
 
     python benchmarks/encryption.py
 
-The fan-out's outputs are a few bytes; `1 KB` and `8 KB` are fan-outs whose nodes return a text of that size.
+Medians of each, and the median of the ratios of two neighbours. The goal is 1.3 on the fan-out.
 """
 
 from __future__ import annotations
@@ -34,10 +34,9 @@ async def once(folder: str, diagram: ExecutableDiagram, executions: int) -> floa
 
 def main() -> None:
     print(f"{'workload':24} {'plain µs/node':>15} {'encrypted':>10} {'ratio':>6}")
-    cases = [(name, WORKLOADS[name][0], WORKLOADS[name][2], 1)
-             for name in ("fan-10000", "chain-1000", "executions-200x10")]
     with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
-        for name, make, executions, _ in cases:
+        for name in ("fan-10000", "chain-1000", "executions-200x10"):
+            make, _, executions = WORKLOADS[name]
             graph = make()
             diagram = compiled(graph)
             plain, sealed = [], []
@@ -46,8 +45,9 @@ def main() -> None:
                 with encryption_key(new_key()):
                     sealed.append(asyncio.run(once(folder, diagram, executions)))
             a, b = statistics.median(plain), statistics.median(sealed)
+            ratio = statistics.median(theirs / ours for ours, theirs in zip(plain, sealed))
             nodes = len(graph) * executions / 1e6
-            print(f"{name:24} {a / nodes:15.1f} {b / nodes:10.1f} {b / a:6.2f}", flush=True)
+            print(f"{name:24} {a / nodes:15.1f} {b / nodes:10.1f} {ratio:6.2f}", flush=True)
 
 
 if __name__ == "__main__":

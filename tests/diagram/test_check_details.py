@@ -16,6 +16,7 @@ from treadle.diagram.formats import loads
 from treadle.diagram.node import Node
 from treadle.diagram.types import Expression, Template
 from treadle.ids import NodeID
+from treadle.nodes.registry import default_registry
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -105,3 +106,24 @@ def test_a_sub_diagram_gets_the_inputs_that_it_needs(kinds: Any, mapping: str, f
     found = said("nodes:\n  a: {type: sub_diagram, diagram: {inputs: {limit: integer, more: {default: 1}}, "
                  f"nodes: {{x: {{type: start}}}}}}, inputs: {mapping}}}\n", kinds)
     assert found == ([f"d.yaml:3: node 'a': {fault}"] if fault else [])
+
+
+def test_a_kept_result_that_depends_on_the_shared_context_is_warned_of(kinds: Any) -> None:
+    assert said("nodes:\n  a: {type: text, cache: true, text: '{{ variables.n }}'}\n"
+                "  b: {type: text, text: '{{ variables.n }}'}\n"
+                "  variables: {type: text, text: 'x'}\n"
+                "  c: {type: text, cache: true, text: '{{ variables }}', needs: variables}\n", kinds) == [
+        "d.yaml:3: warning: node 'a': text: it sees 'variables', which may change, and its result is kept by "
+        "its inputs alone (give what it needs along an arrow, or leave cache out)"]
+
+
+@pytest.mark.parametrize(("node", "found"), [
+    ({"code": "artifacts['x'] = 1"}, "artifacts"), ({"code": "context.variables"}, "context.variables"),
+    ({"code": "my.artifacts"}, None)])
+def test_code_that_uses_it_is_warned_of_where_its_result_is_kept(node: dict[str, str],
+                                                                found: str | None) -> None:
+    text = msgspec.json.encode({"type": "code_job", "cache": True, **node}).decode()
+    faults = said(f"nodes:\n  a: {text}\n", default_registry())
+    assert faults == ([] if found is None else [
+        f"d.yaml:3: warning: node 'a': its code uses {found}, and its result is kept by its inputs alone "
+        "(where a kept result is used it reads and writes nothing)"])

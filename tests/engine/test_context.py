@@ -157,3 +157,25 @@ def test_diagrams_drawn_in_python_are_told_apart() -> None:
     contexts = [ExecutionContext(diagram, f"exec-{number}") for number, diagram in enumerate(drawn)]
     found = [ExecutionContext.from_state(context.to_state()).diagram for context in contexts]
     assert all(one is diagram for one, diagram in zip(found, drawn, strict=True))
+
+
+def test_nodes_that_are_driven_by_hand_share_a_context_too(diagram: ExecutableDiagram) -> None:
+    context = ExecutionContext(diagram, "x")
+    context.variables["n"] = 1
+    before = context.snapshot()
+    with context.transaction() as tx:
+        tx.artifacts["raw"] = tx.variables["n"]
+    assert context.update("variables.n", lambda n: n + 1) == 2
+    assert context.evaluate("variables.n + artifacts.raw", {}) == 3
+    assert context.evaluate("variables", {"variables": 7}) == 7  # an input of that name hides it
+    assert dict(before) == {"variables.n": 1}
+    again = ExecutionContext.from_state(context.to_state(), diagram)
+    assert dict(again.snapshot()) == {"variables.n": 2, "artifacts.raw": 1}
+    again.plugin("P")["x"] = 1
+    assert again.shared.cells()["plugins.P.x"].seq == 4
+    del again.variables["n"]
+    last = ExecutionContext.from_state(again.to_state(), diagram)
+    assert dict(last.variables) == {} and last.to_state().context["variables.n"].value is None
+    assert again.pipeline.id == "x" and again.pipeline.version == diagram.hash
+    with pytest.raises(AttributeError):
+        again.pipeline.id = "y"  # type: ignore[misc]

@@ -23,7 +23,7 @@ from treadle.errors import NoSuchNode
 from treadle.ids import ExecutionID, NodeID
 from treadle.state import codec
 from treadle.state.blob import Blob, Place, Source
-from treadle.state.cell import ErrorInfo, ExecutionCell, ExecutionState, NodeState, instant
+from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, ExecutionState, NodeState, instant
 from treadle.state.context import About, PipelineState, SharedContext, Shares, options_of
 from treadle.state.envelope import Envelope, EnvelopeFactory
 from treadle.state.status import ExecutionStatus, NodeStatus
@@ -186,7 +186,8 @@ class ExecutionContext(Shares):
         self.node_id = NodeID("")
         self.node_outputs: dict[NodeID, Envelope] = {}
         self.metadata: dict[str, Any] = {}
-        self.shared = SharedContext(execution_id, now=time.time, lock=threading.Lock())
+        self.shared = SharedContext(execution_id, now=time.time, lock=threading.Lock(), sink=self._keep)
+        self._kept: dict[str, ContextCell] = {}  # of the context, keys that were deleted too
         self.environment_vars: dict[str, str] = dict(environment_vars or {})
         self.secret_store = secret_store
         self.active_plugins: list[str] = []
@@ -236,7 +237,7 @@ class ExecutionContext(Shares):
                 "memory", config_hash=self.config.config_hash, environment_vars=self.environment_vars,
                 secret_store=self.secret_store, active_plugins=self.active_plugins, metadata=self.metadata),
         )
-        return ExecutionState.of(cell, {one.key: one for one in cells}, context=self.shared.cells().values())
+        return ExecutionState.of(cell, {one.key: one for one in cells}, context=self._kept.values())
 
     def _cell(self, node_id: NodeID, output: Envelope) -> NodeState:
         failed = output.has_error()
@@ -275,6 +276,7 @@ class ExecutionContext(Shares):
             context.environment_vars = dict(known.environment_vars)
             context.secret_store, context.active_plugins = known.secret_store, list(known.active_plugins)
             context.shared.load(state.context.values())
+            context._kept.update(state.context)
             context._started = cell.started_at if cell.started_at is not None else context._started
         for node_id, one in state.node_states.items():
             if node_id in found.index and one.status in (NodeStatus.COMPLETED, NodeStatus.FAILED):
@@ -285,6 +287,9 @@ class ExecutionContext(Shares):
 
     def _sharing(self) -> tuple[SharedContext, str]:
         return self.shared, self.node_id
+
+    def _keep(self, cells: Sequence[ContextCell]) -> None:
+        self._kept.update((cell.key, cell) for cell in cells)
 
     @property
     def pipeline(self) -> PipelineState:

@@ -55,6 +55,7 @@ class Lifecycle:
             state = (await engine.state(runner.execution_id) if engine.manager is not None else
                      ExecutionState.of(runner.kernel.execution, {one.key: one for one in
                                                                  runner.kernel.cells()}))
+            state.context = runner.shared.cells()
             await self.plugins.finalize(state, runner.tracker.get_execution_metrics())
         except (TreadleError, OSError) as error:
             logger.error("plugins were not told that execution %s is over: %s", runner.execution_id, error)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle.nodes.base import cancelled
 from treadle.state.cell import ContextCell, NodeState
-from treadle.state.context import About, Draft, SharedContext
+from treadle.state.context import About, Draft, SharedContext, Snapshot
 
 if TYPE_CHECKING:
     from treadle.engine.runner import WorkflowRunner
@@ -128,14 +128,17 @@ def about(runner: WorkflowRunner) -> About:
     return found
 
 
-_EMPTY = SharedContext("").snapshot()
+def _seen(snapshot: Snapshot) -> Mapping[str, Any]:
+    return {"artifacts": snapshot.artifacts, "variables": snapshot.variables}
+
+
+_NOTHING = _seen(SharedContext("").snapshot())
 
 
 def names(runner: WorkflowRunner) -> Mapping[str, Any]:
     """What expressions see of the context: `artifacts` and `variables` of one moment, to read only."""
     found: SharedContext | None = runner.__dict__.get("_shared")
-    snapshot = _EMPTY if found is None else found.snapshot()
-    return {"artifacts": snapshot.artifacts, "variables": snapshot.variables}
+    return _NOTHING if found is None else _seen(found.snapshot())
 
 
 def writer_of(cell: NodeState) -> str:

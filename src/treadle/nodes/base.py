@@ -99,6 +99,11 @@ class BodyContext(Protocol):
         """Content that is too large for memory, as a value: copied piece by piece from a file's path, an open
         file, bytes or an iterable of bytes. It is on the disk when this returns."""
 
+    def secret(self, reference: str) -> str:
+        """The value of `secret://NAME` or `env:NAME`. From here on it is replaced by `[secret NAME]` in all
+        that this execution records. NoSuchSecret, SecretError. A server may have to be asked: in a coroutine
+        call it by `asyncio.to_thread`."""
+
     def executor(self, isolation: str) -> Executor:
         """The executor for `thread` or `process`."""
 

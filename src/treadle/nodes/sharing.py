@@ -10,29 +10,33 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from treadle.config import TreadleConfig
 from treadle.errors import (
     Conflict,
+    InvalidInput,
     LimitExceeded,
     MutationVetoed,
+    NoSuchSecret,
+    SecretError,
     TransactionError,
     TreadleError,
     WriteConflict,
 )
-from treadle.state.context import Draft, Ground, Shares
+from treadle.nodes.base import BodyContext
+from treadle.state.context import Draft, Ground, SharedContext, Shares
 
 
 class Ask(msgspec.Struct, frozen=True, tag="ask"):
     """A question of a body, while it runs. `moment` is a number that an answer gave; -1: now, or none."""
 
     job: int
-    what: Literal["moment", "raw", "keys", "commit"]
+    what: Literal["moment", "raw", "keys", "commit", "secret"]
     moment: int = -1
-    text: str = ""  # the key or the space
+    text: str = ""  # the key, the space or the reference
     reads: list[str] = []
     scans: list[str] = []
     writes: dict[str, bytes | None] = {}
@@ -66,7 +70,8 @@ class Refusal(msgspec.Struct, frozen=True):
             return WriteConflict(self.writer, self.conflicts)
         if self.kind == MutationVetoed.__name__:
             return MutationVetoed(self.reason, self.plugin, writer=self.writer, keys=self.keys)
-        return (LimitExceeded if self.kind == LimitExceeded.__name__ else TransactionError)(self.message)
+        kinds = (LimitExceeded, NoSuchSecret, SecretError, InvalidInput)
+        return next((one for one in kinds if one.__name__ == self.kind), TransactionError)(self.message)
 
 
 class Told(msgspec.Struct, frozen=True, tag="told"):
@@ -79,11 +84,17 @@ class Told(msgspec.Struct, frozen=True, tag="told"):
 
 
 class Desk:
-    """Answers the questions of one body, in the parent. `writer` is whose writes they are."""
+    """Answers the questions of one body, in the parent. `writer` is whose writes they are; `secret` looks
+    secrets up."""
 
-    def __init__(self, ground: Ground, writer: str) -> None:
-        self._ground, self._writer = ground, writer
+    def __init__(self, ground: Ground, writer: str, secret: Callable[[str], str]) -> None:
+        self._ground, self._writer, self._secret = ground, writer, secret
         self._held: dict[int, list[Any]] = {}  # by number: the moment, once for each that was given out
+
+    def slow(self, ask: Ask) -> bool:
+        """Whether others must be asked first: a server for a secret, a plugin for its leave."""
+        return ask.what == "secret" or (ask.what == "commit" and isinstance(self._ground, SharedContext)
+                                        and self._ground.on_commit is not None)
 
     def answer(self, ask: Ask) -> Told:
         """An answer, or why there is none."""
@@ -91,7 +102,8 @@ class Desk:
             self._release(number)
         try:
             return self._told(ask)
-        except (WriteConflict, MutationVetoed, TransactionError, LimitExceeded) as error:
+        except (WriteConflict, MutationVetoed, TransactionError, LimitExceeded, NoSuchSecret, SecretError,
+                InvalidInput) as error:
             return Told(refusal=Refusal.of(error))
 
     def _told(self, ask: Ask) -> Told:
@@ -108,6 +120,8 @@ class Desk:
             case "commit":
                 self._ground.commit(Draft(self._writer, since, set(ask.reads), set(ask.scans), ask.writes))
                 return Told()
+            case "secret":
+                return Told(raw=self._secret(ask.text).encode("utf-8", "surrogatepass"))
 
     def _release(self, number: int) -> None:
         held = self._held.get(number)
@@ -121,10 +135,10 @@ desk: ContextVar[Desk | None] = ContextVar("treadle_desk", default=None)
 """Who answers the process body that is started in this context."""
 
 
-def open_desk(context: object) -> None:
+def open_desk(context: BodyContext) -> None:
     """Let the body of a context that is started from here ask for its shared context."""
     if isinstance(context, Shares):
-        desk.set(Desk(*context._sharing()))
+        desk.set(Desk(*context._sharing(), context.secret))
 
 
 class _Moment:
@@ -143,8 +157,10 @@ class RemoteContext:
     """The shared context in a child process: see `treadle.state.context.Ground`. `ask` sends a question and
     waits for the answer."""
 
+    latest: ClassVar[RemoteContext | None] = None
+
     def __init__(self, ask: Callable[[Ask], Told], job: int, config: TreadleConfig) -> None:
-        self._ask, self._job, self.config = ask, job, config
+        self._ask, self.job, self.config = ask, job, config
         self._gone: deque[int] = deque()
 
     def moment(self) -> _Moment:
@@ -160,10 +176,14 @@ class RemoteContext:
         since: _Moment | None = draft.since
         self._answer("commit", since, reads=list(draft.reads), scans=list(draft.scans), writes=draft.writes)
 
-    def _answer(self, what: Literal["moment", "raw", "keys", "commit"], moment: _Moment | None = None,
-                **said: Any) -> Told:
+    def secret(self, reference: str) -> str:
+        """See `treadle.nodes.base.BodyContext`."""
+        return (self._answer("secret", text=reference).raw or b"").decode("utf-8", "surrogatepass")
+
+    def _answer(self, what: Literal["moment", "raw", "keys", "commit", "secret"],
+                moment: _Moment | None = None, **said: Any) -> Told:
         gone = [self._gone.popleft() for _ in range(len(self._gone))]
-        told = self._ask(Ask(self._job, what, -1 if moment is None else moment.number, released=gone, **said))
+        told = self._ask(Ask(self.job, what, -1 if moment is None else moment.number, released=gone, **said))
         if told.refusal is not None:
             raise told.refusal.error()
         return told

@@ -106,8 +106,11 @@ class Channel:
         with self._lock:
             if not self._busy or frame.job != self.jobs:
                 raise TransactionError("the body is over, and its part in the shared context")
-            self.send(frame)
-            raw = receive(self._connection)
+            try:
+                self.send(frame)
+                raw = receive(self._connection)
+            except OSError:
+                raw = None
         if raw is None:
             raise SystemExit  # the parent is gone, and we follow
         return msgspec.msgpack.decode(raw, type=Told)

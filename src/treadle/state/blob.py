@@ -19,10 +19,10 @@ import re
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig, size_text
 from treadle.errors import StoreCorrupt, StoreFull
@@ -35,6 +35,30 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Source = str | os.PathLike[str] | bytes | IO[bytes] | Iterable[bytes]
 """What a blob is made of: the path of a file, its content, an open file, or pieces."""
+
+
+class Sealing(Protocol):
+    """A file that is sealed as it is written."""
+
+    def write(self, piece: bytes | bytearray) -> None: ...
+
+    def finish(self, address: str) -> None: ...
+
+
+class Cipher(Protocol):
+    """Seals the files of a place: see `treadle.crypto.stream.BlobCipher`."""
+
+    @property
+    def spec(self) -> str:
+        """What makes the same one in another process."""
+
+    def address(self, digest: str) -> str:
+        """The name of the file of a blob."""
+
+    def sealing(self, file: IO[bytes]) -> Sealing: ...
+
+    def opened(self, file: IO[bytes], digest: str) -> IO[bytes]:
+        """The content of a sealed file, which is closed with it. StoreCorrupt."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +77,12 @@ class Blob:
 
     def open(self) -> IO[bytes]:
         """The content as a file to read from. FileNotFoundError if no open store has it."""
-        return self.path().open("rb")
+        return self._home().open(self.digest)
 
     def read(self) -> bytes:
         """The whole content."""
-        return self.path().read_bytes()
+        with self.open() as file:
+            return file.read()
 
     def chunks(self) -> Iterator[bytes]:
         """The content, a megabyte at a time."""
@@ -65,7 +90,11 @@ class Blob:
             yield from _pieces(file)
 
     def path(self) -> Path:
-        """The file itself, to be read only: other executions may use the same."""
+        """The file itself, to be read only: other executions may use the same. In an encrypted store a copy
+        that can be read, which is deleted when the execution or the store is closed."""
+        return self._home().plain(self.digest, self.name)
+
+    def _home(self) -> Place:
         place: Place | None = vars(self).get("_place")
         if place is None or not place.path(self.digest).exists():
             place = find(self.digest)
@@ -73,15 +102,17 @@ class Blob:
             raise FileNotFoundError(f"no open store has the blob {self.digest} ({self.name or 'no name'}, "
                                     f"{self.size} bytes): open the store of the execution that made it; if "
                                     "it is open, was it pruned, or copied without its folder of blobs?")
-        return place.path(self.digest)
+        return place
 
 
 class Place:
     """A folder of blobs, two hex digits a sub-folder. It is made when it is needed, and is known from then on
-    to the blobs of this process. `config` limits what is put there."""
+    to the blobs of this process. `config` limits what is put there, `cipher` encrypts it."""
 
-    def __init__(self, folder: Path, config: TreadleConfig = DEFAULT_CONFIG) -> None:
-        self.folder, self.config = folder, config
+    def __init__(self, folder: Path, config: TreadleConfig = DEFAULT_CONFIG,
+                 cipher: Cipher | None = None) -> None:
+        self.folder, self.config, self.cipher = folder, config, cipher
+        self._copies: Path | None = None
         self._tidy = False
         _places[id(self)] = self
 
@@ -95,7 +126,34 @@ class Place:
 
     def path(self, digest: str) -> Path:
         """Where a blob's file is, if it is there."""
-        return self.folder / digest[:2] / digest
+        name = digest if self.cipher is None else self.cipher.address(digest)
+        return self.folder / name[:2] / name
+
+    @property
+    def spec(self) -> str:
+        """What makes the same place in another process: see `treadle.nodes.large.place_at`."""
+        return str(self.folder) if self.cipher is None else f"{self.folder}\n{self.cipher.spec}"
+
+    def open(self, digest: str) -> IO[bytes]:
+        """A blob's content as a file; FileNotFoundError."""
+        file = self.path(digest).open("rb")
+        return file if self.cipher is None else self.cipher.opened(file, digest)
+
+    def plain(self, digest: str, name: str = "") -> Path:
+        """A file that can be read by its path: a decrypted copy that ends with this object, if need be."""
+        if self.cipher is None:
+            return self.path(digest)
+        if self._copies is None:
+            self._copies = Path(tempfile.mkdtemp(prefix="treadle-plain-"))
+            weakref.finalize(self, shutil.rmtree, self._copies, ignore_errors=True)
+        copy = self._copies / digest / (Path(name).name or "blob")
+        if not copy.exists():
+            copy.parent.mkdir(exist_ok=True)
+            handle, part = tempfile.mkstemp(dir=self._copies)
+            with os.fdopen(handle, "wb") as out, self.open(digest) as file:
+                shutil.copyfileobj(file, out, CHUNK_BYTES)
+            os.replace(part, copy)
+        return copy
 
     def put(self, source: Source, name: str = "") -> Blob:
         """Copy content here, a piece at a time; it is on the disk itself when this returns. LimitExceeded
@@ -115,6 +173,12 @@ class Place:
             for piece in pieces:
                 writer.write(piece)
             return writer.finish()
+
+    def clear(self) -> None:
+        """Delete the copies that `plain` made."""
+        if self._copies is not None:
+            shutil.rmtree(self._copies, ignore_errors=True)
+            self._copies = None
 
     def sync(self, digest: str) -> None:
         """Make sure that a blob's file is found there after a power cut."""
@@ -165,6 +229,16 @@ class Writer:
         with self._room():
             handle, self._temporary = place.begin()
         self._file = os.fdopen(handle, "wb")
+        self._sealing: Sealing | None = None
+        self._write: Callable[[bytes | bytearray], object] = self._file.write
+        if place.cipher is not None:
+            try:
+                with self._room():
+                    self._sealing = place.cipher.sealing(self._file)
+            except BaseException:
+                self.__exit__()
+                raise
+            self._write = self._sealing.write
 
     def __enter__(self) -> Writer:
         return self
@@ -183,7 +257,7 @@ class Writer:
             raise self.place.config.exceeded("blob_bytes_max", f"{_said(self.name)} has {size} bytes or more")
         self._found.update(piece)
         with self._room():
-            self._file.write(piece)
+            self._write(piece)
         self.size = size
 
     def finish(self, digest: str | None = None) -> Blob:
@@ -193,6 +267,8 @@ class Writer:
             raise StoreCorrupt(f"the blob {digest} that was to be written is damaged")
         path = self.place.path(found)
         with self._room():
+            if self._sealing is not None:
+                self._sealing.finish(path.name)
             self._file.flush()
             os.fsync(self._file.fileno())
             path.parent.mkdir(exist_ok=True)
@@ -221,7 +297,8 @@ _places: weakref.WeakValueDictionary[int, Place] = weakref.WeakValueDictionary()
 
 def find(digest: str) -> Place | None:
     """A place of this process that has a blob; any will do, since equal digests are equal contents."""
-    for reference in _places.valuerefs():  # a list of its own: other threads may add to the dictionary
+    # A list of its own, since other threads may add to the dictionary; the newest is most likely the one.
+    for reference in reversed(_places.valuerefs()):
         place = reference()
         if place is not None and place.path(digest).exists():
             return place

@@ -13,7 +13,7 @@ corruption, and raises.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol, TypeVar, overload, runtime_checkable
 
@@ -244,13 +244,15 @@ class StateHome(Protocol):
 class ExecutionState:
     """Everything known of one execution: its own cell's words and the latest cell of every node.
 
-    `history` holds every cell, `node_states` by path only the one of the last iteration and attempt.
+    `history` holds every cell, `node_states` by path only the one of the last iteration and attempt,
+    `context` the cells of the shared context by key.
     """
 
     def __init__(self, execution_id: str, status: ExecutionStatus | str = ExecutionStatus.PENDING,
                  node_states: Mapping[NodeID, NodeState] | None = None, start_time: datetime | None = None,
                  end_time: datetime | None = None, *, cell: ExecutionCell | None = None,
-                 history: Delta | None = None, home: StateHome | None = None) -> None:
+                 history: Delta | None = None, home: StateHome | None = None,
+                 context: Mapping[str, ContextCell] | None = None) -> None:
         self.execution_id = ExecutionID(execution_id)
         self.status = ExecutionStatus(status)
         self.node_states: dict[NodeID, NodeState] = dict(node_states or {})
@@ -260,9 +262,11 @@ class ExecutionState:
         self.history: Delta = (history if history is not None
                                else {c.key: c for c in self.node_states.values()})
         self.home = home
+        self.context: dict[str, ContextCell] = dict(context or {})
 
     @classmethod
-    def of(cls, cell: ExecutionCell, history: Delta, home: StateHome | None = None) -> ExecutionState:
+    def of(cls, cell: ExecutionCell, history: Delta, home: StateHome | None = None, *,
+           context: Iterable[ContextCell] = ()) -> ExecutionState:
         """The state that a store's rows amount to."""
         latest: dict[NodeID, NodeState] = {}
         for state in history.values():
@@ -271,7 +275,7 @@ class ExecutionState:
             if known is None or turn_of(state) > turn_of(known):
                 latest[path] = state
         return cls(cell.execution_id, cell.status, latest, moment(cell.started_at), moment(cell.ended_at),
-                   cell=cell, history=history, home=home)
+                   cell=cell, history=history, home=home, context={one.key: one for one in context})
 
     def _home(self) -> StateHome:
         if self.home is None:
@@ -288,6 +292,7 @@ class ExecutionState:
         found = await self._home().load_state(self.execution_id)
         self.status, self.node_states, self.cell = found.status, found.node_states, found.cell
         self.start_time, self.end_time, self.history = found.start_time, found.end_time, found.history
+        self.context = found.context
 
     def __repr__(self) -> str:
         return f"ExecutionState({self.execution_id!r}, {self.status.value!r}, {len(self.node_states)} nodes)"

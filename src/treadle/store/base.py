@@ -133,6 +133,13 @@ class Batch(msgspec.Struct):
     context: dict[tuple[str, str], ContextCell] = {}  # by execution and key
     begun_context: list[ContextCell] = []  # that new executions begin with; left out like `begun`
 
+    def begin(self, cell: ExecutionCell, source: str, cells: Iterable[NodeState],
+              context: Iterable[ContextCell]) -> None:
+        """Add a new execution, with all that it begins with."""
+        self.created.append((cell, source))
+        self.begun.extend(cells)
+        self.begun_context.extend(context)
+
     @property
     def wanted(self) -> bool:
         """Whether there is anything to do beside cells and executions."""
@@ -168,6 +175,9 @@ class Store(Protocol):
     @property
     def place(self) -> Place:
         """Where bodies leave what is too large for memory; `blob` and `open_blob` find it, too."""
+
+    def place_of(self, execution_id: str) -> Place:
+        """The same as one execution has it."""
 
     def create(self, cell: ExecutionCell, source: str, owner: Owner, lease_s: float) -> Lease:
         """Write a new execution with the source of its diagram, already claimed (epoch 1); durable on return.

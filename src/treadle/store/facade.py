@@ -33,7 +33,8 @@ class ExecutionStateManager:
     async def load_state(self, execution_id: str) -> ExecutionState:
         """Read a state back, to go on with for instance; `NoSuchExecution` if there is none."""
         cell, cells = await asyncio.to_thread(self.store.load, execution_id)
-        return ExecutionState.of(cell, {one.key: one for one in cells}, home=self)
+        context = await asyncio.to_thread(self.store.context, execution_id)
+        return ExecutionState.of(cell, {one.key: one for one in cells}, home=self, context=context)
 
     async def update_node_status(self, execution_id: str, node_id: str, status: str) -> None:
         """Give the newest attempt of a node another status; durable on return."""
@@ -73,7 +74,9 @@ class ExecutionStateManager:
             cell, epoch=lease.epoch, seq=cell.seq + 1, status=state.status,
             started_at=instant(state.start_time), ended_at=instant(state.end_time))
         fresh = [msgspec.structs.replace(one, epoch=lease.epoch) for one in cells]
-        written = self.store.apply(Batch(fresh, [cell], released=[lease], sync=True))
+        shared = {(lease.execution_id, one.key): msgspec.structs.replace(one, epoch=lease.epoch)
+                  for one in state.context.values()}
+        written = self.store.apply(Batch(fresh, [cell], released=[lease], sync=True, context=shared))
         if written.refused:
             raise LeaseLost(f"execution {lease.execution_id} was taken over meanwhile: load it again")
         if written.failed:

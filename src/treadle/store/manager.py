@@ -84,6 +84,11 @@ class StateManager(Journal):
     async def _read_execution(self, execution_id: str) -> tuple[ExecutionCell, list[NodeState]]:
         return await self.read(self.store.load, execution_id)
 
+    @property
+    def ticket(self) -> int:
+        """The ticket of what was queued last, for `when_durable`."""
+        return self._ticket
+
     def _pending(self, execution_id: str) -> tuple[ExecutionCell | None, list[NodeState], int]:
         """What is queued or on its way for an execution."""
         batches = [sealed.batch for sealed in self._flight]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import marshal
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -37,6 +38,10 @@ REDUCE_NAMES = frozenset({"acc", "value"})
 """Names that the expressions of a map's items know beside them."""
 
 
+_SHARING = re.compile(r"\bcontext\.(?:artifacts|variables|plugin|snapshot|transaction|update)\b")
+_SHARED = re.compile(r"(?<![\w.])(?:artifacts|variables)\b")
+
+
 class Checked(msgspec.Struct):
     """A checked diagram: its faults, and what `compile` needs of it.
 
@@ -67,6 +72,14 @@ class Checked(msgspec.Struct):
         """Raise InvalidDiagram with every error, if there is any; warnings don't count."""
         if self.errors:
             raise InvalidDiagram(self.errors)
+
+
+def _shared(node: Node, sources: Sequence[str]) -> str | None:
+    """What of the shared context a node's code names."""
+    found = next(filter(None, map(_SHARING.search, sources)), None)
+    if found is None and "code" in node.properties:
+        found = next(filter(None, map(_SHARED.search, sources)), None)
+    return None if found is None else found[0]
 
 
 def check(spec: DiagramSpec, types: NodeTypes, *, config: TreadleConfig = DEFAULT_CONFIG) -> Checked:
@@ -208,6 +221,9 @@ class _Check:
             # What can't be imported is known here only; for the rest its type answers, as after a reload.
             sources = (*sources, source_of(self.spec.functions[node.id]))
         self.checked.sources[node.id] = sources
+        if node.policy.cache and (found := _shared(node, sources)):
+            self.fault(f"its code uses {found}, and its result is kept by its inputs alone", node, at="cache",
+                       hint="where a kept result is used it reads and writes nothing", warning=True)
         if node.policy.for_each is not None and (ports.chooses or not ports.maps):
             self.fault(f"a node of type {node.type!r} can't have for_each", node, at="for_each",
                        hint="put it into a sub_diagram and give that for_each")

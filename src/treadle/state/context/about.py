@@ -45,9 +45,9 @@ class About(msgspec.Struct, frozen=True):
 
 
 def options_of(durability: str, *, config_hash: str, environment_vars: Mapping[str, str] | None = None,
-               secret_store: str | None = None, active_plugins: Sequence[str] = ()) -> bytes:
+               secret_store: str | None = None, active_plugins: Sequence[str] = (), **more: Any) -> bytes:
     """The field `options` of a new execution's cell."""
-    said: dict[str, Any] = {"durability": durability, "config_hash": config_hash}
+    said: dict[str, Any] = {**more, "durability": durability, "config_hash": config_hash}
     if environment_vars:
         said["environment_vars"] = dict(environment_vars)
     if secret_store:

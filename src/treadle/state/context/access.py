@@ -3,6 +3,7 @@ names."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextvars import ContextVar
@@ -20,6 +21,7 @@ KEY_CHARS_MAX = 300
 _KEY = re.compile(r"(artifacts\.|variables\.|plugins\.[\w-]+\.).+", re.DOTALL)
 
 
+@functools.lru_cache(maxsize=4096)
 def space_of(key: str) -> str:
     """What a key begins with: `artifacts.`, `variables.` or `plugins.PLUGIN.`; ValueError if it is no key."""
     found = _KEY.fullmatch(key) if len(key) <= KEY_CHARS_MAX else None
@@ -181,7 +183,7 @@ class Transaction(MutableMapping[str, Any]):
     def __enter__(self) -> Transaction:
         if self._state != "not begun":
             raise TransactionError(f"this transaction is {self._state}: make a new one for each `with`")
-        refuse_inside(self._ground, "a transaction inside another")
+        refuse_inside(self._ground, "a transaction")
         self._draft.since = self._ground.moment()
         self._state = "open"
         _open.set(self)
@@ -289,7 +291,7 @@ def refuse_inside(ground: Ground, what: str) -> None:
     """TransactionError if this code is within a transaction of the same context."""
     outer = _open.get()
     if outer is not None and outer.is_open and outer.stands_on(ground):
-        raise TransactionError(f"{what} of {outer.writer}: write to the open transaction instead "
+        raise TransactionError(f"{what} within an open transaction: write to that one instead "
                                "(tx.variables[…] = …), or end it before")
 
 

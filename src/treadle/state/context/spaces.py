@@ -110,7 +110,7 @@ class Shares:
 
     def _sharing(self) -> tuple[Ground, str]:
         """The ground, and under what name writes are recorded."""
-        raise NotImplementedError
+        raise TypeError(f"a {type(self).__name__} has no shared context")
 
     @property
     def artifacts(self) -> MutableMapping[str, Any]:
@@ -148,17 +148,17 @@ def _placed(sharing: tuple[Ground, str], space: str) -> tuple[Ground, str, str]:
 def tried(ground: Ground, writer: str, act: Callable[[Transaction], _T]) -> _T:
     """Do something in a transaction, again and again until nobody else was faster; the WriteConflict of the
     last try after `context_tries_max`."""
-    for left in reversed(range(ground.config.context_tries_max)):
+    tries, limit = 0, ground.config.context_tries_max
+    while True:
         try:
             with Transaction(ground, writer) as tx:
                 result = act(tx)
             return result
         except WriteConflict as conflict:
-            if not left:
-                limit = ground.config.context_tries_max
+            tries += 1
+            if tries >= limit:
                 conflict.add_note(f"It was tried {limit} times (context_tries_max).")
                 raise
-    raise AssertionError("context_tries_max is at least 1")
 
 
 def changed(ground: Ground, writer: str, key: str, function: Callable[[Any], Any],

@@ -22,8 +22,8 @@ from treadle.state.cell import ContextCell, join_cells
 from treadle.state.context.access import Draft, Snapshot, Transaction, space_of
 from treadle.state.context.spaces import Shares, changed
 
-_OLDER_MIN = 8
-"""Moments that are looked through at every commit for those that nobody holds any more."""
+_FEW = 8
+"""So many keys or moments may be looked through at a commit; more must be paid for by as many commits."""
 
 
 class Change(NamedTuple):
@@ -64,9 +64,9 @@ class SharedContext(Shares):
     """The shared state of one execution. Any thread may read and write; `lock` (a `threading.Lock`, say) is
     held for the instant of a commit only.
 
-    `cells` are those recorded before; new ones get `epoch`, and numbers above all of them. `sink` gets the
-    cells of each commit; `on_commit` sees each transaction before, in the thread that commits, and refuses it
-    with a reason; `refuse` says why nobody may write at the moment, or None.
+    `cells` are those recorded before; new ones get `epoch`, or theirs, and numbers above all of them. `sink`
+    gets the cells of each commit; `on_commit` sees each transaction before, in the thread that commits, and
+    refuses it with a reason; `refuse` says why nobody may write at the moment, or None.
     """
 
     __slots__ = ("_changed", "_closed", "_crowded", "_keys", "_lock", "_look_at", "_moment", "_now",
@@ -88,9 +88,9 @@ class SharedContext(Shares):
         self._changed: dict[str, int] = {}  # by space, "" for all: the last commit that changed it
         self._older: list[weakref.ref[_Moment]] = []  # moments before the current one that may be held
         self._numbers: list[int] = []  # theirs, ascending
-        self._look_at = _OLDER_MIN
+        self._look_at = _FEW
         self._crowded: set[str] = set()  # keys that hold more than their newest value
-        self._sweep_at = _OLDER_MIN
+        self._sweep_at = _FEW
         self._moment = _Moment(0)
         self.load(cells)
 
@@ -99,7 +99,7 @@ class SharedContext(Shares):
         with self._lock:
             number = self._moment.number
             for cell in cells:
-                number = max(number, cell.seq)
+                number, self.epoch = max(number, cell.seq), max(self.epoch, cell.epoch)
                 known = self._versions.get(cell.key)
                 newest = cell if known is None else join_cells(known[0], cell)
                 self._versions[cell.key] = (newest,)
@@ -138,7 +138,8 @@ class SharedContext(Shares):
         return self._moment
 
     def raw(self, moment: _Moment | None, key: str) -> bytes | None:
-        number = (moment or self._moment).number
+        moment = moment or self._moment  # held until we are done: else a commit might drop what we look for
+        number = moment.number
         for cell in self._versions.get(key, ()):
             if cell.seq <= number:
                 return cell.value
@@ -222,36 +223,55 @@ class SharedContext(Shares):
     def _forget(self, keys: Iterable[str]) -> None:
         """Drop what nobody can ask for any more. The commits before have paid for each look at
         everything."""
-        if self._older and (len(self._older) <= _OLDER_MIN or len(self._older) > self._look_at):
-            held = [(ref, one.number) for ref in self._older if (one := ref()) is not None]
+        older = self._older
+        dead = 0
+        while dead < len(older) and older[dead]() is None:
+            dead += 1
+        del older[:dead], self._numbers[:dead]
+        if len(older) > self._look_at:  # some in the middle may be dead, too
+            held = [(ref, one.number) for ref in older if (one := ref()) is not None]
             self._older, self._numbers = [ref for ref, _ in held], [number for _, number in held]
-            self._look_at = 2 * len(held)
-        self._crowded.update(keys)
+            self._look_at = max(_FEW, 2 * len(held))
+        if dead and self._numbers and len(self._crowded) <= _FEW:
+            for key in self._crowded:
+                self._trim_oldest(key)
         if self._numbers and len(self._crowded) < self._sweep_at:
-            for key in keys:
-                self._trim(key)
+            self._crowded.update([key for key in keys if self._trim(key, 1)])
             return
-        for key in list(self._crowded):
-            self._trim(key)
-        self._sweep_at = max(_OLDER_MIN, 2 * len(self._crowded))
+        # A new set: the table of an old one stays as large as it ever was, and is walked through whole.
+        self._crowded = {key for key in {*keys, *self._crowded} if self._trim(key, None)}
+        self._sweep_at = max(_FEW, 2 * len(self._crowded))
 
-    def _trim(self, key: str) -> None:
-        newest, *others = self._versions[key]
-        kept, numbers, younger = [newest], self._numbers, newest.seq
-        for cell in others:
+    def _trim_oldest(self, key: str) -> None:
+        versions, oldest = self._versions[key], self._numbers[0]
+        count = len(versions)
+        while count > 1 and versions[count - 2].seq <= oldest:
+            count -= 1
+        self._versions[key] = versions[:count]
+
+    def _trim(self, key: str, depth: int | None) -> bool:
+        """Drop of the versions of a key that are older than the newest, the first so many, those that nobody
+        can ask for. Whether anything is left to be dropped later."""
+        versions = self._versions[key]
+        newest, others = versions[0], versions[1:]
+        younger, numbers, kept = newest.seq, self._numbers, []
+        for cell in others if depth is None else others[:depth]:
             at = bisect_left(numbers, cell.seq)
             if at < len(numbers) and numbers[at] < younger:  # somebody is between this one and the next
                 kept.append(cell)
             younger = cell.seq
-        if len(kept) > 1 or (newest.value is None and numbers and numbers[0] < newest.seq):
-            self._versions[key] = tuple(kept)
-            return
-        self._crowded.discard(key)
+        rest = others[len(others) if depth is None else depth:]
+        if len(kept) + len(rest) != len(others):
+            self._versions[key] = (newest, *kept, *rest)
+        if kept or rest:
+            return True
         if newest.value is not None:
-            self._versions[key] = (newest,)
-        else:
-            del self._versions[key]
-            del self._keys[space_of(key)][key]
+            return False
+        if numbers and numbers[0] < newest.seq:  # a transaction may have found it missing, or there
+            return True
+        del self._versions[key]
+        del self._keys[space_of(key)][key]
+        return False
 
 
 def snapshot_of(cells: Iterable[ContextCell]) -> Snapshot:

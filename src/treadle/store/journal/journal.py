@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from treadle import failpoints
+from treadle.aio.manager import get_loop_manager
 from treadle.config import TreadleConfig
 from treadle.errors import StoreClosed, StoreError
 from treadle.ids import check_execution_id
@@ -85,12 +86,11 @@ class Journal:
                             heard=lambda: self._post(self._heard))
         self._trouble = Trouble(lambda: self.queue_depth)
         self._dead: BaseException | None = None
-        self._closing = False
+        self._closing, self._thread = False, 0
         self._stopping: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: Writer | None = None
         self._readers: ThreadPoolExecutor | None = None
-        self._thread = 0
 
     # Life
 
@@ -104,7 +104,8 @@ class Journal:
             self.store, self._tell, idle=self._watch.turn, idle_s=self._watch.idle_s,
             pause_s_max=self.config.write_retry_s_max, retried=lambda: self._post(self._retried))
         self.handover = Handover(self._writer)
-        self._readers = ThreadPoolExecutor(2, thread_name_prefix="treadle reader")
+        self._readers = get_loop_manager().register_executor(
+            ThreadPoolExecutor(2, thread_name_prefix="treadle reader"))
         self._writer.start()
 
     async def stop(self, timeout: float | None = None) -> None:
@@ -163,9 +164,7 @@ class Journal:
         """Write a new execution, claimed for us, with the cells that it begins with; committed on return.
         `draw` gives a source that the store had until a prune. ValueError if the id is taken, or no id."""
         check_execution_id(cell.execution_id)
-        self._next.created.append((cell, source))
-        self._next.begun.extend(cells)
-        self._next.begun_context.extend(context)
+        self._next.begin(cell, source, cells, context)
         await self._soon()
         if cell.execution_id in self._taken:
             self._taken.discard(cell.execution_id)
