@@ -13,7 +13,7 @@ from enum import Enum
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, overload
 
-from treadle.aio.resources import CLOSE_S, AsyncResourceManager, attach, describe, error_group
+from treadle.aio.resources import CLOSE_S, AsyncResourceManager, attach, chain, describe, error_group
 from treadle.aio.tasks import AnyTask, AsyncTaskManager, Patience, too_slow
 
 T = TypeVar("T")
@@ -116,12 +116,13 @@ class AsyncExecutionContext:
         if error is not None and not isinstance(error, asyncio.CancelledError) and all(
                 error is not known for known in self._errors):
             self._tell(error, None)
-        self._raise(error, patience.cancelled, [e for e in self._errors if e is not error] + failures)
+        self._raise(error, patience, [e for e in self._errors if e is not error] + failures)
 
-    def _raise(self, error: BaseException | None, cancelled: asyncio.CancelledError | None,
-               others: list[BaseException]) -> None:
+    def _raise(self, error: BaseException | None, patience: Patience, others: list[BaseException]) -> None:
         # A cancellation that came while we closed goes first: swallowing it would break whoever cancelled us.
-        primary = cancelled or error
+        primary = patience.cancelled or error
+        if error is not None and primary is not None:
+            chain(primary, error)
         group = error_group(f"leaving {self.name!r}", others)
         if group is not None and primary is None:
             raise group
@@ -129,8 +130,7 @@ class AsyncExecutionContext:
             attach(primary, group)
             if isinstance(primary, asyncio.CancelledError) and not self._handlers:
                 self._log("errors behind a cancellation", group)
-        if cancelled is not None:
-            raise cancelled
+        patience.raise_cancelled()
 
     def _settle(self, task: AnyTask) -> None:
         """Take in that a task ended: keep its error, and tell the handlers. Once for each task."""

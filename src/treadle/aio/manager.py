@@ -5,51 +5,59 @@ from __future__ import annotations
 import asyncio
 import atexit
 import concurrent.futures
+import inspect
 import logging
 import os
 import threading
-import time
 import weakref
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
 
 from treadle.aio.loops import LoopKind, ManagedEventLoop, refuse_in_running_loop
-from treadle.aio.resources import describe, error_group
+from treadle.aio.resources import describe, error_group, shut_down
 
 T = TypeVar("T")
 E = TypeVar("E", bound=concurrent.futures.Executor)
 
 _log = logging.getLogger(__name__)
 _managers: weakref.WeakSet[EventLoopManager] = weakref.WeakSet()
-_inherited: list[object] = []
-"""What a forked child must neither use nor close: its parent's loops, whose epoll they share."""
+
+
+class _Owner:
+    """A thread that has loops. Its ident says nothing: the next thread may get the same."""
+
+    def __init__(self) -> None:
+        self.thread = threading.current_thread()
+        self.gone = False
+
+    @property
+    def ended(self) -> bool:
+        # Python can't say of a thread that it did not start whether that lives; its locals can.
+        return self.gone or not self.thread.is_alive()
 
 
 class _ThreadLoops(threading.local):
     """One thread's loops, the innermost last. When the thread ends, this does, and closes them."""
 
     def __init__(self) -> None:
+        self.owner = _Owner()
         self.stack: list[ManagedEventLoop] = []
-        self.guard = _Guard(self.stack)
+        self.guard = _Guard(self.owner, self.stack)
 
 
 class _Guard:
     """Closes the idle loops of a thread as the thread's locals go."""
 
-    __slots__ = ("_stack",)
+    __slots__ = ("_owner", "_stack")
 
-    def __init__(self, stack: list[ManagedEventLoop]) -> None:
-        self._stack = stack
+    def __init__(self, owner: _Owner, stack: list[ManagedEventLoop]) -> None:
+        self._owner, self._stack = owner, stack
 
     def __del__(self) -> None:
         for managed in reversed(self._stack):
-            if managed.pid != os.getpid():
-                continue
-            loop = managed.loop
-            # One with tasks left needs to run once more; the next sweep does that from a living thread.
-            if not loop.is_closed() and not loop.is_running() and not asyncio.all_tasks(loop):
-                loop.close()
+            managed.close_idle()  # the next sweep closes the others, from a living thread
+        self._owner.gone = True
 
 
 class EventLoopManager:
@@ -64,7 +72,7 @@ class EventLoopManager:
         self.timeout = timeout
         self._lock = threading.Lock()
         self._local = _ThreadLoops()
-        self._opened: list[tuple[threading.Thread, ManagedEventLoop]] = []
+        self._opened: list[tuple[_Owner, ManagedEventLoop]] = []
         self._executors: weakref.WeakSet[concurrent.futures.Executor] = weakref.WeakSet()
         _managers.add(self)
 
@@ -79,8 +87,12 @@ class EventLoopManager:
         """Run a coroutine to its end in this thread's loop and return its result.
 
         After `timeout` seconds it is cancelled, and TimeoutError names it. Inside a running loop the
-        coroutine is closed and RuntimeError raised: await it there.
+        coroutine is closed and RuntimeError raised: await it there. TypeError for what is no coroutine.
         """
+        given: object = coro
+        if not asyncio.iscoroutine(given):
+            hint = ": call it, with ()" if inspect.iscoroutinefunction(given) else ""
+            raise TypeError(f"run_coroutine runs a coroutine, not {describe(given)}{hint}")
         try:
             refuse_in_running_loop(f"run {describe(coro)} to its end")
         except RuntimeError:
@@ -96,7 +108,8 @@ class EventLoopManager:
 
     def register_executor(self, executor: E) -> E:
         """Have `cleanup` shut an executor down, if it still lives then; returns it."""
-        self._executors.add(executor)
+        with self._lock:
+            self._executors.add(executor)
         return executor
 
     def cleanup(self) -> None:
@@ -104,30 +117,32 @@ class EventLoopManager:
 
         Each gets `timeout` seconds; all are attempted; errors are raised together as one ExceptionGroup.
         Loops that run, or belong to other living threads, are theirs to end. The manager can be used again
-        afterwards.
+        afterwards. Not inside a running loop, which it would block: RuntimeError.
         """
-        errors: list[BaseException] = []
-        executors = list(self._executors)
-        self._executors.clear()
-        errors += _shut_down_all(executors, self.timeout)
-        errors += self._close(lambda thread: thread is threading.current_thread() or not thread.is_alive())
+        refuse_in_running_loop("clean up executors and event loops")
+        with self._lock:
+            executors = list(self._executors)
+            self._executors.clear()
+        me = self._local.owner
+        errors = _shut_down_all(executors, self.timeout) + self._close(
+            lambda owner: owner is me or owner.ended)
         group = error_group("closing event loops and executors", errors)
         if group is not None:
             raise group
 
     def _own(self) -> ManagedEventLoop:
         stack = self._local.stack
-        while stack and stack[-1].closed:
-            stack.pop()
+        while stack and stack[-1].closed:  # by whoever had it, not by us
+            self._leave(stack[-1])
         return stack[-1] if stack else self._open(ManagedEventLoop(self.kind, timeout=self.timeout))
 
     def _open(self, managed: ManagedEventLoop) -> ManagedEventLoop:
-        for error in self._close(lambda thread: not thread.is_alive()):
+        for error in self._close(lambda owner: owner.ended):
             _log.warning("closing the event loop of an ended thread: %s", error)
         managed.open()
         self._local.stack.append(managed)
         with self._lock:
-            self._opened.append((threading.current_thread(), managed))
+            self._opened.append((self._local.owner, managed))
         return managed
 
     def _leave(self, managed: ManagedEventLoop) -> None:
@@ -136,7 +151,7 @@ class EventLoopManager:
         with self._lock:
             self._opened = [entry for entry in self._opened if entry[1] is not managed]
 
-    def _close(self, which: Callable[[threading.Thread], bool]) -> list[BaseException]:
+    def _close(self, which: Callable[[_Owner], bool]) -> list[BaseException]:
         with self._lock:
             taken = [entry for entry in self._opened if which(entry[0]) and not entry[1].loop.is_running()]
             self._opened = [entry for entry in self._opened if entry not in taken]
@@ -150,12 +165,11 @@ class EventLoopManager:
 
     def _at_exit(self) -> None:
         # Threads that still live here are daemons and will not run again.
-        for error in self._close(lambda thread: True):
+        for error in self._close(lambda owner: True):
             _log.warning("at exit: %s", error)
 
     def _disown(self) -> None:
         """In a forked child: forget the parent's loops and executors without touching them."""
-        _inherited.extend((self._opened, self._executors, self._local))
         self._lock = threading.Lock()
         self._local = _ThreadLoops()
         self._opened = []
@@ -193,23 +207,11 @@ async def _within(coro: Coroutine[Any, Any, T], seconds: float) -> T:
 
 def _shut_down_all(executors: list[concurrent.futures.Executor], seconds: float) -> list[BaseException]:
     """Shut executors down side by side, their queued work dropped."""
-    errors: list[BaseException] = []
-
-    def work(executor: concurrent.futures.Executor) -> None:
-        try:
-            executor.shutdown(wait=True, cancel_futures=True)
-        except Exception as error:  # the executor may be anybody's
-            errors.append(error)
-
-    threads = [threading.Thread(target=work, args=(executor,), daemon=True) for executor in executors]
-    for thread in threads:
-        thread.start()
-    until = time.monotonic() + seconds
-    for thread, executor in zip(threads, executors, strict=True):
-        thread.join(max(0.0, until - time.monotonic()))
-        if thread.is_alive():
-            errors.append(TimeoutError(f"shutting down {describe(executor)} took longer than {seconds:g} s"))
-    return errors
+    ends = {shut_down(executor): executor for executor in executors}
+    done, late = concurrent.futures.wait(ends, seconds)
+    failed = [error for end in done if (error := end.exception()) is not None]
+    return failed + [TimeoutError(f"shutting down {describe(ends[end])} took longer than {seconds:g} s")
+                     for end in late]
 
 
 _manager: EventLoopManager | None = None
@@ -219,16 +221,19 @@ _manager_lock = threading.Lock()
 def get_loop_manager() -> EventLoopManager:
     """The one EventLoopManager of this process."""
     global _manager
-    if _manager is None:
-        with _manager_lock:
-            if _manager is None:
-                _manager = EventLoopManager()
-    return _manager
+    with _manager_lock:
+        if _manager is None:
+            _manager = EventLoopManager()
+        return _manager
 
 
 def reset_loop_manager() -> None:
-    """Clean the process's manager up and forget it, so that the next test starts with a fresh one."""
+    """Clean the process's manager up and forget it, so that the next test starts with a fresh one.
+
+    Not inside a running loop: RuntimeError.
+    """
     global _manager
+    refuse_in_running_loop("reset the loop manager")
     with _manager_lock:
         old, _manager = _manager, None
     if old is not None:

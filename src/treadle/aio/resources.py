@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import functools
 import inspect
+import reprlib
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,6 +20,8 @@ Closer = Callable[[], object]
 CLOSE_S = 10.0
 """How long one resource may take to close unless told otherwise."""
 _ABANDON_S = 0.1  # what a close that was cancelled gets to react
+_short = reprlib.Repr()  # unlike `repr` it survives objects that can't be shown
+_short.maxother = _short.maxstring = 120
 
 
 class AsyncResourceManager:
@@ -59,7 +63,9 @@ class AsyncResourceManager:
         return resource
 
     def add_cleanup(self, callback: Callable[..., object], *args: object) -> None:
-        """Call `callback(*args)` in its turn among the resources; awaited if it can be."""
+        """Call `callback(*args)` in its turn among the resources; awaited if it can be. TypeError if it can't
+        be called."""
+        _require_callable(callback, "a clean-up")
         self._entries.append((callback, lambda: callback(*args)))
 
     async def cleanup(self, timeout: float = CLOSE_S) -> None:
@@ -122,11 +128,10 @@ async def _run(closer: Closer) -> None:
 def closer_of(resource: object, cleanup: Callable[..., object] | None = None) -> Closer:
     """What closes a resource; TypeError if nothing does."""
     if cleanup is not None:
-        if not callable(cleanup):
-            raise TypeError(f"the cleanup of {describe(resource)} must be callable, not {cleanup!r}")
+        _require_callable(cleanup, f"the cleanup of {describe(resource)}")
         return _bound(cleanup, resource)
     if isinstance(resource, concurrent.futures.Executor):
-        return lambda: shut_down(resource)
+        return lambda: asyncio.wrap_future(shut_down(resource))
     if not isinstance(resource, type):
         if hasattr(type(resource), "__aexit__"):
             return lambda: type(resource).__aexit__(resource, None, None, None)  # type: ignore[attr-defined]
@@ -140,14 +145,28 @@ def closer_of(resource: object, cleanup: Callable[..., object] | None = None) ->
                     "shutdown or exit. Say how to close it with cleanup=…")
 
 
+def _require_callable(thing: object, what: str) -> None:
+    if callable(thing):
+        return
+    if inspect.iscoroutine(thing):
+        thing.close()
+        raise TypeError(f"{what} must be a function, not its coroutine: write {describe(thing)}, without ()")
+    raise TypeError(f"{what} must be callable, not {_short.repr(thing)}")
+
+
 def _bound(cleanup: Callable[..., object], resource: object) -> Closer:
     try:
-        inspect.signature(cleanup).bind()
-    except TypeError:  # it needs an argument: the resource
-        return lambda: cleanup(resource)
+        signature = inspect.signature(cleanup)
     except ValueError:  # a builtin without a signature
         return cleanup
-    return cleanup
+    for args in ((), (resource,)):
+        try:
+            signature.bind(*args)
+        except TypeError:
+            continue
+        return functools.partial(cleanup, *args)
+    raise TypeError(f"the cleanup {describe(cleanup)}{signature} of {describe(resource)} can be called "
+                    "neither without arguments nor with the resource alone")
 
 
 def _then_wait(closer: Callable[[], object], resource: object) -> Closer:
@@ -165,38 +184,31 @@ def _then_wait(closer: Callable[[], object], resource: object) -> Closer:
     return close
 
 
-def shut_down(executor: concurrent.futures.Executor) -> asyncio.Future[None]:
-    """Shut an executor down in a thread, so that the loop goes on; done when its workers have ended."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
+def shut_down(executor: concurrent.futures.Executor) -> concurrent.futures.Future[None]:
+    """Shut an executor down in a thread, its queued work dropped; done when its workers have ended."""
+    done: concurrent.futures.Future[None] = concurrent.futures.Future()
+    done.set_running_or_notify_cancel()  # whoever gives the wait up does not end it for others
 
-    def tell(error: BaseException | None) -> None:
-        if not done.done():
-            done.set_result(None) if error is None else done.set_exception(error)
-
-    def work() -> None:
-        error: BaseException | None = None
+    def work(wait: bool) -> None:
         try:
-            executor.shutdown(wait=True, cancel_futures=True)
-        except Exception as exc:  # the executor may be anybody's
-            error = exc
-        try:
-            loop.call_soon_threadsafe(tell, error)
-        except RuntimeError:
-            pass  # the loop was closed meanwhile: nobody waits any more
+            executor.shutdown(wait=wait, cancel_futures=True)
+        except Exception as error:  # the executor may be anybody's
+            done.set_exception(error)
+        else:
+            done.set_result(None)
 
     try:
-        threading.Thread(target=work, name=f"shutdown {type(executor).__name__}", daemon=True).start()
+        threading.Thread(target=work, args=(True,), name=f"shutdown {type(executor).__name__}",
+                         daemon=True).start()
     except RuntimeError:  # the interpreter is going down (from 3.12 on): its own exit has joined the workers
-        executor.shutdown(wait=False, cancel_futures=True)
-        tell(None)
+        work(False)
     return done
 
 
 def describe(thing: object) -> str:
     """A short name of a resource or callback, for errors."""
-    text: str = getattr(thing, "__qualname__", "") or repr(thing)
-    return text if len(text) <= 120 else text[:119] + "…"
+    name = getattr(thing, "__qualname__", "")
+    return name if name and isinstance(name, str) else _short.repr(thing)
 
 
 def error_group(what: str, errors: list[BaseException]) -> BaseExceptionGroup[Any] | None:
@@ -211,9 +223,14 @@ def attach(primary: BaseException, group: BaseException) -> None:
     """Make a group reachable from the error that goes first: as a note, and at its chain's end."""
     primary.add_note(f"Besides: {group}" + "".join(
         f"\n  {type(error).__name__}: {error}" for error in getattr(group, "exceptions", ())))
-    last, seen = primary, {id(primary), id(group)}
-    while last.__context__ is not None and id(last.__context__) not in seen:
+    chain(primary, group)
+
+
+def chain(primary: BaseException, other: BaseException) -> None:
+    """Put an error at the end of another's chain of contexts, unless it is in it."""
+    last, seen = primary, {id(primary)}
+    while last is not other and last.__context__ is not None and id(last.__context__) not in seen:
         last = last.__context__
         seen.add(id(last))
-    if last.__context__ is None:
-        last.__context__ = group
+    if last is not other and last.__context__ is None:
+        last.__context__ = other

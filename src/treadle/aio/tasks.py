@@ -26,28 +26,35 @@ class Patience:
         self.cancelled: asyncio.CancelledError | None = None
 
     async def wait(self, tasks: Iterable[F], seconds: float | None) -> set[F]:
-        """Wait until all have ended or `seconds` have passed (None: no limit); returns the rest."""
+        """Wait until all have ended or `seconds` have passed (None: no limit); returns the rest.
+
+        Even with 0 seconds each gets one turn of the loop.
+        """
         loop = asyncio.get_running_loop()
         pending = {task for task in tasks if not task.done()}
         if self.cancelled is not None:
             seconds = _sooner(seconds)
         until = None if seconds is None else loop.time() + seconds
-        while pending:
-            left = None if until is None else until - loop.time()
-            if left is not None and left <= 0:
-                break
+        left, had_a_turn = seconds, False
+        while pending and not (had_a_turn and left is not None and left <= 0):
+            had_a_turn = True
             try:
-                _, pending = await asyncio.wait(pending, timeout=left)
+                _, pending = await asyncio.wait(pending, timeout=None if left is None else max(left, 0))
             except asyncio.CancelledError as cancelled:
                 self.cancelled = cancelled
                 pending = {task for task in pending if not task.done()}
                 until = loop.time() + _sooner(None if until is None else until - loop.time())
+            left = None if until is None else until - loop.time()
         return pending
 
     def raise_cancelled(self) -> None:
         """Pass on the cancellation that came while we waited, if one did."""
         if self.cancelled is not None:
-            raise self.cancelled
+            context = self.cancelled.__context__
+            try:
+                raise self.cancelled
+            finally:  # the statement puts what is handled just now there, and would lose what hangs on it
+                self.cancelled.__context__ = context
 
 
 def _sooner(seconds: float | None) -> float:

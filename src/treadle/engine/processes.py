@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import msgspec
 
+from treadle.aio.resources import AsyncResourceManager
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import (
     BodyDied,
@@ -89,14 +90,15 @@ class ProcessExecutor:
         return reply.value
 
     async def close(self) -> None:
-        """Kill every worker and wait until all are gone."""
+        """Kill every worker and wait until all are gone, `shutdown_s_max` for each; also if this is
+        cancelled. A TimeoutError in the ExceptionGroup names one that stays."""
         self._closed = True
-        workers = [*self._idle, *self._busy]
+        workers = AsyncResourceManager("the processes of bodies")
+        for worker in (*self._idle, *self._busy):
+            worker.kill()  # all at once: closing waits for one after the other
+            workers.register(worker)
         self._idle.clear()
-        for worker in workers:
-            worker.kill()
-        for worker in workers:
-            await worker.close()
+        await workers.cleanup(self._config.shutdown_s_max)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -168,6 +170,9 @@ class Worker:
             await worker.close()
             raise
         return worker
+
+    def __repr__(self) -> str:
+        return f"<body process {self._child.process.pid}>"
 
     @property
     def alive(self) -> bool:

@@ -51,16 +51,16 @@ def in_own_loop(coro: Coroutine[Any, Any, T], config: TreadleConfig) -> T:
     """Run a coroutine to its end in an event loop of its own; Ctrl-C cancels it.
 
     What it leaves behind and does not end within `shutdown_s_max` is given up with a warning that names it.
-    TreadleError where uvloop is asked for and missing.
+    TreadleError where uvloop is asked for and missing, and inside a running loop.
     """
     from treadle.aio.loops import ManagedEventLoop
 
     try:
         managed = ManagedEventLoop(config.loop, timeout=config.shutdown_s_max)
+        managed.open()
     except RuntimeError as error:
         coro.close()
         raise TreadleError(str(error)) from None
-    managed.open()
     try:
         return managed.run(coro)
     finally:

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from treadle.aio.loops import ManagedEventLoop
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.engine.handle import Handle
 from treadle.engine.sources import Drawn
@@ -41,18 +42,23 @@ class Bench:
         self.engine = WatchedEngine(config, {}, self.clock)
         self.seconds_max = seconds_max
         self._base = base
-        self._runner = asyncio.Runner()
+        self._loop = ManagedEventLoop("asyncio", timeout=config.shutdown_s_max)
 
     def __enter__(self) -> Bench:
-        self.run(self.engine.__aenter__())
+        self._loop.open()
+        try:
+            self.run(self.engine.__aenter__())
+        except BaseException:
+            self._loop.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         try:
-            self._runner.run(self.engine.__aexit__(None, None, None))
+            self._loop.run(self.engine.__aexit__(None, None, None))
         finally:
-            self._runner.close()
+            self._loop.close()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the engine's loop and return what it gives. TreadleError in an `async` test."""
@@ -65,7 +71,7 @@ class Bench:
             raise TreadleError(
                 "this engine has a loop of its own, and one is running here already. In an async test write: "
                 "async with treadle.Engine.open('memory:') as engine: …")
-        return self._runner.run(self._limited(coroutine))
+        return self._loop.run(self._limited(coroutine))
 
     def start(self, diagram: Drawn, inputs: Mapping[str, Any] | None = None) -> Handle:
         """Start an execution of a diagram: one drawn in Python, or a file's path; a relative one starts at

@@ -20,7 +20,7 @@ from io import BytesIO
 import msgspec
 
 from treadle.errors import LeaseHeld, LeaseLost, NoSuchExecution, StoreClosed, StoreCorrupt
-from treadle.state.cell import ErrorInfo, ExecutionCell, NodeState
+from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Arriving, Batch, Cached, Lease, LogLine, Signal, Store
 from treadle.store.owner import this_owner
@@ -59,6 +59,15 @@ def a_line(text: str, node_id: str = "n", *, execution_id: str = "run", attempt:
            stream: str = "stdout", **fields: object) -> LogLine:
     return LogLine(execution_id, node_id, "1", attempt, at, stream, text, epoch=1,
                    **fields)  # type: ignore[arg-type]
+
+
+def a_key(key: str, seq: int = 1, value: bytes | None = b"1", *, execution_id: str = "run",
+          epoch: int = 1) -> ContextCell:
+    return ContextCell(execution_id, key, epoch, seq, value, "n#1", 2.5)
+
+
+def context_batch(*cells: ContextCell) -> Batch:
+    return Batch([], context={(one.execution_id, one.key): one for one in cells})
 
 
 def by_node(cells: Sequence[NodeState]) -> dict[str, NodeState]:
@@ -340,6 +349,48 @@ class StoreContract:
         assert written.refused == {"gone": 2}
         assert store.logs("gone") == []
         assert [line.text for line in store.logs("mine")] == ["in time"]
+        store.close()
+
+    # The shared context
+
+    def test_keys_of_the_context_are_replaced_only_by_a_larger_version(self, opener: Opener) -> None:
+        store, other = opener(), opener()
+        store.create(an_execution(), "", this_owner(), 15)
+        kept = a_key("artifacts.päth 'x'", 3, b'{"$treadle":{"$":"bytes","v":"AA=="}}')
+        gone = a_key("variables.a", 4, None)
+        for cells in ((a_key("variables.a", 2), kept), (gone,), (a_key("variables.a", 3, b"3"), kept)):
+            assert store.apply(context_batch(*cells)).refused == {}
+        assert other.context("run") == [kept, gone]
+        assert store.context("nobody") == []
+        both = context_batch(a_key("variables.b", 5))
+        both.cells = [a_cell("n")]
+        store.apply(both)
+        assert store.load("run")[1] == [a_cell("n")]
+        assert [one.key for one in store.context("run")] == [kept.key, "variables.a", "variables.b"]
+        store.close()
+        other.close()
+
+    def test_a_fenced_owner_writes_no_context(self, opener: Opener) -> None:
+        store = opener()
+        store.create(an_execution("mine"), "", this_owner(), 15)
+        store.create(an_execution("gone"), "", this_owner(), 0)
+        store.claim("gone", this_owner(), 15)
+        mine = a_key("variables.a", execution_id="mine")
+        assert store.apply(context_batch(a_key("variables.a", execution_id="gone"), mine)).refused == {
+            "gone": 2}
+        assert (store.context("gone"), store.context("mine")) == ([], [mine])
+        store.close()
+
+    def test_a_context_that_an_execution_begins_with_comes_with_its_row(self, opener: Opener) -> None:
+        store = opener()
+        for key in ("variables.ours", "variables.theirs"):
+            written = store.apply(Batch([], created=[(an_execution(), "source")], owner=this_owner(),
+                                        begun_context=[a_key(key)]))
+        assert written.taken == ["run"]
+        assert store.context("run") == [a_key("variables.ours")]
+        store.adopt(an_execution("far"), [], "", context=[a_key("variables.a", execution_id="far", epoch=4)])
+        assert store.claim("far", this_owner(), 15).epoch == 5
+        assert [one.epoch for one in store.context("far")] == [4]
         store.close()
 
     # Looking
