@@ -19,6 +19,7 @@ from engine import compiled, fan
 
 from treadle.diagram.diagram import ExecutableDiagram
 from treadle.engine.engine import Engine
+from treadle.engine.history import inputs_in
 from treadle.store.history import HistoryWriter
 
 ROUNDS = 9
@@ -28,7 +29,7 @@ async def once(diagram: ExecutableDiagram, folder: Path, *, recorded: bool) -> t
     """Seconds to the result, and from there to the last file."""
     async with Engine.open(f"sqlite:///{folder}/runs.db") as engine:
         assert engine.manager is not None
-        writer = HistoryWriter(folder / "history", engine.manager)
+        writer = HistoryWriter(folder / "history", engine.manager, inputs=inputs_in(engine))
         if recorded:
             engine.bus.subscribe(writer)
         begun = time.perf_counter()

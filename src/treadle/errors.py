@@ -157,6 +157,8 @@ class PluginError(TreadleError, ValueError):
 class NoSuchSecret(TreadleError, LookupError):
     """No store of secrets has it."""
 
+    retryable = False
+
 
 class SecretError(TreadleError, RuntimeError):
     """A store of secrets can't be asked: it is away, refuses us, or its file can't be used."""

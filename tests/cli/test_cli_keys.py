@@ -105,6 +105,7 @@ def test_a_forgotten_execution_stays_in_the_list(treadle: Any) -> None:
 def test_status_needs_no_key(treadle: Any) -> None:
     mine = read_key(f"file:{treadle.folder}/key").id
     assert f"is encrypted with the key {mine}" in treadle("keys", "status").stdout
+    assert f"with the key {mine}" in treadle("doctor").stdout
     treadle("run", "diagram.yaml", "--store", "plain.db")
     assert "plain.db is not encrypted" in treadle("keys", "status", "--store", "plain.db").stdout
     for words in (("rotate", "--new-key", "file:key"), ("forget", "x", "--yes")):

@@ -127,3 +127,32 @@ def test_help_names_every_command(treadle: Any) -> None:
     for name in ("run", "resume", "check", "list", "show", "cancel", "answer", "signal", "init", "nodes"):
         assert f"\n  {name} " in said
     assert json.dumps(treadle.here("run", "--help").returncode) == "0"
+
+
+SHARING = """
+treadle: 1
+name: sharing
+nodes:
+  load: {type: code_job, isolation: thread, code: "artifacts['raw'] = '/data/raw.bin'; variables['n'] = 1"}
+  many:
+    {type: code_job, isolation: thread, needs: load,
+     code: "variables.update({f'v{k}': 'x' * k for k in range(70, 95)})"}
+"""
+
+
+def test_show_lists_what_the_bodies_share(treadle: Any) -> None:
+    treadle.here("run", treadle.write(SHARING), "--execution-id", "x")
+    said = treadle.here("show", "x").stdout
+    lines = [line.split() for line in said.partition("CONTEXT")[2].splitlines()[1:]]
+    assert lines[0][:3] == ["artifacts.raw", '"/data/raw.bin"', "load#1"]
+    assert lines[1][:3] == ["variables.n", "1", "load#1"]
+    assert lines[2][:3] == ["variables.v70", '"' + "x" * 59 + "…", "many#1"]
+    assert "and 7 more: --all" in said and "v94" not in said
+    assert "variables.v94" in treadle.here("show", "x", "--all").stdout
+    document = treadle.json("show", "x")
+    assert document["pipeline"]["id"] == "x" and len(document["pipeline"]["config_hash"]) == 16
+    context = document["context"]
+    assert context["artifacts"] == {"raw": "/data/raw.bin"} and context["variables"]["n"] == 1
+    assert (context["environment_vars"], context["secret_store"]) == ({}, None)
+    assert context["versions"]["variables.n"]["writer"] == "load#1"
+    assert context["versions"]["variables.n"]["version"] == [1, 2]

@@ -124,7 +124,7 @@ def test_a_diagram_whose_folder_is_gone_is_asked_for(asked: Any) -> None:
     (("export", "x", "no/such/x.zip"), "there is no folder no/such"),
     (("export", "x", "-", "--json"), "can't go to stdout"),
     (("import", "their.zip"), "their.zip: No such file or directory: did you mean 'there.zip'?"),
-    (("import", "."), ".: Is a directory"),
+    (("import", "."), ". has no history"),
     (("import", "there.zip"), "there.zip is no export of an execution: `treadle export ID` writes one"),
     (("import", "cut.zip"), "cut.zip is damaged or cut off (File is not a zip file): nothing was imported"),
     (("import", "cut.zip", "--store", "fresh.db"), "cut.zip is damaged or cut off"),

@@ -111,7 +111,7 @@ def test_a_start_that_fails_closes_what_was_built(tmp_path: Path, monkeypatch: p
     closed: list[bool] = []
     store = MemoryStore()
     monkeypatch.setattr(store, "close", lambda: closed.append(True))
-    monkeypatch.setattr("treadle.store.open_store", lambda url: store)
+    monkeypatch.setattr("treadle.store.open_store", lambda url, key=None: store)
 
     async def main() -> None:
         with pytest.raises(RuntimeError, match="no thread"):

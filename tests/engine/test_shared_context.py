@@ -80,6 +80,18 @@ async def tidy(context):
         context.variables["tidied"] = True
 
 
+def facts(context):
+    context.variables[context.node_id] = {
+        **{name: getattr(context.pipeline, name) for name in context.pipeline.__struct_fields__},
+        "environment_vars": dict(context.environment_vars), "secret_store": context.secret_store,
+        "active_plugins": list(context.active_plugins)}
+
+
+def count(context):
+    context.update("variables.n", lambda n: n + 1, 0)
+    context.update("variables.seen", lambda seen: [*(seen or []), context.node_id])
+
+
 def inside(context):
     with context.transaction() as tx:
         tx["variables.a"] = 1
@@ -348,3 +360,46 @@ def test_mistakes_are_told_where_they_are_made(folder: Path, function: str, mess
         assert (await engine.executions())[0].failed == 1
 
     run(folder, main, context_value_bytes_max=1000)
+
+
+def test_a_handle_gives_the_context_and_a_body_what_never_changes(folder: Path) -> None:
+    diagram = drawn(folder, "facts: {type: code_job, call: 'shared_tasks:facts'}",
+                    "there: {type: code_job, call: 'shared_tasks:facts', isolation: process, needs: facts}",
+                    "ask: {type: user_response, prompt: 'go on?', needs: there}")
+
+    async def begin(engine: Engine) -> tuple[str, dict[str, Any]]:
+        handle = await engine.start(diagram)
+        assert await handle.wait() is ExecutionStatus.SUSPENDED
+        return handle.execution_id, dict(await handle.context())
+
+    async def go_on(engine: Engine) -> dict[str, Any]:
+        handle = await engine.resume(execution_id)
+        await handle.answer("ask", "yes")
+        await handle.result()
+        assert dict(await handle.context()) == found
+        return dict(await (await engine.resume(execution_id)).context())
+
+    execution_id, found = run(folder, begin)
+    pipeline = found["variables.facts"]
+    assert pipeline == found["variables.there"]
+    assert pipeline["id"] == execution_id and len(pipeline["version"]) == 32
+    assert pipeline["config_hash"] == TreadleConfig().config_hash and pipeline["start_timestamp"] > 1e9
+    assert [pipeline[name] for name in ("environment_vars", "secret_store", "active_plugins")] == [
+        {}, None, []]
+    assert run(folder, go_on) == found
+
+
+def test_maps_and_sub_diagrams_share_the_context_of_their_execution(folder: Path) -> None:
+    path = drawn(
+        folder, "items: {type: code_job, for_each: '[1, 2, 3]', call: 'shared_tasks:count'}",
+        "sub: {type: sub_diagram, needs: items, "
+        "diagram: {nodes: {inner: {type: code_job, call: 'shared_tasks:count'}}}}",
+        "again: {type: template_job, needs: sub, for_each: '{{ variables.seen }}', text: '{{ item }}'}")
+
+    async def main(engine: Engine) -> Any:
+        handle = await engine.start(path)
+        result = await handle.result()
+        return result, (await handle.context()).variables["n"]
+
+    result, n = run(folder, main)
+    assert sorted(result) == ["items[0]", "items[1]", "items[2]", "sub/inner"] and n == 4

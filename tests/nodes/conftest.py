@@ -22,9 +22,10 @@ from treadle.ids import NodeID
 from treadle.nodes.base import Executor
 from treadle.nodes.registry import default_registry
 from treadle.state.blob import Blob, Place, Source
+from treadle.state.context import PipelineState, SharedContext, Shares
 
 
-class Context:
+class Context(Shares):
     """A `BodyContext` by hand."""
 
     execution_id = "e"
@@ -37,8 +38,16 @@ class Context:
                  item: Any, execution_inputs: Mapping[str, Any]) -> None:
         self.executors, self.base, self.sources = executors, base, sources
         self.index, self.item, self.execution_inputs = index, item, execution_inputs
+        self.shared = SharedContext("e")
 
     config = DEFAULT_CONFIG
+    pipeline = PipelineState("e", "", 0.0, "")
+    environment_vars: Mapping[str, str] = {}
+    secret_store: str | None = None
+    active_plugins: tuple[str, ...] = ()
+
+    def _sharing(self) -> tuple[SharedContext, str]:
+        return self.shared, "n#2"
 
     def now(self) -> float:
         return 1000.0

@@ -205,6 +205,9 @@ def test_an_error_arrow_knows_the_status_and_the_body(
 
 @pytest.mark.parametrize(("auth", "header", "value"), [
     ({"bearer": "env:S"}, "authorization", "Bearer s3cr/t"),
+    ({"bearer": "secret://S"}, "authorization", "Bearer s3cr/t"),
+    ({"basic": {"user": "secret://S", "password": "env:S"}}, "authorization", "Basic czNjci90OnMzY3IvdA=="),
+    ({"basic": {"user": "env:S", "password": "secret://S"}}, "authorization", "Basic czNjci90OnMzY3IvdA=="),
     ({"basic": {"user": "u", "password": "env:S"}}, "authorization", "Basic dTpzM2NyL3Q="),
     ({"api_key": "env:S", "header": "X-K", "prefix": "T "}, "x-k", "T s3cr/t")])
 def test_secrets_are_sent_but_never_told_and_stay_at_home(

@@ -243,6 +243,7 @@ def test_faults_of_sql(perform: Perform, properties: dict[str, Any], message: st
 def test_the_url_may_be_in_the_environment(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("USERS_DB", URL)
     assert ask("SELECT count(*) FROM users", rows="value", url="env:USERS_DB") == 2
+    assert ask("SELECT count(*) FROM users", rows="value", url="secret://USERS_DB") == 2
     url = "sqlite:///data/{{ file }}.db"
     assert ask("SELECT count(*) FROM users", {"file": "a"}, rows="value", url=url) == 2
     monkeypatch.setenv("USERS_DB", "sesame")

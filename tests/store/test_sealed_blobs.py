@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -89,23 +88,19 @@ def test_bodies_make_and_read_blobs_that_no_file_shows(tmp_path: Path, inside: s
 
 
 def test_each_execution_has_its_own_and_loses_it_with_its_key(tmp_path: Path) -> None:
-    made: Blob = run(tmp_path, "thread")["make"]["content"]
-    blob = Blob(made.digest, made.size)
-    del made
-    gc.collect()  # who has a blob or its execution's runner in memory, has the key
+    blob: Blob = run(tmp_path, "thread")["make"]["content"]
     store = open_store(tmp_path / "state.db", key=KEY)
     assert isinstance(store, SealedStore)
     assert len(list((tmp_path / "state.db.blobs").glob("??/*"))) == 2, "one of each execution"
     forget(store, ["run"])
     assert store.blob(blob.digest).decode() == MARKER * 20_000
-    assert blob.read().decode() == MARKER * 20_000
     with pytest.raises(StoreError, match="belongs to an execution: make it where one runs"):
         store.place.put(b"content")
     forget(store, ["fork"])
     with pytest.raises(KeyError):
         store.blob(blob.digest)
-    with pytest.raises(FileNotFoundError, match="no open store has the blob"):
-        blob.read()
+    with pytest.raises(FileNotFoundError):
+        store.place.open(blob.digest)
     store.close()
 
 

@@ -78,6 +78,21 @@ class TakenStore(MemoryStore):
         return super().apply(batch)
 
 
+def test_a_reader_that_holds_an_old_snapshot_is_not_used_again(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "runs.db")
+    store.create(an_execution("one"), "", this_owner(), 15)
+    kept = []
+
+    def leave_open(connection: apsw.Connection) -> None:
+        kept.append(connection.execute("SELECT execution_id FROM executions UNION ALL SELECT 'more'"))
+        kept[0].fetchone()
+
+    store._read(leave_open)
+    store.create(an_execution("two"), "", this_owner(), 15)
+    assert store.load("two")[0].execution_id == "two"
+    store.close()
+
+
 def test_a_state_that_was_taken_over_while_it_was_saved_says_so() -> None:
     async def main() -> None:
         manager = ExecutionStateManager(TakenStore())

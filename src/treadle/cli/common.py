@@ -167,6 +167,21 @@ def parse_inputs(given: Iterable[str], declared: Mapping[str, Input]) -> dict[st
     return inputs
 
 
+def parse_environment(given: Iterable[str]) -> dict[str, str]:
+    """The variables of `--env NAME=VALUE`. InvalidInput."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier() or not name.isascii():
+            # The value is not shown: it may be a secret.
+            raise InvalidInput(f"--env {name}: write it as --env NAME=VALUE, with letters, digits and _ in "
+                               "NAME")
+        if name in found:
+            raise InvalidInput(f"--env {name}: the variable is given twice")
+        found[name] = value
+    return found
+
+
 def parse_value(text: str) -> Any:
     """A value from the command line: JSON if it is JSON, else a text. `@file` is a file's content: JSON, YAML
     and CSV by its name's end, else its text; `@@…` is a text that begins with one @. InvalidInput."""

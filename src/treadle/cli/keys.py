@@ -22,7 +22,7 @@ from treadle.errors import InvalidInput, NoSuchExecution, StoreError
 if TYPE_CHECKING:
     from treadle.store.sealing.sealed import SealedStore
 
-keys = typer.Typer(help="Make keys, look at those of an encrypted store, change its key, destroy an execution's.",
+keys = typer.Typer(help="Make keys, change the one of an encrypted store, destroy that of an execution.",
                    no_args_is_help=True, rich_markup_mode=None)
 
 
@@ -96,8 +96,8 @@ def rotate(
     if as_json:
         print_json({"key": after.id, "former": before, "executions": count})
     else:
-        say(f"the key is now {after.id}, no more {before}; {count} executions are as they were. Copies of the "
-            "store from before still open with the old one")
+        say(f"the key is now {after.id}, no more {before}; {count} executions are as they were. Copies of "
+            "the store from before still open with the old one")
 
 
 @keys.command()

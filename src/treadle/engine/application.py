@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -31,18 +32,18 @@ class ApplicationContext:
     """Owns the services of one engine. `start` builds store, state manager and bus in this order and `stop`
     closes them in reverse, with whatever `resources` got in between.
 
-    `url` is the store's (None: the default store); with `durable=False` there is neither store nor state
-    manager.
+    `url` is the store's (None: the default store), `key` encrypts it (`open_store`); with `durable=False`
+    there is neither store nor state manager.
     """
 
     def __init__(self, url: str | None = None, *, config: TreadleConfig = DEFAULT_CONFIG,
                  clock: Clock | None = None, services: ServiceRegistry | None = None,
-                 durable: bool = True) -> None:
+                 durable: bool = True, key: str | None = None) -> None:
         self.services = ServiceRegistry(services)
         self.resources = AsyncResourceManager("the engine")
         self.config = config
         self._ends: list[Callable[[], object]] = []
-        self._url, self._durable = url, durable
+        self._url, self._durable, self._key = url, durable, key
         self.services.register(CONFIG, config)
         self.services.register(CLOCK, clock or self.services.get(CLOCK) or SystemClock())
         self._own_bus = EVENT_BUS not in self.services
@@ -74,7 +75,8 @@ class ApplicationContext:
 
         store = self.services.get(STORE)
         if store is None:
-            store = await asyncio.to_thread(open_store, self._url or default_store_url())
+            store = await asyncio.to_thread(partial(open_store, self._url or default_store_url(),
+                                                    key=self._key))
             self.services.register(STORE, store)
             self.resources.add_cleanup(asyncio.to_thread, store.close)
         state = AsyncStateManager(StateManager(store=store, config=self.config))

@@ -110,6 +110,10 @@ class Subscription:
     def wants(self, event: Event) -> bool:
         return event.type in self.types and self.execution_id in (None, event.execution_id)
 
+    async def leave(self) -> None:
+        """Leave the bus once what was published has been read."""
+        self.close()
+
     def close(self) -> None:
         """Leave the bus. What waits in a queue is dropped."""
         self.active = False
@@ -232,6 +236,11 @@ class Queue(Subscription):
         """Return when the consumer has read everything, or is switched off."""
         if self._task is not None and self.active:
             await self._idle.wait()
+
+    async def leave(self) -> None:
+        """Read what was published, then leave the bus."""
+        await self.drain()
+        self.close()
 
     def close(self) -> None:
         super().close()

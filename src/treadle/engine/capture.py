@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from treadle.config import DEFAULT_CONFIG
-from treadle.crypto.redaction import Redactor
 from treadle.nodes import speech
 from treadle.state.cell import NodeState
 from treadle.store.base import LogLine
 
 if TYPE_CHECKING:
+    from treadle.crypto.redaction import Redactor
     from treadle.store.manager import StateManager
 
 LINE_BYTES = 16

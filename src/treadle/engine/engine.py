@@ -16,6 +16,7 @@ import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from treadle.engine.executor import Executors
     from treadle.engine.lifecycle import Lifecycle
     from treadle.hooks.manager import PluginManager
+    from treadle.store.history import HistoryWriter
     from treadle.store.manager import StateManager
 
 logger = logging.getLogger("treadle.engine")
@@ -86,12 +88,12 @@ class Engine:
                  registry: NodeRegistry | None = None, services: ServiceRegistry | None = None,
                  recover: bool = False, check: bool = False, retention: Retention | None = None,
                  observers: Iterable[Inline] = (), plugins: PluginManager | Iterable[object] = (),
-                 environment_vars: Mapping[str, str] | None = None,
-                 secret_store: str | None = None) -> None:
+                 environment_vars: Mapping[str, str] | None = None, secret_store: str | None = None,
+                 state_history: str | Path | None = None, state_encryption_key: str | None = None) -> None:
         if durability not in ("batched", "strict", "memory"):
             raise ValueError(f"durability {durability!r}: choose batched, strict or memory")
         self._app = ApplicationContext(url, config=config, clock=clock, services=services,
-                                       durable=durability != "memory")
+                                       durable=durability != "memory", key=state_encryption_key)
         self.services = self._app.services
         self.config = config
         self.durability = durability
@@ -109,6 +111,8 @@ class Engine:
         self._check = check
         self._observers = tuple(observers)
         self._lifecycle = self._plug_in(plugins)
+        self.history: HistoryWriter | None = None
+        self._history_folder = state_history
         self._retention = retention
         self._keeper: Keeper | None = None
         self._executors: Executors | None = None
@@ -125,8 +129,8 @@ class Engine:
              registry: NodeRegistry | None = None, services: ServiceRegistry | None = None,
              recover: bool = False, check: bool = False, retention: Retention | None = None,
              observers: Iterable[Inline] = (), plugins: PluginManager | Iterable[object] = (),
-             environment_vars: Mapping[str, str] | None = None,
-             secret_store: str | None = None) -> Engine:
+             environment_vars: Mapping[str, str] | None = None, secret_store: str | None = None,
+             state_history: str | Path | None = None, state_encryption_key: str | None = None) -> Engine:
         """An engine for `async with`. `url` is a store's (None: the default store).
 
         `recover` takes over executions whose owner is gone (`engine.recovered`). `check` tests all
@@ -134,12 +138,14 @@ class Engine:
         the background, after executions have ended, at most once an hour. `observers` are called with every
         event, for those who need no bus: plain functions, quick ones. `plugins` are instances of
         `StateHook`, or what `PluginManager.discover` found. `environment_vars` and `secret_store` go before
-        those of a diagram.
+        those of a diagram. `state_history` is a folder for the states of executions as files, and
+        `state_encryption_key` encrypts them and the store: see `open_store`.
         """
         return cls(url, config=config, durability=durability, clock=clock, registry=registry,
                    services=services, recover=recover, check=check, retention=retention,
                    observers=observers, plugins=plugins, environment_vars=environment_vars,
-                   secret_store=secret_store)
+                   secret_store=secret_store, state_history=state_history,
+                   state_encryption_key=state_encryption_key)
 
     def _plug_in(self, plugins: PluginManager | Iterable[object]) -> Lifecycle | None:
         """Register what plugins bring with them. PluginError."""
@@ -178,6 +184,8 @@ class Engine:
         self.tools = Tools(self.clock.now, self.actors.put, self.actors.breathe, self.values.value,
                            self.values.encode, self.resolver.inputs, self.bus, self.manager,
                            None if state is None else state.take)
+        if self._history_folder is not None and self.manager is not None:
+            self._keep_history(Path(self._history_folder), self.manager)
         if self._lifecycle is not None:
             self._lifecycle.open()
         for observer in self._observers:
@@ -194,22 +202,30 @@ class Engine:
                 raise
         return self
 
+    def _keep_history(self, folder: Path, manager: StateManager) -> None:
+        from treadle.engine.history import inputs_in
+        from treadle.store.history import HistoryWriter
+
+        self.history = HistoryWriter(folder, manager, inputs=inputs_in(self), config=self.config)
+        self._app.resources.add_cleanup(self.history.close)
+        self._app.resources.add_cleanup(self.bus.subscribe(self.history).leave)
+
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         traceback: TracebackType | None) -> None:
         closing = self.loop.create_task(self._close(), name="treadle engine close")
+        cancelled = None
         while not closing.done():  # a second Ctrl-C must not cut the last flush short
             try:
-                await asyncio.shield(closing)
-            except asyncio.CancelledError:
-                if closing.done():
-                    raise
-            except BaseException:  # of closing: below
-                break
-        problem = closing.exception()
-        if problem is not None and error is not None:
-            attach(error, problem)
+                await asyncio.wait({closing})
+            except asyncio.CancelledError as again:
+                cancelled = again
+        problem, primary = closing.exception(), error or cancelled
+        if problem is not None and primary is not None:
+            attach(primary, problem)
         elif problem is not None:
             raise problem
+        if cancelled is not None and error is None:
+            raise cancelled
 
     async def _close(self) -> None:
         self._open = False
@@ -223,6 +239,9 @@ class Engine:
                 async with asyncio.timeout(patience):
                     await self.manager.flush()
         try:
+            if self.history is not None:  # as long as it takes: many files are written after the run
+                await self.bus.drain()
+                await self.history.drain()
             await self._app.stop()
         finally:
             for task in list(self._tasks):
@@ -287,6 +306,10 @@ class Engine:
                 active_plugins=() if self._lifecycle is None else self._lifecycle.plugins.active)
         return prepared.options
 
+    def secret_stores(self) -> Mapping[str, Callable[[str], SecretStore]]:
+        """What opens the stores of secrets that plugins bring, by scheme."""
+        return {} if self._lifecycle is None else self._lifecycle.plugins.secret_stores()
+
     async def resume(self, execution_id: str, *, diagram: Drawn | None = None,
                      strict: bool = False) -> Handle:
         """Go on with an execution that was interrupted, crashed, is suspended, failed or was cancelled.
@@ -302,7 +325,10 @@ class Engine:
             running = self._runners.get(execution_id)  # of two at once, the second finds the first's
             if running is not None:
                 return Handle(self, running)
-            return await recovery.resume(self, execution_id, diagram, strict=strict)
+            handle = await recovery.resume(self, execution_id, diagram, strict=strict)
+        if self.history is not None:  # of one that had completed, too
+            self.history.complete(handle.execution_id)
+        return handle
 
     async def plan(self, execution_id: str, *, diagram: Drawn | None = None) -> Plan:
         """What a resume with this diagram would keep, and what it would do again and why. Nothing is
@@ -461,8 +487,7 @@ class Engine:
         """The store behind the engine; TreadleError in durability `memory`, which has none."""
         if self.manager is None:
             raise TreadleError("durability `memory` has no store")
-        store: Store = self.manager.store
-        return store
+        return self.manager.store
 
     @property
     def pruned(self) -> int:

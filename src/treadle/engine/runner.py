@@ -14,7 +14,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, assert_never
 
 from treadle import failpoints
-from treadle.crypto.redaction import Redactor
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
 from treadle.engine import composite, leaving, outputs, secret, shared
 from treadle.engine.actor import Performance, Work
@@ -50,6 +49,7 @@ from treadle.state.status import ExecutionStatus
 from treadle.store.base import Signal
 
 if TYPE_CHECKING:
+    from treadle.crypto.redaction import Redactor
     from treadle.engine.engine import Engine
 
 logger = logging.getLogger("treadle.engine")

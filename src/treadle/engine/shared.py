@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -79,10 +80,11 @@ class _Clean(SharedContext):
     """Nobody writes a secret into it: see `treadle.engine.secret`."""
 
     __slots__ = ("runner",)
-    runner: WorkflowRunner
+    runner: weakref.ref[WorkflowRunner]  # who has us: a cycle would leave both to the garbage collector
 
     def commit(self, draft: Draft) -> None:
-        redactor = self.runner.redactor
+        runner = self.runner()
+        redactor = None if runner is None else runner.redactor
         if redactor is not None:
             draft.writes.update({key: redactor.redact(raw) for key, raw in draft.writes.items()
                                  if raw is not None})
@@ -96,7 +98,7 @@ def _made(runner: WorkflowRunner, cells: Iterable[ContextCell] = ()) -> SharedCo
         execution.execution_id, epoch=execution.epoch, cells=cells, now=runner.now, config=runner.config,
         lock=threading.Lock() if journal is None else journal.lock,
         sink=None if journal is None else journal.take, refuse=_refusal, on_commit=runner.engine.on_mutation)
-    made.runner = runner
+    made.runner = weakref.ref(runner)
     return made
 
 

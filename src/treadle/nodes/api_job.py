@@ -66,8 +66,9 @@ class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the status and the start of the body, and never a secret. An `error` arrow has `details.status` and
     `details.body` (a text, 4096 characters at most) as well, if there was an answer.
 
-    Secrets are named, never written: `env:NAME` stands for the environment variable NAME. They are sent to
-    the host of `url` only, also when it redirects or its pages lead elsewhere.
+    Secrets are named, never written: `secret://NAME` is looked up in the diagram's `secret_store`, `env:NAME`
+    is the environment variable NAME. They are sent to the host of `url` only, also when it redirects or its
+    pages lead elsewhere.
 
     The envelope's meta has `status`, `url`, `headers` (names in small letters; without Set-Cookie and
     Authorization), `elapsed_s` (seconds, all pages together) and, with `paginate`, `pages`.
@@ -97,9 +98,9 @@ class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `application/octet-stream` unless a header says otherwise. Of `json`, `form`, `text`, `files` and
     `content` say one at most, but for `form` with `files`."""
     auth: str | dict[str, Any] | None = None
-    """Who calls: `none`, `{bearer: env:TOKEN}`, `{basic: {user: ann, password: env:PASSWORD}}`,
+    """Who calls: `none`, `{bearer: secret://TOKEN}`, `{basic: {user: ann, password: env:PASSWORD}}`,
     `{api_key: env:KEY, header: X-API-Key}` (with `prefix: "Token "` before it, if need be) or
-    `{api_key: env:KEY, query: key}`. The user may be an `env:NAME` too."""
+    `{api_key: env:KEY, query: key}`. Each may be `secret://NAME` or `env:NAME`, the user too."""
     expect: int | str | list[int | str] = "2xx"
     """The statuses that count as success: codes and classes, like `[2xx, 404]`."""
     response: Literal["auto", "json", "text", "bytes", "blob"] = "auto"
@@ -160,7 +161,7 @@ class ApiJobStrategy:
         httpx = http.load()
         spec: ApiJob = node.spec
         fill = _Filler(context, inputs)
-        secrets = secrets_of(spec.auth)
+        secrets = await secrets_of(spec.auth, context)
         started = time.monotonic()
         try:
             url = httpx.URL(context.render(spec.url, inputs).strip())

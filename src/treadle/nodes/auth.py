@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import re
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from treadle.crypto.secrets import SECRET, Secrets, is_reference
 from treadle.diagram.formats.values import convert_struct
 from treadle.nodes import http
+from treadle.nodes.base import BodyContext
 
 Said: TypeAlias = str | Mapping[str, Any] | None
-_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
+_T = TypeVar("_T")
 
 
 class _Basic(msgspec.Struct, frozen=True):
@@ -44,7 +46,7 @@ def check_auth(said: Said) -> None:
     if said is None or said == "none":
         return
     if isinstance(said, str):  # the message doesn't quote it: it may be a secret
-        raise ValueError("`auth` must be `none`, or a map such as `{bearer: env:NAME}`")
+        raise ValueError("`auth` must be `none`, or a map such as `{bearer: secret://NAME}`")
     auth: _Auth = struct_of(said, _Auth, "auth")
     ways = [name for name in ("bearer", "basic", "api_key") if getattr(auth, name) is not None]
     if len(ways) != 1:
@@ -55,34 +57,63 @@ def check_auth(said: Said) -> None:
         raise ValueError("`auth`: say where the key goes: either `header` or `query`")
     if auth.basic is not None:
         secrets = {"basic.password": auth.basic.password}
-        if auth.basic.user.startswith("env:"):
+        if is_reference(auth.basic.user):
             secrets["basic.user"] = auth.basic.user
     else:
         secrets = {ways[0]: getattr(auth, ways[0])}
     for key, reference in secrets.items():
-        if not _REFERENCE.fullmatch(reference):  # not quoted either
-            raise ValueError(f"`auth.{key}` must name an environment variable, as in `env:NAME`: a secret "
-                             "has no place in a diagram")
+        if not is_reference(reference):  # not quoted either
+            raise ValueError(f"`auth.{key}` must name a secret, as in `secret://NAME` or `env:NAME`: a "
+                             "secret itself has no place in a diagram")
 
 
-def secrets_of(said: Said) -> http.Secrets:
-    """The secrets that `auth` names. ApiError names a variable that is missing or unfit."""
-    secrets = http.Secrets()
+async def secrets_of(said: Said, context: BodyContext) -> http.Secrets:
+    """The secrets that `auth` names. ApiError names one that is missing or unfit."""
     if said is None or isinstance(said, str):
-        return secrets
+        return http.Secrets()
     auth: _Auth = struct_of(said, _Auth, "auth")
+    return await asked(lambda: _resolved(auth, context), *_references(auth))
+
+
+def _references(auth: _Auth) -> list[str]:
+    said = [auth.bearer, auth.api_key]
+    if auth.basic is not None:
+        said += [auth.basic.user, auth.basic.password]
+    return [one for one in said if one is not None]
+
+
+def _resolved(auth: _Auth, context: BodyContext) -> http.Secrets:
+    secrets = http.Secrets()
     if auth.bearer is not None:
-        secrets.headers["Authorization"] = f"Bearer {http.resolve(auth.bearer, secrets)}"
+        secrets.headers["Authorization"] = f"Bearer {http.resolve(auth.bearer, secrets, context.secret)}"
     elif auth.basic is not None:
         user = auth.basic.user
-        user = http.resolve(user, secrets) if user.startswith("env:") else user
-        pair = f"{user}:{http.resolve(auth.basic.password, secrets)}"
+        if is_reference(user):
+            # A user's name is hidden in errors, but no secret: results may be full of it.
+            lookup = context.secret if user.startswith(SECRET) else Secrets().resolve
+            user = http.resolve(user, secrets, lookup)
+        pair = f"{user}:{http.resolve(auth.basic.password, secrets, context.secret)}"
         secrets.hide(pair)
         secrets.headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
     elif auth.api_key is not None:
-        value = auth.prefix + http.resolve(auth.api_key, secrets)
+        value = auth.prefix + http.resolve(auth.api_key, secrets, context.secret)
         if auth.query is not None:
             secrets.params[auth.query] = value
         else:
             secrets.headers[auth.header or "X-API-Key"] = value
     return secrets
+
+
+async def environment_of(context: BodyContext) -> dict[str, str]:
+    """What a program that a node starts gets beside our own environment: the variables of the execution, with
+    their secrets looked up."""
+    given = context.environment_vars
+    return await asked(lambda: {name: context.secret(value) if is_reference(value) else value
+                                for name, value in given.items()}, *given.values())
+
+
+async def asked(look: Callable[[], _T], *references: str) -> _T:
+    """What a function gives that looks up these references: in a thread, if a server may have to be asked."""
+    if any(one.startswith(SECRET) for one in references):
+        return await asyncio.to_thread(look)
+    return look()

@@ -91,11 +91,17 @@ def _resolve(future: asyncio.Future[None]) -> None:
 
 
 async def reader(pipe: IO[bytes] | None) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
-    """The reading end of a pipe as a stream. Close the transport when done: that closes the pipe."""
+    """The reading end of a pipe as a stream. Close the transport when done. It has a descriptor of its own:
+    uvloop closes that a moment later, when whoever closed the pipe may have had the number given anew."""
     assert pipe is not None
     loop = asyncio.get_running_loop()
     stream = asyncio.StreamReader(limit=STREAM_BYTES_MAX)
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), pipe)
+    own = os.fdopen(os.dup(pipe.fileno()), "rb", buffering=0)
+    try:
+        transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), own)
+    except BaseException:
+        own.close()
+        raise
     return stream, transport
 
 

@@ -17,6 +17,7 @@ from treadle.diagram.fingerprint import source_of
 from treadle.diagram.node import Node
 from treadle.diagram.types import Ports
 from treadle.nodes import inline
+from treadle.nodes.auth import environment_of
 from treadle.nodes.base import Body, BodyContext, NodeKind, Suspend, result_of
 from treadle.nodes.binding import Arguments, Signature, plan
 from treadle.nodes.modules import (
@@ -43,13 +44,15 @@ class CodeJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unlabelled one to the parameter that is free, or of several to those named like the node that it comes
     from; in a map the item goes to the parameter `item` or the first free one. A parameter `inputs` gets all
     inputs as a map, `context` what is known of the attempt (`node_id`, `attempt`, `idempotency_key` …),
-    `**kwargs` the rest.
+    `**kwargs` the rest. By `context` it also reads and sets what the bodies of the execution share
+    (`context.variables`, `context.artifacts`, `context.transaction()`: see context.md).
 
     In Python `code` the inputs are local names, as are the nodes that they come from, and `inputs` is all of
-    them. The result is what `return` gives, else the variable `result`, else that of the function which the
-    code ends with. In bash each input is in the environment, as `INPUT_<name>` (a text as it is, a blob as
-    the path of its file, anything else as JSON), and the result is what the script prints, without the last
-    newline. An exit code other than 0 is a failure.
+    them; `variables` and `artifacts` are those that bodies share, to read and to set. The result is what
+    `return` gives, else the variable `result`, else that of the function which the code ends with. In bash
+    each input is in the environment, as `INPUT_<name>` (a text as it is, a blob as the path of its file,
+    anything else as JSON), beside the `environment_vars` of the diagram, and the result is what the
+    script prints, without the last newline. An exit code other than 0 is a failure.
 
     `INPUT_<name>_FILE` names a file with the same content, for inputs of any size. One over 64 KB (or over
     512 KB together with those before it), or with a null character, is only there: a script that names its
@@ -199,7 +202,7 @@ def _in_process(node: ExecutableNode, spec: CodeJob, reference: Reference, argum
         if given != found:
             open_desk(context)
         raw = await context.executor("process").run(
-            call_there, where, codec.encode(given), str(context.place.folder),
+            call_there, where, codec.encode(given), context.place.spec, await environment_of(context),
             timeout=timeout, memory_mb=memory_mb, name=context.node_id)
         return result_of(codec.decode(raw), context)
 
@@ -221,8 +224,8 @@ def _inline(node: ExecutableNode, spec: CodeJob, code: str) -> Body:
                 names |= shared
                 open_desk(context)
             raw = await context.executor("process").run(
-                run_code_there, compiled.text, compiled.file, codec.encode(names), str(context.place.folder),
-                timeout=timeout, memory_mb=memory_mb, name=context.node_id)
+                run_code_there, compiled.text, compiled.file, codec.encode(names), context.place.spec,
+                await environment_of(context), timeout=timeout, memory_mb=memory_mb, name=context.node_id)
             return result_of(codec.decode(raw), context)
         if isolation == "thread":
             return result_of(await context.executor("thread").run(compiled.run, names, timeout=timeout,
@@ -237,8 +240,8 @@ def _bash(node: ExecutableNode, spec: CodeJob, code: str) -> Body:
         given: Mapping[str, Any] = {**spec.arguments, **inputs}
         if context.index is not None:
             given = {**given, "item": context.item, "index": context.index}
-        text = await run_bash(code, given, folder=context.path("."), name=context.node_id,
-                              config=context.config)
+        text = await run_bash(code, given, await environment_of(context), folder=context.path("."),
+                              name=context.node_id, config=context.config)
         return Envelope(context.node_id, context.node_id, "raw_text", text)
 
     return body

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from treadle.config import TreadleConfig
+from treadle.crypto.secrets import is_reference
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import Node
 from treadle.diagram.transform import TransformError, select
@@ -119,9 +120,9 @@ class Db(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `read` gives just what is there. The index after a list's last one makes the list longer."""
     url: Template | None = None
     """For `sql`: `sqlite:///file` (in the diagram's folder; four slashes begin an absolute path),
-    `postgresql://user@host/database`, or `env:NAME`, an environment variable that has one of these: a URL
-    with a password has no place in a diagram. A file that is missing is made by a query that begins with
-    CREATE, and an error for others."""
+    `postgresql://user@host/database`, or `secret://NAME` or `env:NAME`, a secret or an environment variable
+    that has one of these: a URL with a password has no place in a diagram. A file that is missing is made by
+    a query that begins with CREATE, and an error for others."""
     query: str | None = None
     """For `sql`: one statement. It is no template; values are `params`."""
     params: Template | dict[str, Template | Any] | list[Template | Any] | None = None
@@ -167,7 +168,7 @@ class DbStrategy:
 
 def _statement(spec: Db, context: BodyContext, inputs: dict[str, Any]) -> sql.Statement:
     assert spec.url is not None and spec.query is not None
-    url = spec.url if spec.url.startswith("env:") else context.render(spec.url, inputs)
+    url = spec.url if is_reference(spec.url) else context.render(spec.url, inputs)
     return sql.Statement(url, spec.query, sql.sets_of(spec.params, spec.many, context, inputs), spec.many,
                          spec.rows, spec.rows_max, spec.bytes_max)
 

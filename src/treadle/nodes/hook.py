@@ -11,10 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from treadle.crypto.secrets import is_reference
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import Node
 from treadle.diagram.types import Ports, Template
 from treadle.nodes import api_job, code_job
+from treadle.nodes.auth import asked, environment_of
 from treadle.nodes.base import BodyContext, NodeKind, Suspend, bare
 from treadle.nodes.files import plain
 from treadle.nodes.filling import is_expression
@@ -74,7 +76,8 @@ class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     args: list[Template] | None = None
     """shell: the program's arguments; each is a template, and reaches it as one argument."""
     env: dict[str, Template] = {}
-    """shell: more variables for its environment; each value is a template."""
+    """shell: more variables for its environment; each value is a template, or the name of a secret
+    (`secret://NAME`, `env:NAME`)."""
     cwd: Template | None = None
     """shell: the folder to run in, relative to the diagram's, which it is by default."""
     url: Template | None = None
@@ -144,8 +147,10 @@ async def _shell(spec: Hook, context: BodyContext, inputs: dict[str, Any], value
     if context.index is not None:
         given |= {"item": context.item, "index": context.index}
     told = tell(given)
-    environment = {**os.environ, **told.environment,
-                   **{name: context.render(text, inputs) for name, text in spec.env.items()}}
+    environment = {**os.environ, **await environment_of(context), **told.environment,
+                   **await asked(lambda: {name: context.secret(text) if is_reference(text) else
+                                          context.render(text, inputs) for name, text in spec.env.items()},
+                                 *spec.env.values())}
     arguments: list[str | bytes]
     if spec.args is None:
         told.require(spec.command)

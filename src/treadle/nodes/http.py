@@ -12,7 +12,6 @@ import base64
 import codecs
 import functools
 import json
-import os
 import re
 import types
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -22,7 +21,7 @@ from urllib.parse import quote, quote_plus, unquote
 
 import msgspec
 
-from treadle.errors import TreadleError
+from treadle.errors import NoSuchSecret, SecretError, TreadleError
 from treadle.nodes.files import plain
 from treadle.state.blob import CHUNK_BYTES, Blob, Place, Writer
 
@@ -340,15 +339,14 @@ def require_header(text: str, what: str) -> None:
                             "have")
 
 
-def resolve(reference: str, secrets: Secrets) -> str:
-    """The value of `env:NAME`, hidden from now on. ApiError names the variable that is missing or unfit."""
-    name = reference.removeprefix("env:")
-    value = os.environ.get(name)
-    if not value:
-        raise ApiError(f"`auth`: the environment variable {name!r} is "
-                       f"{'not set' if value is None else 'empty'}: set it where the engine runs")
+def resolve(reference: str, secrets: Secrets, lookup: Callable[[str], str]) -> str:
+    """The value of a reference, hidden from now on. ApiError names the secret that is missing or unfit."""
+    try:
+        value = lookup(reference)
+    except (NoSuchSecret, SecretError) as error:
+        raise ApiError(f"`auth`: {error}", retryable=isinstance(error, SecretError)) from None
     secrets.hide(value)
-    require_header(value, f"`auth`: the environment variable {name!r}")
+    require_header(value, f"`auth`: the secret {reference}")
     return value
 
 

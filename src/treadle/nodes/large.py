@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.nodes.base import BodyContext
 from treadle.nodes.edits import heed
-from treadle.state.blob import Blob
+from treadle.state.blob import Blob, Place
 
 
 def check_format(operation: str, said: str | None, others: Mapping[str, object]) -> None:
@@ -56,3 +57,13 @@ def refuse_update(content: Blob, said: str) -> None:
     """ValueError: a place in a file takes values."""
     raise ValueError(f"`update` puts a value into {said!r}, and a blob is none ({content.name or 'no name'}, "
                      f"{content.size} bytes): give it the blob's text, `.read().decode()`, or its `name`")
+
+
+def place_at(spec: str, config: TreadleConfig = DEFAULT_CONFIG) -> Place:
+    """The place that `Place.spec` says, in another process."""
+    folder, encrypted, keys = spec.partition("\n")
+    if not encrypted:
+        return Place(Path(folder), config)
+    from treadle.crypto.stream import BlobCipher  # for those who encrypt
+
+    return Place(Path(folder), config, BlobCipher.of(keys))

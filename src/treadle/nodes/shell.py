@@ -51,17 +51,18 @@ class Told(NamedTuple):
                                  f"write \"${variable}_FILE\", a file with it, instead of ${variable}")
 
 
-async def run_bash(code: str, inputs: Mapping[str, Any], *, folder: Path, name: str,
-                   config: TreadleConfig) -> str:
-    """Run a script in a folder, with its inputs as `INPUT_<name>`; what it prints, without the last newline.
+async def run_bash(code: str, inputs: Mapping[str, Any], environment: Mapping[str, str] | None = None, *,
+                   folder: Path, name: str, config: TreadleConfig) -> str:
+    """Run a script in a folder, with its inputs as `INPUT_<name>` and what else is to be in its environment;
+    what it prints, without the last newline.
 
     BodyDied with the end of stderr if it exits with another code than 0; LimitExceeded if it prints too much.
     Cancelling this kills the script and all that it started.
     """
     told = tell(inputs)
     told.require(code)
-    return await run_program(bash(code), {**os.environ, **told.environment}, folder=folder, name=name,
-                             config=config, files=told.files)
+    return await run_program(bash(code), {**os.environ, **(environment or {}), **told.environment},
+                             folder=folder, name=name, config=config, files=told.files)
 
 
 def bash(code: str) -> list[str | bytes]:

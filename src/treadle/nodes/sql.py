@@ -6,7 +6,6 @@ imports this module.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +13,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from treadle.errors import LimitExceeded, TreadleError, did_you_mean
+from treadle.crypto.secrets import is_reference
+from treadle.errors import LimitExceeded, NoSuchSecret, SecretError, TreadleError, did_you_mean
+from treadle.nodes.auth import asked
 from treadle.nodes.base import BodyContext
 from treadle.nodes.filling import filled, is_expression, require_templates
 from treadle.nodes.http import Secrets
 
 _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
-_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*")
 _LEADING = re.compile(r"(\s+|--[^\n]*(\n|\Z)|/\*.*?\*/)+", re.DOTALL)
 _CONTROL = re.compile(r"(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK|ABORT|SAVEPOINT|RELEASE|PREPARE\s+"
                       r"TRANSACTION)\b", re.IGNORECASE)
@@ -132,7 +132,8 @@ async def perform(statement: Statement, context: BodyContext, timeout: float | N
     """Perform a statement in a transaction; `timeout` in seconds. SqlError, LimitExceeded, NodeTimeout."""
     if statement.many and not statement.sets:
         return {"rows": 0}
-    url, secrets = _resolved(statement.url)
+    url = await asked(lambda: _resolved(statement.url, context), statement.url)
+    secrets = Secrets()
     if url.startswith(_SQLITE):
         from treadle.nodes import sqlite
         said = url.removeprefix(_SQLITE)
@@ -150,17 +151,14 @@ def _path(said: str, context: BodyContext) -> Path:
     return context.path(said)
 
 
-def _resolved(url: str) -> tuple[str, Secrets]:
-    """A URL with its reference resolved, and what of it must not be shown."""
-    secrets = Secrets()
-    if not _REFERENCE.fullmatch(url):
-        return url, secrets
-    name = url.removeprefix("env:")
-    value = os.environ.get(name, "").strip()
-    if not value:
-        raise SqlError(f"`url`: the environment variable {name!r} is "
-                       f"{'empty' if name in os.environ else 'not set'}: set it where the engine runs")
-    return value, secrets
+def _resolved(url: str, context: BodyContext) -> str:
+    """A URL with its reference resolved."""
+    if not is_reference(url):
+        return url
+    try:
+        return context.secret(url).strip()
+    except (NoSuchSecret, SecretError) as error:
+        raise SqlError(f"`url`: {error}", retryable=isinstance(error, SecretError)) from None
 
 
 def check(url: str, query: str, params: Any, *, many: bool, rows: str, limits: Mapping[str, int],
@@ -192,11 +190,12 @@ def _check_url(url: str) -> None:
     if re.match(r"[a-z]+://[^/?#]*:[^/?#]*@", url, re.IGNORECASE) or "password=" in url:
         raise ValueError("`url` has a password in it: put the URL into an environment variable, and write "
                          "`url: env:NAME`")
-    if "{{" in url[:2] or url.startswith((_SQLITE, *_POSTGRES)) or _REFERENCE.fullmatch(url):
+    if "{{" in url[:2] or url.startswith((_SQLITE, *_POSTGRES)) or is_reference(url):
         if url.removeprefix(_SQLITE) in ("", ":memory:"):
             raise ValueError("`url` needs a file: a database in memory would be gone with the node")
         return
     scheme, _, rest = url.partition(":")
-    near = did_you_mean(scheme, ["sqlite", "postgresql", "env"]) if rest else None
-    hint = f" ({near})" if near and scheme not in ("sqlite", "env") else ""
-    raise ValueError(f"`url` must begin with {_SQLITE} or {_POSTGRES[0]}, or be env:NAME{hint}")
+    near = did_you_mean(scheme, ["sqlite", "postgresql", "env", "secret"]) if rest else None
+    hint = f" ({near})" if near and scheme not in ("sqlite", "env", "secret") else ""
+    raise ValueError(f"`url` must begin with {_SQLITE} or {_POSTGRES[0]}, or be env:NAME or "
+                     f"secret://NAME{hint}")

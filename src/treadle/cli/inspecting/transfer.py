@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated
 
@@ -18,7 +18,8 @@ from treadle.cli.render import print_json, say
 from treadle.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from treadle.store.transfer import Archive, Header, Imported
+    from treadle.store.transfer import Header, Imported
+    from treadle.store.transfer.incoming import Found
 
 SUFFIX = ".treadle.zip"
 STDOUT = "-"
@@ -61,20 +62,21 @@ def export(
 
 def import_(
     file: Annotated[str, typer.Argument(metavar="FILE", show_default=False,
-                                        help="A file that `treadle export` wrote.")],
+                                        help="A file that `treadle export` wrote, or the folder of an "
+                                             "execution under --state-history.")],
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Take an execution from a file into a store, under its own id; all of it or nothing.
+    """Take an execution from a file or a history into a store, under its own id; all of it or nothing.
 
     It can be looked at and resumed there. If the store has it already, and nothing in the file is newer,
     there is nothing to do; if something is, the import is refused.
     """
     from treadle.store import default_store_url, open_store
-    from treadle.store.transfer import bring_in, open_export
+    from treadle.store.transfer import bring_in
 
     try:
-        with open_export(file) as archive:  # before the store is made, if it has to be
+        with _opened(Path(file)) as archive:  # before the store is made, if it has to be
             found = open_store(store or default_store_url())
             try:
                 imported = bring_in(found, archive)
@@ -88,10 +90,21 @@ def import_(
     if as_json:
         print_json({**_document(imported.header), "outcome": imported.outcome})
     else:
-        _say_imported(imported, archive, store)
+        _say_imported(imported, archive.source, store)
 
 
-def _say_imported(imported: Imported, archive: Archive, store: str | None) -> None:
+def _opened(path: Path) -> AbstractContextManager[Found]:
+    """An execution that was read from a file, or from a folder of its history."""
+    if path.is_dir():
+        from treadle.store.history import read_history
+
+        return nullcontext(read_history(path))
+    from treadle.store.transfer import open_export
+
+    return open_export(path)
+
+
+def _say_imported(imported: Imported, source: str, store: str | None) -> None:
     header = imported.header
     if imported.outcome == "new":
         say(f"imported {_told(header)}")
@@ -101,7 +114,7 @@ def _say_imported(imported: Imported, archive: Archive, store: str | None) -> No
     say(f"  look at it:  {say_command('show', header.execution_id, store=store)}")
     if imported.outcome != "new" or header.status == "completed":
         return
-    folder = _folder_of(archive.source)
+    folder = _folder_of(source)
     named = ("--diagram", "FILE") if folder is not None and not Path(folder).is_dir() else ()
     say(f"  go on with:  {say_command('resume', header.execution_id, *named, store=store)}")
     if named:

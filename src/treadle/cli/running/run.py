@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +25,7 @@ from treadle.cli.common import (
     ExecutionArgument,
     JsonOption,
     StoreOption,
+    parse_environment,
     parse_inputs,
     say_command,
 )
@@ -39,7 +40,7 @@ from treadle.cli.running.edited import (
     planned,
     say_plan,
 )
-from treadle.cli.running.history import check_folder, recorded
+from treadle.cli.running.history import check_folder
 from treadle.cli.running.progress import Logged, View, follow, view_for
 from treadle.errors import InvalidInput, LeaseLost, StoreError
 from treadle.state.cell import ErrorInfo, ExecutionCell
@@ -76,6 +77,14 @@ HistoryOption = Annotated[Path | None, typer.Option(
     "--state-history", metavar="DIR", show_default=False,
     help="Write the states as files, too: a folder in DIR, for people to read, and to import.")]
 
+EnvOption = Annotated[list[str] | None, typer.Option(
+    "--env", metavar="NAME=VALUE", show_default=False,
+    help="A variable for the programs that nodes start, as often as needed; VALUE may be secret://NAME.")]
+SecretStoreOption = Annotated[str | None, typer.Option(
+    "--secret-store", metavar="URL", show_default=False,
+    help="Where secret://NAME is looked up: env:, file:PATH or vault://MOUNT/PATH. [default: what the "
+         "diagram says, else env:]")]
+
 
 def run(
     file: Annotated[str, typer.Argument(
@@ -94,6 +103,8 @@ def run(
         help="What a failure does to the rest, instead of what the diagram says.")] = None,
     concurrency: ConcurrencyOption = None,
     state_history: HistoryOption = None,
+    env: EnvOption = None,
+    secret_store: SecretStoreOption = None,
     live: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -113,7 +124,8 @@ def run(
         return await engine.start(compiled, given, execution_id=execution_id)
 
     raise typer.Exit(Performance(store, durability, live, as_json, concurrency, Path(spec.base),
-                                 history=state_history).perform(begin, "runs"))
+                                 history=state_history, environment=parse_environment(env or ()),
+                                 secret_store=_secret_store(secret_store)).perform(begin, "runs"))
 
 
 def resume(
@@ -168,6 +180,8 @@ def fork(
     store: StoreOption = None,
     concurrency: ConcurrencyOption = None,
     state_history: HistoryOption = None,
+    env: EnvOption = None,
+    secret_store: SecretStoreOption = None,
     live: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -189,8 +203,16 @@ def fork(
         return handle
 
     raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency,
-                                 Path(what.diagram.spec.base), what.plan, history=state_history)
-                     .perform(begin, "is a fork"))
+                                 Path(what.diagram.spec.base), what.plan, history=state_history,
+                                 environment=parse_environment(env or ()),
+                                 secret_store=_secret_store(secret_store)).perform(begin, "is a fork"))
+
+
+def _secret_store(url: str | None) -> str | None:
+    """A URL that means the same wherever the execution is resumed."""
+    if url is not None and url.startswith("file:"):
+        url = f"file:{Path(url.removeprefix('file:').removeprefix('//')).expanduser().absolute()}"
+    return url
 
 
 def _check_id(execution_id: str | None) -> None:
@@ -223,8 +245,10 @@ class Performance:
 
     def __init__(self, store: str | None, durability: Durability, live: bool | None, as_json: bool,
                  concurrency: int | None, folder: Path, plan: Plan | None = None, *,
-                 history: Path | None = None) -> None:
+                 history: Path | None = None, environment: Mapping[str, str] | None = None,
+                 secret_store: str | None = None) -> None:
         from treadle.config import read_limits, read_retention
+        from treadle.crypto.secrets import ENV, Secrets
         from treadle.hooks.manager import PluginManager
 
         if durability is Durability.MEMORY and store is not None:
@@ -236,10 +260,13 @@ class Performance:
                                    "batched or strict")
             check_folder(history)
         self.history = history
+        self.environment, self.secret_store = environment, secret_store
         self.config = read_limits(Path.cwd())
         if concurrency is not None:
             self.config = msgspec.structs.replace(self.config, concurrency=concurrency)
-        self.plugins = PluginManager.discover(folder, config=self.config)
+        self.plugins = PluginManager.discover(folder, config=self.config,
+                                              secrets=lambda said: self._secrets.resolve(said))
+        self._secrets = Secrets(secret_store or ENV, made=self.plugins.secret_stores())  # of plugins
         self.store, self.durability, self.as_json = store, durability, as_json
         found = None if durability is Durability.MEMORY else read_retention(Path.cwd())
         self.retention = None if found is None else found[0]
@@ -275,8 +302,9 @@ class Performance:
         handle = None
         try:
             async with Engine.open(url, config=self.config, durability=self.durability.value,
-                                   retention=self.retention, plugins=self.plugins) as engine, \
-                    recorded(engine, self.history):
+                                   retention=self.retention, plugins=self.plugins,
+                                   environment_vars=self.environment,
+                                   secret_store=self.secret_store, state_history=self.history) as engine:
                 engine.bus.subscribe(self.view.note, (EventType.NODE_FAILED, EventType.NODE_RETRYING))
                 handle = await begin(engine, self.view)
                 place = "in memory only" if url is None else f"in {url}"

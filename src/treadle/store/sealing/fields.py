@@ -51,6 +51,14 @@ def _open(sealer: Sealer, token: bytes, bound: str) -> bytes:
     return sealer.open(token if end < 0 else token[:end], bound)
 
 
+def _heard(raw: bytes, tell: Callable[[str, set[str]], None]) -> bytes:
+    """An opened value; `tell` hears of the blobs that it names."""
+    if b"$treadle" in raw:
+        for digest in named(raw):
+            tell(digest, set())
+    return raw
+
+
 def _seal_error(sealer: Sealer, error: ErrorInfo, bound: str) -> ErrorInfo:
     try:
         raw = _encode(error)
@@ -127,13 +135,13 @@ def open_cell(c: NodeState, sealer: Sealer, tell: Callable[[str, set[str]], None
         return place(c.execution_id, c.node_id, c.iteration, c.attempt, field)
 
     def opened(field: str, token: bytes | None) -> bytes | None:
-        return None if token is None else _open(sealer, token, bound(field))
+        return None if token is None else _heard(_open(sealer, token, bound(field)), tell)
 
     output, blob = c.output, c.blob
     if blob is not None:
         output, blob = _open_output(sealer, output, blob, bound(_BLOB), tell)
     elif output is not None:
-        output = _open(sealer, output, bound("output"))
+        output = _heard(_open(sealer, output, bound("output")), tell)
     return _replace(c, output=output, blob=blob, meta=opened("meta", c.meta), items=opened("items", c.items),
                     request=opened("request", c.request),
                     error=None if c.error is None else _open_error(sealer, c.error, bound("error")))
@@ -163,6 +171,7 @@ def seal_execution(c: ExecutionCell, sealer: Sealer, inside: Callable[[str], set
         output = _seal_output(sealer, c.output, c.blob, inside(c.blob), bound(_BLOB))
         blob = sealer.address(c.blob)
     return _replace(c, inputs=_seal(sealer, c.inputs, bound("inputs")), output=output, blob=blob,
+                    options=sealer.seal(c.options, bound("options")),
                     error=None if c.error is None else _seal_error(sealer, c.error, bound("error")))
 
 
@@ -175,8 +184,9 @@ def open_execution(c: ExecutionCell, sealer: Sealer, tell: Callable[[str, set[st
     if blob is not None:
         output, blob = _open_output(sealer, output, blob, bound(_BLOB), tell)
     elif output is not None:
-        output = _open(sealer, output, bound("output"))
-    return _replace(c, inputs=_open(sealer, c.inputs, bound("inputs")), output=output, blob=blob,
+        output = _heard(_open(sealer, output, bound("output")), tell)
+    return _replace(c, inputs=_heard(_open(sealer, c.inputs, bound("inputs")), tell), output=output, blob=blob,
+                    options=sealer.open(c.options, bound("options")),
                     error=None if c.error is None else _open_error(sealer, c.error, bound("error")))
 
 
@@ -209,7 +219,7 @@ def open_cached(one: Cached, sealer: Sealer, tell: Callable[[str, set[str]], Non
         blob, *inner = names.split(" ")
         tell(blob, set(inner))
     elif one.output is not None:
-        output = _open(sealer, one.output, bound("output"))
+        output = _heard(_open(sealer, one.output, bound("output")), tell)
     return _replace(one, key=key, content_type=kind, blob=blob, output=output,
                     meta=None if one.meta is None else _open(sealer, one.meta, bound("meta")))
 

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import IO
 
 from treadle.crypto.seal import Sealer
-from treadle.crypto.stream import Sealing, open_sealed
-from treadle.state.blob import Place
+from treadle.crypto.stream import BlobCipher
+from treadle.errors import StoreError
+from treadle.state.blob import Place, Sealing, Writer
+
+
+@lru_cache(maxsize=1000)
+def cipher_of(sealer: Sealer) -> BlobCipher:
+    """What seals the files of an execution."""
+    return BlobCipher(sealer.names, sealer.files)
+
+
+def place_of(place: Place, sealer: Sealer) -> Place:
+    """The same folder as one execution sees it."""
+    return Place(place.folder, place.config, cipher_of(sealer))
 
 
 def has_file(place: Place, sealer: Sealer, digest: str) -> bool:
@@ -17,31 +29,41 @@ def has_file(place: Place, sealer: Sealer, digest: str) -> bool:
 
 
 def put_file(place: Place, sealer: Sealer, digest: str, pieces: Iterable[bytes]) -> None:
-    """Write a sealed file, to the disk itself; one that is there is made to look new."""
-    address = sealer.address(digest)
-    path = place.path(address)
+    """Write a sealed file, to the disk itself; one that is there is made to look new. StoreCorrupt if the
+    pieces aren't what the digest says."""
     try:
-        os.utime(path)
+        os.utime(place.path(sealer.address(digest)))
     except FileNotFoundError:
-        handle, temporary = place.begin()
-        try:
-            with os.fdopen(handle, "wb") as file:
-                sealing = Sealing(file, sealer.files, address)
-                for piece in pieces:
-                    sealing.write(piece)
-                sealing.finish()
-                file.flush()
-                os.fsync(file.fileno())
-                path.parent.mkdir(exist_ok=True)
-                os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-    place.sync(address)
+        with Writer(place_of(place, sealer), limited=False) as writer:
+            for piece in pieces:
+                writer.write(piece)
+            writer.finish(digest)
+    else:
+        place.sync(sealer.address(digest))
 
 
 def open_file(place: Place, sealer: Sealer, digest: str) -> IO[bytes]:
     """A sealed file to read; FileNotFoundError, PlaintextFound, StoreCorrupt."""
-    address = sealer.address(digest)
-    return open_sealed(place.path(address).open("rb"), sealer.files, address)
+    return cipher_of(sealer).opened(place.path(sealer.address(digest)).open("rb"), digest)
+
+
+class AnyExecutions:
+    """A cipher for reading only: opens what any execution of a store has. `holder` finds one that has a
+    blob."""
+
+    spec = ""
+
+    def __init__(self, holder: Callable[[str], Sealer | None]) -> None:
+        self._holder = holder
+
+    def address(self, digest: str) -> str:
+        sealer = self._holder(digest)
+        return digest if sealer is None else sealer.address(digest)
+
+    def sealing(self, file: IO[bytes]) -> Sealing:
+        raise StoreError("a blob in an encrypted store belongs to an execution: make it where one runs")
+
+    def opened(self, file: IO[bytes], digest: str) -> IO[bytes]:
+        sealer = self._holder(digest)
+        assert sealer is not None
+        return cipher_of(sealer).opened(file, digest)

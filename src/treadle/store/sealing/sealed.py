@@ -47,7 +47,7 @@ from treadle.store.sealing.fields import (
     seal_shared,
     seal_signal,
 )
-from treadle.store.sealing.files import has_file, open_file, put_file
+from treadle.store.sealing.files import AnyExecutions, has_file, open_file, place_of, put_file
 from treadle.store.sealing.table import KeyedStore, KeyRow, Keys
 
 KEPT_MAX = 10_000
@@ -67,15 +67,16 @@ class SealedStore:
         self._sealers: dict[str, Sealer] = {}
         self._holders: dict[str, str] = {}  # an execution that has a blob, by digest
         self._inside: dict[str, set[str]] = {}  # the blobs that a blob names
+        # Here the blobs of all executions are found, and none is made: see `place_of`.
+        self.place = Place(inner.place.folder, cipher=AnyExecutions(self._holder))
         self._brought: set[tuple[str, str]] = set()  # (execution, digest) that were looked after
 
     @property
     def keys(self) -> Keys:
         return self.inner.keys
 
-    @property
-    def place(self) -> Place:
-        return self.inner.place
+    def place_of(self, execution_id: str) -> Place:
+        return place_of(self.inner.place, self.sealer(execution_id))
 
     # Keys
 
@@ -88,7 +89,7 @@ class SealedStore:
         if row is None:
             self.inner.summary(execution_id)
             raise KeyForgotten(f"the store has no key of execution {execution_id}: nothing of it can be "
-                               "read; restore the store from a copy, or delete the execution with `treadle prune`")
+                               "read; restore the store from a copy, or delete it with `treadle prune`")
         if row.wrapped is None:
             when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.at))
             raise KeyForgotten(f"execution {execution_id} was forgotten on {when}: its key was destroyed, "
@@ -238,7 +239,9 @@ class SealedStore:
             if content is not None:
                 self._learn(execution_id, digest, content)
                 self._put(sealer, digest, content, rows)
-            elif not self._has(sealer, digest):
+            elif self._has(sealer, digest):
+                self._holders.setdefault(digest, execution_id)
+            else:
                 holder = self._holder(digest)
                 if holder is None:
                     continue  # it only looks like the name of one
@@ -299,6 +302,7 @@ class SealedStore:
 
     def close(self) -> None:
         self._sealers.clear()
+        self.place.clear()
         self.inner.close()
 
     # Reading
@@ -325,7 +329,7 @@ class SealedStore:
         try:
             cell = open_execution(cell, self.sealer(cell.execution_id), self._telling(cell.execution_id))
         except StoreError as error:
-            cell = _replace(cell, inputs=b"{}", output=None, blob=None,
+            cell = _replace(cell, inputs=b"{}", options=b"{}", output=None, blob=None,
                             error=ErrorInfo(type(error).__name__, str(error)))
         return _replace(summary, cell=cell)
 
@@ -372,15 +376,20 @@ class SealedStore:
 
     def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
              since: tuple[float, int] | None = None, limit: int = LOG_LINES) -> list[LogLine]:
-        return self._lines(self.inner.logs(execution_id, node=node, attempt=attempt, since=since,
-                                           limit=limit))
+        found = self.inner.logs(execution_id, node=node, attempt=attempt, since=since, limit=limit)
+        return self._lines(execution_id, found)
 
     def new_logs(self, execution_id: str, after: int, *, node: str | None = None, attempt: int | None = None,
                  limit: int = LOG_LINES) -> list[LogLine]:
-        return self._lines(self.inner.new_logs(execution_id, after, node=node, attempt=attempt, limit=limit))
+        found = self.inner.new_logs(execution_id, after, node=node, attempt=attempt, limit=limit)
+        return self._lines(execution_id, found)
 
-    def _lines(self, lines: list[LogLine]) -> list[LogLine]:
-        return [open_line(one, self.sealer(one.execution_id)) for one in lines]
+    def _lines(self, execution_id: str, lines: list[LogLine]) -> list[LogLine]:
+        try:
+            sealer = self.sealer(execution_id)  # also where there is no line: it may be forgotten
+        except NoSuchExecution:
+            return []
+        return [open_line(one, sealer) for one in lines]
 
     # Blobs
 

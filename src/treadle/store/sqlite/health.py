@@ -148,6 +148,9 @@ def _inside(path: Path, connection: apsw.Connection, now: float, options: str) -
         return
     yield Finding(OK, "schema", f"version {version}"
                   + ("" if version == known else f"; it becomes {known} when it is next opened"))
+    own = version == known and connection.execute("SELECT master_id FROM keys WHERE execution_id = ''").get
+    if own:
+        yield Finding(OK, "encryption", f"with the key {own}")
     files = BlobFiles(Place(Path(f"{path}.blobs")))
     yield from _sizes(path, connection, files, options)
     counts = connection.execute(

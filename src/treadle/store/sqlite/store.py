@@ -34,9 +34,9 @@ from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
 from treadle.store.packing import open_packed, pack, unpack
 from treadle.store.retention import Between, Pruned
+from treadle.store.sealing.sqlite_keys import SqliteKeys
 from treadle.store.sqlite.adopting import adopt
 from treadle.store.sqlite.connection import connect_reader, queries, translated
-from treadle.store.sqlite.keys import SqliteKeys
 from treadle.store.sqlite.rows import (
     cached_of,
     cell_of,
@@ -77,6 +77,9 @@ class SqliteStore:
             writer.users += 1
         self._writer = writer
         self.keys = SqliteKeys(self.path, lambda: self._batches, self._read)
+
+    def place_of(self, execution_id: str) -> Place:
+        return self.place
 
     # Writing: one thread at a time
 
@@ -192,11 +195,14 @@ class SqliteStore:
             self._give_back(connection)
 
     def _give_back(self, connection: apsw.Connection) -> None:
+        # Under load a statement sometimes outlives its cursor, and holds its snapshot of the file: all later
+        # reads with this connection would be of that moment.
+        stuck = connection.txn_state("main") != apsw.SQLITE_TXN_NONE
         with self._readers_lock:
-            if self._closed:
-                connection.close()
-            else:
+            if not self._closed and not stuck:
                 self._readers.append(connection)
+                return
+        connection.close(True)
 
     def load(self, execution_id: str) -> tuple[ExecutionCell, list[NodeState]]:
         def use(connection: apsw.Connection) -> tuple[Any, list[Any]]:

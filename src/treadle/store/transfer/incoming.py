@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, Protocol, TypeVar
 
 import msgspec
 
@@ -59,6 +59,21 @@ class Imported(msgspec.Struct, frozen=True):
 
     header: Header
     outcome: Literal["new", "same", "older"]
+
+
+class Found(Protocol):
+    """An execution that was read and can be brought into a store."""
+
+    header: Header
+    cell: ExecutionCell
+    cells: list[NodeState]
+    source: str
+    signals: list[Signal]
+    logs: list[LogLine]
+    context: list[ContextCell]
+
+    def blobs(self) -> list[Arriving]:
+        """The blobs, each with a way to open it."""
 
 
 class Archive:
@@ -223,8 +238,8 @@ def import_execution(store: Store, path: str | Path, *, config: TreadleConfig = 
         return bring_in(store, found)
 
 
-def bring_in(store: Store, found: Archive) -> Imported:
-    """The same with an export that is open."""
+def bring_in(store: Store, found: Found) -> Imported:
+    """The same with an export that is open, or a history that was read."""
     try:
         there = store.load(found.header.execution_id)
     except NoSuchExecution:
@@ -234,7 +249,7 @@ def bring_in(store: Store, found: Archive) -> Imported:
     return Imported(found.header, _compared(store, found, *there))
 
 
-def _compared(store: Store, found: Archive, cell: ExecutionCell,
+def _compared(store: Store, found: Found, cell: ExecutionCell,
               cells: Sequence[NodeState]) -> Literal["same", "older"]:
     where = store.url.removeprefix("sqlite:///")
     name = f"{where} has the execution {cell.execution_id} already, "

@@ -20,7 +20,8 @@ _json = msgspec.json.Encoder().encode
 
 
 class SqliteKeys:
-    """See `treadle.store.sealing.table.Keys`. `writer` gives the writing connection, `lend` calls with a reader's connection."""
+    """See `treadle.store.sealing.table.Keys`. `writer` gives the one that writes, `lend` calls with a
+    reader's connection."""
 
     def __init__(self, path: str, writer: Callable[[], BatchWriter], lend: Lend) -> None:
         self._path, self._writer, self._lend = path, writer, lend
@@ -47,8 +48,8 @@ class SqliteKeys:
             return own
 
     def put(self, rows: Sequence[KeyRow]) -> dict[str, KeyRow]:
-        # Not fsynced: the commit of the executions comes after it in the same WAL. Nor patient: a batch is tried
-        # again.
+        # Not fsynced: the commit of the executions comes after it in the same WAL. Nor patient: a batch is
+        # tried again.
         with self._writer().transaction(sync=False) as connection:
             check_master(self._get(connection, OWN), rows)
             if self._put(connection, rows) == len(rows):
