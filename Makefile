@@ -44,6 +44,9 @@ bench: setup
 	$(BIN)/python benchmarks/kernel.py
 	$(BIN)/python benchmarks/durability.py
 	$(BIN)/python benchmarks/writer.py
+	$(BIN)/python benchmarks/bus.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/history.py
 	$(BIN)/python benchmarks/encryption.py
 	$(BIN)/python benchmarks/context.py
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import pytest
 
 from treadle import Diagram, Engine, node
 from treadle.config import TreadleConfig
+from treadle.engine.bus import Event, EventType
 from treadle.engine.engine import Durability
-from treadle.errors import ExecutionFailed, PluginError
+from treadle.errors import ExecutionFailed, PluginError, WrongKey
 from treadle.hooks.sdk import StateHook
 from treadle.hooks.specs import FinalReport
-from treadle.state.cell import ExecutionState, NodeState
+from treadle.state.cell import ContextCell, ExecutionState, NodeState
 
 
 class Diary(StateHook):
@@ -141,3 +143,59 @@ def test_active_plugins_are_recorded(tmp_path: Path) -> None:
             return await (await engine.start(diagram)).result()
 
     assert asyncio.run(main()) == ["Diary@1.2.0", "true"]
+
+
+@pytest.mark.parametrize("durability", ["batched", "memory"])
+def test_changes_of_the_context_are_announced_with_what_was_before(
+        tmp_path: Path, durability: Durability) -> None:
+    @node(isolation="thread")
+    def twice(context: Any) -> None:
+        context.artifacts["raw"] = "a.bin"
+        context.artifacts["raw"] = "b.bin"
+        del context.artifacts["raw"]
+
+    with Diagram("d") as diagram:
+        twice()
+    seen: list[tuple[str, Any, Any]] = []
+
+    def look(event: Event) -> None:
+        assert isinstance(event.cell, ContextCell)
+        seen.append((event.cell.key, event.before and event.before.value, event.cell.value))
+
+    async def main() -> None:
+        async with Engine.open(f"{tmp_path}/runs.db", durability=durability) as engine:
+            engine.bus.subscribe(look, [EventType.CONTEXT_CHANGED])
+            await (await engine.start(diagram)).result()
+
+    asyncio.run(main())
+    # Commits that come while the loop is busy are joined: the last one counts.
+    assert seen and seen[-1][0] == "artifacts.raw" and seen[-1][2] is None
+    for (_, _, after), (_, before, _) in pairwise(seen):
+        assert before == after
+
+
+def test_an_engine_keeps_a_history_of_files_encrypted_like_its_store(tmp_path: Path) -> None:
+    key = "ab" * 32
+
+    async def main() -> None:
+        async with Engine.open(f"{tmp_path}/runs.db", state_history=tmp_path / "states",
+                               state_encryption_key=key) as engine:
+            handle = await engine.start(drawn(share), n=271828, execution_id="x")
+            assert await handle.result() == 271828
+        async with Engine.open(f"{tmp_path}/runs.db", state_encryption_key=key) as engine:
+            assert (await engine.state("x")).status.value == "completed"
+
+    asyncio.run(main())
+    (folder,) = (tmp_path / "states").iterdir()
+    assert {"state_init.json", "state_final.json", "state_node_share_final.json"} <= {
+        path.name for path in folder.iterdir()}
+    for path in [*folder.rglob("*"), *tmp_path.glob("runs.db*")]:
+        if path.is_file():
+            assert b"271828" not in path.read_bytes(), path
+    with pytest.raises(WrongKey):
+        asyncio.run(_open(f"{tmp_path}/runs.db"))
+
+
+async def _open(url: str) -> None:
+    async with Engine.open(url):
+        raise AssertionError("it is encrypted")

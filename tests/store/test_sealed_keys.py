@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from treadle.config import Retention
 from treadle.crypto.keys import MasterKey, new_key, read_key
-from treadle.errors import InvalidInput, KeyForgotten, StoreError, WrongKey
+from treadle.errors import InvalidInput, KeyForgotten, StoreError, StoreFull, WrongKey
 from treadle.state.cell import NodeState
 from treadle.store import MemoryStore, open_store
 from treadle.store.base import Batch, Lease, Store
@@ -137,9 +139,33 @@ def test_an_id_that_is_used_again_has_another_key(tmp_path: Path) -> None:
     cell = msgspec.structs.replace(with_one(mine), output=b"1")
     lease = theirs.claim("run", this_owner(), 15)
     assert cell in theirs.load("run")[1]
+    assert theirs.blob(BLOB[0]) == mine.blob(BLOB[0]) == BLOB[1]
     theirs.release([lease])
     mine.close()
     theirs.close()
+
+
+def test_a_batch_whose_file_found_no_room_is_sealed_again_as_a_whole(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened(open_store(tmp_path / "state.db", key=KEY))
+    store.create(an_execution(), "", this_owner(), 15)
+    huge = blob_of(os.urandom(5 * 1024 * 1024))
+    cells = [a_cell("a", blob=BLOB[0]), a_cell("b", blob=huge[0])]
+    batch = Batch(cells, blobs=[BLOB, huge])
+    tries = []
+
+    def full(*given: object) -> None:
+        tries.append(given)
+        raise StoreFull(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sealed, "put_file", full)
+        with pytest.raises(StoreFull):
+            store.apply(batch)
+    store.apply(batch)
+    assert len(tries) == 1
+    assert [store.blob(digest) for digest, _ in (BLOB, huge)] == [BLOB[1], huge[1]]
+    store.close()
 
 
 def test_without_the_extra_it_says_what_to_install(tmp_path: Path) -> None:

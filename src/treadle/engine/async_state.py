@@ -11,7 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from treadle.engine.bus import Event
-from treadle.state.cell import ExecutionCell
+from treadle.state.cell import ContextCell, ExecutionCell
 from treadle.store.base import Lease
 from treadle.store.manager import StateManager
 
@@ -42,6 +42,8 @@ class AsyncStateManager:
                     lease = await self.manager.claim(cell.execution_id)
                 self._leases[cell.execution_id] = lease
             self.manager.record([], msgspec.structs.replace(cell, epoch=lease.epoch))
+        elif isinstance(cell, ContextCell):
+            self.manager.share([cell])
         elif lease is None:
             raise ValueError(
                 f"a node of execution {event.execution_id!r} was announced before the execution itself"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
@@ -21,7 +21,7 @@ import msgspec
 
 from treadle.config import DEFAULT_CONFIG
 from treadle.errors import did_you_mean
-from treadle.state.cell import CellKey, ExecutionCell, NodeState
+from treadle.state.cell import Cell, CellKey, ContextCell, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 
 logger = logging.getLogger("treadle.bus")
@@ -42,6 +42,7 @@ class EventType(StrEnum):
     NODE_SKIPPED = "node_skipped"
     NODE_SUSPENDED = "node_suspended"
     NODE_CANCELLED = "node_cancelled"
+    CONTEXT_CHANGED = "context_changed"
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -50,8 +51,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
     type: EventType
     execution_id: str
-    cell: NodeState | ExecutionCell
-    before: NodeState | ExecutionCell | None
+    cell: Cell
+    before: Cell | None
     at: float  # seconds since 1970
 
 
@@ -357,6 +358,13 @@ class EventBus:
                 kind = OF_NODE[cell.status]
                 if kind in types:  # an event that nobody wants isn't built
                     self.publish(Event(kind, cell.execution_id, cell, former, at))
+
+    def changed(self, cells: Iterable[ContextCell], before: Mapping[str, ContextCell], at: float) -> None:
+        """Publish what a commit did to the shared context of an execution."""
+        if EventType.CONTEXT_CHANGED in self._types:
+            for cell in cells:
+                self.publish(Event(EventType.CONTEXT_CHANGED, cell.execution_id, cell, before.get(cell.key),
+                                   at))
 
     async def drain(self) -> None:
         """Return when every queued consumer has read what was published."""

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 
 
 class _Journalled:
-    """Commits on their way to the journal."""
+    """Commits on their way to the journal, and then to who listens."""
 
-    def __init__(self, runner: WorkflowRunner) -> None:
-        assert runner.manager is not None
-        self._loop, self._share = runner.engine.loop, runner.manager.share
+    def __init__(self, runner: WorkflowRunner, cells: Iterable[ContextCell]) -> None:
+        self._loop, self._bus, self._now = runner.engine.loop, runner.engine.bus, runner.now
+        self._share = None if runner.manager is None else runner.manager.share
         self.lock = threading.Lock()
         self._waiting: dict[str, ContextCell] = {}
+        self._known = {cell.key: cell for cell in cells}  # the newest of each key
         self._called = False
 
     def take(self, cells: Sequence[ContextCell]) -> None:
@@ -50,8 +51,11 @@ class _Journalled:
     def hand_over(self) -> None:
         """On the loop, with the lock held."""
         if self._waiting:
-            self._share(self._waiting.values())
-            self._waiting = {}
+            cells, self._waiting = self._waiting, {}
+            if self._share is not None:
+                self._share(cells.values())
+            self._bus.changed(cells.values(), self._known, self._now())
+            self._known.update(cells)
 
 
 def _running() -> asyncio.AbstractEventLoop | None:
@@ -93,11 +97,11 @@ class _Clean(SharedContext):
 
 def _made(runner: WorkflowRunner, cells: Iterable[ContextCell] = ()) -> SharedContext:
     execution = runner.kernel.execution
-    journal = None if runner.manager is None else _Journalled(runner)
+    cells = list(cells)
+    journal = _Journalled(runner, cells)
     made = _Clean(
         execution.execution_id, epoch=execution.epoch, cells=cells, now=runner.now, config=runner.config,
-        lock=threading.Lock() if journal is None else journal.lock,
-        sink=None if journal is None else journal.take, refuse=_refusal, on_commit=runner.engine.on_mutation)
+        lock=journal.lock, sink=journal.take, refuse=_refusal, on_commit=runner.engine.on_mutation)
     made.runner = weakref.ref(runner)
     return made
 

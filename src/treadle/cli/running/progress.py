@@ -298,6 +298,6 @@ def noted(event: Event) -> str | None:
     if cell.status is NodeStatus.RETRYING:
         wait = f", again in {seconds(max(0.0, (cell.wake_at or event.at) - event.at))}"
         return f"retry: {cell.node_id}{turn}: attempt {cell.attempt}: {error}{wait}"
-    if before is not None and before.status is NodeStatus.RETRYING:
+    if isinstance(before, NodeState) and before.status is NodeStatus.RETRYING:
         return None  # it is history now; the retry was said
     return f"failed: {cell.node_id}{turn}: {error}"

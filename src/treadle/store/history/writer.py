@@ -21,7 +21,7 @@ from typing import Protocol, TypeVar
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import NoSuchExecution, StoreError, TreadleError
-from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.cell import Cell, ContextCell, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import Store
 from treadle.store.history.folder import Seal
@@ -60,7 +60,7 @@ class Announced(Protocol):
     @property
     def execution_id(self) -> str: ...
     @property
-    def cell(self) -> NodeState | ExecutionCell: ...
+    def cell(self) -> Cell: ...
 
 
 class HistoryWriter:
@@ -87,8 +87,10 @@ class HistoryWriter:
         self._closed = False
 
     async def consume(self, event: Announced) -> None:
-        """Keep a cell for the thread."""
+        """Keep a cell for the thread; of the shared context it asks the store."""
         cell = event.cell
+        if isinstance(cell, ContextCell):
+            return
         self._next.append(cell)
         if type(cell) is ExecutionCell and not cell.status.terminal:
             self._tellers[cell.execution_id] = self._inputs(cell.execution_id)
