@@ -19,6 +19,7 @@ VARIABLE = "TREADLE_STATE_ENCRYPTION_KEY"
 """The environment variable that says what the option says."""
 _HOW = "`treadle keys new --out FILE` makes one, to be given as file:FILE"
 _KEY_FILE_BYTES_MAX = 4096
+_PATH_CHARS_MAX = 255
 _PROOF = "the store's own key"
 
 
@@ -76,7 +77,7 @@ def read_key(said: str, *, what: str = OPTION, environment: Mapping[str, str] = 
         if not value:
             raise InvalidInput(f"{what} {said}: the environment has no {name}: set it, or use file:PATH")
         return MasterKey(_decoded(value.encode(), f"{what} {said}"), said)
-    if "/" in said and Path(said).is_file():
+    if len(said) < _PATH_CHARS_MAX and Path(said).is_file():
         raise InvalidInput(f"{what}: for a key in a file write file:{said}")
     return MasterKey(_decoded(said.encode(), what))
 

@@ -47,8 +47,8 @@ class Redactor:
                 return
             mark = f"[secret {name}]"
             marks = {**self._marks, **dict(_forms(value, mark))}
-            for line in value.splitlines():
-                if LINE_CHARS_MIN <= len(line) < len(value):
+            for line in (value.strip(), *value.splitlines()):
+                if (LINE_CHARS_MIN if "\n" in value.strip() else CHARS_MIN) <= len(line) < len(value):
                     marks.update(_forms(line, mark))
             self._marks = marks
             longest = sorted(marks, key=len, reverse=True)

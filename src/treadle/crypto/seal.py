@@ -112,13 +112,14 @@ class Sealer:
         return derived(self._key, b"files")
 
     @cached_property
-    def _names(self) -> bytes:
+    def names(self) -> bytes:
+        """The key of the addresses of blobs."""
         return derived(self._key, b"addresses")
 
     def address(self, digest: str) -> str:
         """The name under which this execution keeps the blob with a digest: it tells nothing of its
         content."""
-        return hmac.digest(self._names, digest.encode(), "sha256").hex()
+        return hmac.digest(self.names, digest.encode(), "sha256").hex()
 
 
 def derived(key: bytes, purpose: bytes) -> bytes:

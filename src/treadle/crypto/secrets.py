@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -48,13 +47,14 @@ def is_reference(text: str) -> bool:
 
 class Secrets:
     """Resolves references, for one execution. `told` hears of every name and value before it is handed out:
-    a `Redactor` does. `made` are stores that plugins bring, by scheme."""
+    a `Redactor` does. `made` are stores that plugins bring, by scheme; `base` is the folder that relative
+    paths begin at."""
 
     def __init__(self, url: str = ENV, *, told: Callable[[str, str], None] | None = None,
-                 made: Mapping[str, Callable[[str], SecretStore]] | None = None) -> None:
+                 made: Mapping[str, Callable[[str], SecretStore]] | None = None, base: str = "") -> None:
         self.url = url
         self._told = told
-        self._store = open_secrets(url, made)
+        self._store = open_secrets(url, made, base)
         self._environment = EnvSecrets()
 
     def resolve(self, reference: str) -> str:
@@ -73,7 +73,8 @@ class Secrets:
         return value
 
 
-def open_secrets(url: str, made: Mapping[str, Callable[[str], SecretStore]] | None = None) -> SecretStore:
+def open_secrets(url: str, made: Mapping[str, Callable[[str], SecretStore]] | None = None,
+                 base: str = "") -> SecretStore:
     """A store of secrets by its URL (see the module); nothing is read yet. InvalidInput."""
     scheme, colon, rest = url.partition(":")
     if made is not None and scheme in made:
@@ -90,7 +91,7 @@ def open_secrets(url: str, made: Mapping[str, Callable[[str], SecretStore]] | No
     if scheme == "file":
         if not rest.removeprefix("//"):
             raise InvalidInput(f"{url!r} names no file: write file:PATH")
-        return FileSecrets(Path(rest.removeprefix("//")).expanduser())
+        return FileSecrets(Path(base) / Path(rest.removeprefix("//")).expanduser())
     prefix = rest.removeprefix("//")
     if prefix and not _VARIABLE.fullmatch(prefix):
         raise InvalidInput(f"{url!r}: {prefix!r} can't be the beginning of an environment variable's name")
@@ -137,6 +138,8 @@ class FileSecrets:
         return value.removesuffix("\n").removesuffix("\r")
 
     def _of_toml(self, name: str) -> str:
+        import tomllib  # for those who have such a file
+
         try:
             found: object = tomllib.loads(read_private(self._path, FILE_BYTES_MAX).decode())
         except (tomllib.TOMLDecodeError, UnicodeDecodeError):  # its message may quote a secret

@@ -2,13 +2,15 @@
 
     magic (8) · salt (16) · chunk · chunk · … · last chunk
 
-Each file has a key of its own, made of the execution's key for files, its address and the salt. The nonce of
-a chunk is its number and whether it is the last, so that chunks can't be exchanged, repeated or cut off. Any
-place is read by opening one chunk.
+Each file has a key of its own, made of the execution's key for files and the salt. The nonce of a chunk is
+its number and whether it is the last, so that chunks can't be exchanged, repeated or cut off. The last one is
+bound to the file's address, and is the first to be opened, so that nothing is read of a file that was moved
+or cut. Any place is read by opening one chunk.
 """
 
 from __future__ import annotations
 
+import hmac
 import io
 import os
 from typing import IO
@@ -16,7 +18,7 @@ from typing import IO
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from treadle.crypto.seal import derived
+from treadle.crypto.seal import KEY_BYTES, derived
 from treadle.errors import PlaintextFound, StoreCorrupt
 
 CHUNK_BYTES = 64 * 1024
@@ -31,16 +33,16 @@ def _nonce(number: int, last: bool) -> bytes:
     return number.to_bytes(11, "big") + (b"\1" if last else b"\0")
 
 
-def _gcm(key: bytes, address: str, salt: bytes) -> AESGCM:
-    return AESGCM(derived(key, b"file " + address.encode() + salt))
+def _gcm(key: bytes, salt: bytes) -> AESGCM:
+    return AESGCM(derived(key, b"file " + salt))
 
 
 class Sealing:
     """A file on its way: what is written comes out sealed. `key` is `Sealer.files`."""
 
-    def __init__(self, out: IO[bytes], key: bytes, address: str) -> None:
+    def __init__(self, out: IO[bytes], key: bytes) -> None:
         salt = os.urandom(SALT_BYTES)
-        self._out, self._gcm, self._number = out, _gcm(key, address, salt), 0
+        self._out, self._gcm, self._number = out, _gcm(key, salt), 0
         self._rest = bytearray()
         out.write(MAGIC + salt)
 
@@ -48,17 +50,14 @@ class Sealing:
         rest = self._rest
         rest += piece
         while len(rest) > CHUNK_BYTES:  # the last chunk is known only at the end
-            self._chunk(bytes(rest[:CHUNK_BYTES]), last=False)
+            self._out.write(self._gcm.encrypt(_nonce(self._number, False), bytes(rest[:CHUNK_BYTES]), None))
+            self._number += 1
             del rest[:CHUNK_BYTES]
 
-    def finish(self) -> None:
+    def finish(self, address: str) -> None:
         """Write the last chunk. The file isn't closed."""
-        self._chunk(bytes(self._rest), last=True)
+        self._out.write(self._gcm.encrypt(_nonce(self._number, True), bytes(self._rest), address.encode()))
         self._rest.clear()
-
-    def _chunk(self, plain: bytes, *, last: bool) -> None:
-        self._out.write(self._gcm.encrypt(_nonce(self._number, last), plain, None))
-        self._number += 1
 
 
 def plain_size(sealed: int) -> int:
@@ -78,13 +77,11 @@ class Opened(io.RawIOBase):
         if not head.startswith(MAGIC):
             raise PlaintextFound(f"the blob file {address} is not encrypted, and everything in this store is:"
                                  " somebody else wrote it; restore it from a copy")
-        self._gcm = _gcm(key, address, head[len(MAGIC):])
+        self._gcm = _gcm(key, head[len(MAGIC):])
         self._size = plain_size(size)
         self._last = max(1, -(-(size - _HEAD) // _WHOLE)) - 1
         self._at = 0
-        self._number, self._chunk = -1, b""
-        if not self._size:
-            self._load(0)  # also an empty one can be a forgery
+        self._load(self._last)
 
     def readable(self) -> bool:
         return True
@@ -115,12 +112,13 @@ class Opened(io.RawIOBase):
 
     def _load(self, number: int) -> None:
         self._file.seek(_HEAD + number * _WHOLE)
+        last = number == self._last
         try:
-            self._chunk = self._gcm.decrypt(_nonce(number, number == self._last), self._file.read(_WHOLE),
-                                            None)
+            self._chunk = self._gcm.decrypt(_nonce(number, last), self._file.read(_WHOLE),
+                                            self._address.encode() if last else None)
         except (InvalidTag, ValueError):
-            raise StoreCorrupt(f"the blob file {self._address} can't be decrypted: it was changed, or is not "
-                               "whole; restore it from a copy") from None
+            raise StoreCorrupt(f"the blob file {self._address} can't be decrypted: it was changed, moved, "
+                               "or is not whole; restore it from a copy") from None
         self._number = number
 
     def close(self) -> None:
@@ -135,3 +133,30 @@ def open_sealed(file: IO[bytes], key: bytes, address: str) -> IO[bytes]:
     except BaseException:
         file.close()
         raise
+
+
+class BlobCipher:
+    """What seals one execution's blob files: see `treadle.state.blob.Cipher`. `names` and `files` are its
+    keys for addresses and for files."""
+
+    def __init__(self, names: bytes, files: bytes) -> None:
+        self._names, self._files = names, files
+
+    @classmethod
+    def of(cls, spec: str) -> BlobCipher:
+        """The same in another process."""
+        raw = bytes.fromhex(spec)
+        return cls(raw[:KEY_BYTES], raw[KEY_BYTES:])
+
+    @property
+    def spec(self) -> str:
+        return (self._names + self._files).hex()
+
+    def address(self, digest: str) -> str:
+        return hmac.digest(self._names, digest.encode(), "sha256").hex()
+
+    def sealing(self, file: IO[bytes]) -> Sealing:
+        return Sealing(file, self._files)
+
+    def opened(self, file: IO[bytes], digest: str) -> IO[bytes]:
+        return open_sealed(file, self._files, self.address(digest))

@@ -185,7 +185,8 @@ def open_execution(c: ExecutionCell, sealer: Sealer, tell: Callable[[str, set[st
         output, blob = _open_output(sealer, output, blob, bound(_BLOB), tell)
     elif output is not None:
         output = _heard(_open(sealer, output, bound("output")), tell)
-    return _replace(c, inputs=_heard(_open(sealer, c.inputs, bound("inputs")), tell), output=output, blob=blob,
+    inputs = _heard(_open(sealer, c.inputs, bound("inputs")), tell)
+    return _replace(c, inputs=inputs, output=output, blob=blob,
                     options=sealer.open(c.options, bound("options")),
                     error=None if c.error is None else _open_error(sealer, c.error, bound("error")))
 

@@ -6,7 +6,7 @@ import io
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
 import msgspec
 
@@ -15,7 +15,7 @@ from treadle.crypto.keys import MasterKey
 from treadle.crypto.seal import MARK, Sealer
 from treadle.errors import KeyForgotten, NoSuchExecution, StoreCorrupt, StoreError
 from treadle.state import codec
-from treadle.state.blob import Place
+from treadle.state.blob import CHUNK_BYTES, Place
 from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import (
@@ -55,6 +55,13 @@ KEPT_MAX = 10_000
 _replace = msgspec.structs.replace
 
 
+class Found(NamedTuple):
+    """Blobs for a batch: rows to write, and the addresses of all that were looked for and are there."""
+
+    rows: list[tuple[str, bytes]]
+    addresses: set[str]
+
+
 class SealedStore:
     """See `treadle.store.base.Store`. `own` is the store's own data key. Opening anything may raise
     KeyForgotten, StoreCorrupt (it was changed) and PlaintextFound."""
@@ -69,7 +76,7 @@ class SealedStore:
         self._inside: dict[str, set[str]] = {}  # the blobs that a blob names
         # Here the blobs of all executions are found, and none is made: see `place_of`.
         self.place = Place(inner.place.folder, cipher=AnyExecutions(self._holder))
-        self._brought: set[tuple[str, str]] = set()  # (execution, digest) that were looked after
+        self._brought: set[str] = set()  # addresses of blobs that were looked after
 
     @property
     def keys(self) -> Keys:
@@ -139,9 +146,7 @@ class SealedStore:
         return self.inner.claim(execution_id, owner, lease_s)
 
     def redraw(self, lease: Lease, cell: ExecutionCell, source: str) -> None:
-        blobs: list[tuple[str, bytes]] = []
-        self._bring(cell.execution_id, named(cell.inputs), {}, blobs)
-        self._put_files(blobs)
+        self._bring_now(cell.execution_id, named(cell.inputs))
         self.inner.redraw(lease, seal_execution(cell, self.sealer(cell.execution_id), self._names),
                           self._hidden(cell.diagram, source))
 
@@ -180,12 +185,13 @@ class SealedStore:
         """The batch as the inner store gets it."""
         if batch.created:
             self._begin([cell.execution_id for cell, _ in batch.created])
-        blobs = self._blobs_of(batch)
+        found = self._blobs_of(batch)
         key, inside = self._writing, self._names
         sealed = _replace(
             batch, cells=seal_cells(batch.cells, key, inside),
             executions=[seal_execution(one, key(one.execution_id), inside) for one in batch.executions],
-            context={one: seal_shared(cell, key(one[0])) for one, cell in batch.context.items()}, blobs=blobs,
+            context={one: seal_shared(cell, key(one[0])) for one, cell in batch.context.items()},
+            blobs=found.rows,
             cached=[seal_cached(one, self._mask(one.key), key(one.execution_id), inside)
                     for one in batch.cached],
             logs=[seal_line(one, key(one.execution_id)) for one in batch.logs],
@@ -194,9 +200,10 @@ class SealedStore:
             begun=seal_cells(batch.begun, key, inside),
             begun_context=[seal_shared(one, key(one.execution_id)) for one in batch.begun_context])
         self.inner.seal(sealed)
+        self._kept(found)  # only now: until here it may fail, and is done again
         return sealed
 
-    def _blobs_of(self, batch: Batch) -> list[tuple[str, bytes]]:
+    def _blobs_of(self, batch: Batch) -> Found:
         """The rows of the batch's blobs, each for the executions that name it; larger ones become files."""
         contents = dict(batch.blobs)
         wanted: dict[str, set[str]] = {}  # digests by execution
@@ -220,50 +227,65 @@ class SealedStore:
         nobody = set(contents).difference(*wanted.values())
         if nobody and batch.cells:
             wanted.setdefault(batch.cells[0].execution_id, set()).update(nobody)
-        rows: list[tuple[str, bytes]] = []
+        result = Found([], set())
         for execution_id, digests in wanted.items():
-            self._bring(execution_id, digests, contents, rows)
-        return rows
+            self._bring(execution_id, digests, contents, result)
+        return result
 
-    def _bring(self, execution_id: str, digests: set[str], contents: dict[str, bytes],
-               rows: list[tuple[str, bytes]]) -> None:
+    def _bring(self, execution_id: str, digests: set[str], contents: dict[str, bytes], found: Found) -> None:
         """Have an execution keep these blobs: what others have is sealed anew, under its own key."""
-        todo = [one for one in digests if (execution_id, one) not in self._brought]
-        sealer = self._writing(execution_id) if todo else self._own
-        while todo and sealer is not self._own:
+        sealer = self._writing(execution_id) if digests else self._own
+        todo = [] if sealer is self._own else list(digests)
+        while todo:
             digest = todo.pop()
-            if len(self._brought) >= KEPT_MAX:
-                self._brought.clear()
-            self._brought.add((execution_id, digest))
+            address = sealer.address(digest)
+            if address in self._brought or address in found.addresses:
+                continue
             content = contents.get(digest)
             if content is not None:
                 self._learn(execution_id, digest, content)
-                self._put(sealer, digest, content, rows)
+                self._put(sealer, digest, content, found)
             elif self._has(sealer, digest):
                 self._holders.setdefault(digest, execution_id)
-            else:
-                holder = self._holder(digest)
-                if holder is None:
-                    continue  # it only looks like the name of one
-                if has_file(self.inner.place, holder, digest):
-                    with open_file(self.inner.place, holder, digest) as file:
-                        put_file(self.inner.place, sealer, digest, iter(lambda: file.read(1 << 20), b""))
-                else:
-                    content = self._content(holder, digest)
-                    self._learn(execution_id, digest, content)
-                    self._put(sealer, digest, content, rows)
-            todo += [one for one in self._names(digest) if (execution_id, one) not in self._brought]
+            elif not self._copy(execution_id, sealer, digest, found):
+                continue  # it only looks like the name of one
+            found.addresses.add(address)
+            todo += self._names(digest)
 
-    def _put(self, sealer: Sealer, digest: str, content: bytes, rows: list[tuple[str, bytes]]) -> None:
+    def _copy(self, execution_id: str, sealer: Sealer, digest: str, found: Found) -> bool:
+        """Whether another execution had it."""
+        holder = self._holder(digest)
+        if holder is None:
+            return False
+        if has_file(self.inner.place, holder, digest):
+            with open_file(self.inner.place, holder, digest) as file:
+                put_file(self.inner.place, sealer, digest, iter(lambda: file.read(CHUNK_BYTES), b""))
+        else:
+            content = self._content(holder, digest)
+            self._learn(execution_id, digest, content)
+            self._put(sealer, digest, content, found)
+        return True
+
+    def _kept(self, found: Found) -> None:
+        """What was looked for is on its way in a batch, and need not be looked for again."""
+        if len(self._brought) >= KEPT_MAX:
+            self._brought.clear()
+        self._brought |= found.addresses
+
+    def _put(self, sealer: Sealer, digest: str, content: bytes, found: Found) -> None:
         packed = pack(content)
         if len(packed) > DEFAULT_CONFIG.blob_file_bytes_max:
             put_file(self.inner.place, sealer, digest, [content])
         else:
-            rows.append((sealer.address(digest), MARK + sealer.raw(packed, _of_blob(digest))))
+            found.rows.append((sealer.address(digest), MARK + sealer.raw(packed, _of_blob(digest))))
 
-    def _put_files(self, rows: Iterable[tuple[str, bytes]]) -> None:
-        if rows:
-            self.inner.apply(Batch([], blobs=list(rows)))
+    def _bring_now(self, execution_id: str, digests: set[str]) -> None:
+        """The same for what is written without a batch."""
+        found = Found([], set())
+        self._bring(execution_id, digests, {}, found)
+        if found.rows:
+            self.inner.apply(Batch([], blobs=found.rows))
+        self._kept(found)
 
     def _learn(self, execution_id: str, digest: str, content: bytes) -> None:
         inner = names_in(content.decode("latin-1")) if content.startswith(codec.MARK) else set()
@@ -283,9 +305,7 @@ class SealedStore:
     def send(self, signal: Signal) -> int:
         self._sealers.pop(signal.execution_id, None)
         sealer = self.sealer(signal.execution_id)
-        rows: list[tuple[str, bytes]] = []
-        self._bring(signal.execution_id, named(signal.payload), {}, rows)
-        self._put_files(rows)
+        self._bring_now(signal.execution_id, named(signal.payload))
         return self.inner.send(seal_signal(signal, sealer))
 
     def forget(self, keys: Iterable[str]) -> None:
