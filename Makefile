@@ -31,7 +31,7 @@ demo: setup
 	$(BIN)/treadle run examples/stdlib_report/diagram.yaml -i out=$(DEMO) --store $(DEMO)/treadle.db
 
 test: check
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 $(PYTEST_ARGS)
 
 check: setup
 	$(BIN)/ruff check .

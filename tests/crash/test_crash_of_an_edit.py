@@ -75,7 +75,7 @@ def test_a_resume_after_an_edit_is_killed(tmp_path: Path, seam: str) -> None:
     assert scene.log["load"] == 1, "what the edit does not reach is kept"
     assert scene.log["scale"] in (2, 3), "performed once more, and again only if its result was not recorded"
     if seam == "publish.before:1":  # the edit is recorded by then, and scale has begun
-        assert "changed  report: the code or a file that it names" in done.stderr
+        assert "changed  report: it follows scale" in done.stderr
 
 
 @pytest.mark.parametrize("seam", ["commit.before:1", "commit.after:1", "perform.after:1"])

@@ -177,9 +177,10 @@ def test_a_state_is_read_right_after_its_update_without_the_disk(tmp_path: Path)
                 again(look())
             assert await (await engine.start(drawn, execution_id="mine")).result() == 2
             assert (await engine.state("mine")).status is ExecutionStatus.COMPLETED
-            assert len(engine.manager.cache) == 1  # type: ignore[union-attr]
+            manager = engine.manager
+            assert manager is not None and len(manager.cache) == 1
             await (await engine.start(diagram(), execution_id="other")).result()
-            assert len(engine.manager.cache) == 1, "what nobody reads is not cached"  # type: ignore[union-attr]
+            assert len(manager.cache) == 1, "what nobody reads is not cached"
             with pytest.raises(NoSuchExecution):
                 await engine.state("nobody's")
         assert states == ["look running", "look completed", "again running"]

@@ -200,7 +200,7 @@ def test_a_start_is_refused_with_the_plugin_and_its_reason() -> None:
     class Budget(StateHook):
         version = "1.4.0"
 
-        def pre_state_initialize(self, pipeline: Any, inputs: Mapping[str, Any]) -> None:  # type: ignore[override]
+        def pre_state_initialize(self, pipeline: Any, diagram: Any, inputs: Mapping[str, Any]) -> None:
             if inputs["cost"] > 10:
                 raise ValueError("it costs more than 10")
             if inputs["cost"] < 0:

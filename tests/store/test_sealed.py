@@ -322,7 +322,8 @@ def test_a_key_is_not_changed_or_destroyed_while_somebody_runs(tmp_path: Path) -
     store.close()
 
 
-@pytest.mark.parametrize(("seam", "wanted"), [("commit.before", KEY), ("commit.after", OTHER)])
+@pytest.mark.parametrize(("seam", "wanted"), [("commit.before", KEY), ("commit.after", OTHER)],
+                         ids=["before", "after"])
 def test_a_rotation_that_is_killed_is_done_or_not(tmp_path: Path, seam: str, wanted: str) -> None:
     path = tmp_path / "state.db"
     filled(path).close()

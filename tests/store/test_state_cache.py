@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from treadle.config import TreadleConfig
 from treadle.errors import NoSuchExecution
+from treadle.ids import NodeID
 from treadle.state.cell import ExecutionCell, NodeState, join
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store import MemoryStore, StateManager
@@ -42,7 +43,7 @@ def test_any_order_repetition_and_batching_of_updates_is_the_same_cache(cells: l
     for node in "ab":
         of_node = [cell for cell in one.history.values() if cell.node_id == node]
         newest = max(of_node, key=lambda cell: (int(cell.iteration), cell.attempt), default=None)
-        assert whole.get_node_state(node) == newest == one.node_states.get(node)  # type: ignore[call-overload]
+        assert whole.get_node_state(node) == newest == one.node_states.get(NodeID(node))
 
 
 def stored(*names: str) -> MemoryStore:

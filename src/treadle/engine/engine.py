@@ -25,7 +25,7 @@ import msgspec
 from treadle.aio.resources import attach
 from treadle.clock import Clock
 from treadle.config import DEFAULT_CONFIG, Retention, TreadleConfig
-from treadle.crypto.secrets import ENV, Secrets, SecretStore
+from treadle.crypto.secrets import SecretStore
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram
 from treadle.engine import recover as recovery
 from treadle.engine import sources
@@ -154,8 +154,8 @@ class Engine:
         from treadle.engine.lifecycle import Lifecycle
         from treadle.hooks.manager import PluginManager
 
-        manager = plugins if isinstance(plugins, PluginManager) else PluginManager(
-            plugins, config=self.config, secrets=Secrets(self.secret_store or ENV).resolve)
+        manager = plugins if isinstance(plugins, PluginManager) else PluginManager(plugins,
+                                                                                   config=self.config)
         manager.install(self.registry)
         lifecycle = Lifecycle(self, manager)
         self._app.at_the_end(lifecycle.close)
