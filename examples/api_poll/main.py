@@ -2,13 +2,15 @@
 
 The service is here too, on a free port of this machine: it is too busy at first (503 with Retry-After), and
 its job takes a few polls. Retries, their waits and the loop are the diagram's: no function below waits or
-counts.
+counts. It also wants a token, which the diagram only names.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +22,8 @@ from treadle import Diagram, loop, node, when
 
 POLLS = 4  # the job is done at the fourth
 BUSY = (0, 3)  # requests, by number, that are refused for a moment
+TOKEN = "POLL_TOKEN"  # the environment variable with the secret; `secret://POLL_TOKEN` in the diagram
+AUTH = {"bearer": f"secret://{TOKEN}"}
 
 
 @node
@@ -35,19 +39,20 @@ def again(url: str) -> str:
 
 @node
 def report(state: dict[str, Any]) -> str:
-    return f"The job is {state['status']}: {state['words']} words, after {state['polls']} polls."
+    return (f"The job is {state['status']}: {state['words']} words, after {state['polls']} polls, "
+            f"for {state['token']}.")
 
 
 def draw() -> Diagram:
     with Diagram("api-poll") as diagram:
         service = diagram.input("service", str)
         job = diagram.add("submit", "api_job", method="POST", url="{{ service }}/jobs", service=service,
-                          json={"text": "one two three"}, retries=5, backoff={"initial": 0.2})
+                          auth=AUTH, json={"text": "one two three"}, retries=5, backoff={"initial": 0.2})
         with loop(url=url_of(job, service), max_iterations=50, on_limit="fail") as turn:
             url = again(turn.url)
             pause = diagram.add("pause", "sleep", seconds=0.1, needs=url)
             state = diagram.add("poll", "api_job", url="{{ address }}", address=url, needs=pause,
-                                retries=5, backoff={"initial": 0.2})
+                                auth=AUTH, retries=5, backoff={"initial": 0.2})
             done = when("state.status == 'done'", state=state)
             with done.false:
                 turn.again(url=url)
@@ -64,14 +69,21 @@ class Service(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
-        if not self.busy():
+        if not self.refused():
             self.reply(201, {"id": 7})
 
     def do_GET(self) -> None:
-        if self.busy():
+        if self.refused():
             return
         polls = next(self.polls)
-        self.reply(200, {"status": "done" if polls >= POLLS else "running", "words": 3, "polls": polls})
+        self.reply(200, {"status": "done" if polls >= POLLS else "running", "words": 3, "polls": polls,
+                         "token": os.environ[TOKEN]})  # a careless service: it tells the token
+
+    def refused(self) -> bool:
+        if self.headers["Authorization"] != f"Bearer {os.environ[TOKEN]}":
+            self.reply(401, {"error": "who are you?"})
+            return True
+        return self.busy()
 
     def busy(self) -> bool:
         if next(self.requests) not in BUSY:
@@ -105,6 +117,7 @@ def serving() -> Iterator[str]:
 
 
 def main() -> None:
+    os.environ.setdefault(TOKEN, secrets.token_hex(16))
     with serving() as service:
         print(treadle.run(draw(), service=service))
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from treadle.diagram.diagram import ExecutableNode as ExecutableNode
     from treadle.diagram.transform import TransformRule as TransformRule
     from treadle.engine.actor import NodeActor as NodeActor
+    from treadle.engine.async_state import AsyncStateManager as AsyncStateManager
     from treadle.engine.bus import EventBus as EventBus
     from treadle.engine.bus import EventConsumer as EventConsumer
     from treadle.engine.bus import EventType as EventType
@@ -40,8 +41,10 @@ if TYPE_CHECKING:
     from treadle.engine.tracker import ExecutionTracker as ExecutionTracker
     from treadle.errors import ExecutionFailed as ExecutionFailed
     from treadle.errors import InvalidDiagram as InvalidDiagram
+    from treadle.errors import MutationVetoed as MutationVetoed
     from treadle.errors import PluginError as PluginError
     from treadle.errors import TreadleError as TreadleError
+    from treadle.errors import WriteConflict as WriteConflict
     from treadle.hooks.manager import PluginManager as PluginManager
     from treadle.hooks.sdk import StateHook as StateHook
     from treadle.hooks.sdk import Veto as Veto
@@ -66,6 +69,8 @@ if TYPE_CHECKING:
     from treadle.state.envelope import EnvelopeFactory as EnvelopeFactory
     from treadle.state.envelope import TextOutput as TextOutput
     from treadle.store import open_store as open_store
+    from treadle.store.cache import ExecutionCache as ExecutionCache
+    from treadle.store.cache import ExecutionStateCache as ExecutionStateCache
     from treadle.store.facade import ExecutionStateManager as ExecutionStateManager
     from treadle.store.manager import StateManager as StateManager
     from treadle.store.manager import StateUpdate as StateUpdate
@@ -83,6 +88,7 @@ _HOMES = {
     "diagram.diagram": "ExecutableDiagram ExecutableNode",
     "diagram.transform": "TransformRule",
     "engine.actor": "NodeActor",
+    "engine.async_state": "AsyncStateManager",
     "engine.bus": "EventBus EventConsumer EventType",
     "engine.context": "ExecutionContext",
     "engine.engine": "Engine",
@@ -91,7 +97,7 @@ _HOMES = {
     "engine.runner": "WorkflowRunner",
     "engine.services": "EVENT_BUS ServiceRegistry",
     "engine.tracker": "ExecutionMetrics ExecutionTracker",
-    "errors": "ExecutionFailed InvalidDiagram PluginError TreadleError",
+    "errors": "ExecutionFailed InvalidDiagram MutationVetoed PluginError TreadleError WriteConflict",
     "hooks.manager": "PluginManager",
     "hooks.sdk": "StateHook Veto hookimpl",
     "ids": "NodeID",
@@ -106,6 +112,7 @@ _HOMES = {
     "state.codec": "register_encoder",
     "state.envelope": "BaseNodeOutput ContentType Envelope EnvelopeFactory TextOutput",
     "store": "open_store",
+    "store.cache": "ExecutionCache ExecutionStateCache",
     "store.facade": "ExecutionStateManager",
     "store.manager": "StateManager StateUpdate",
 }

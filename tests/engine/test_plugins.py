@@ -199,3 +199,25 @@ def test_an_engine_keeps_a_history_of_files_encrypted_like_its_store(tmp_path: P
 async def _open(url: str) -> None:
     async with Engine.open(url):
         raise AssertionError("it is encrypted")
+
+
+def test_a_fork_has_the_surroundings_of_its_origin_and_a_state_what_bodies_share(tmp_path: Path) -> None:
+    @node(isolation="inline")
+    def look(n: int, context: Any) -> dict[str, str]:
+        context.variables["n"] = n
+        return dict(context.environment_vars)
+
+    with Diagram("d", environment_vars={"A": "1", "B": "1", "C": "1"}) as diagram:
+        look(diagram.input("n", int))
+
+    async def main() -> None:
+        async with Engine.open(f"{tmp_path}/runs.db", environment_vars={"B": "2", "C": "2"}) as engine:
+            handle = await engine.start(diagram, n=1, execution_id="x")
+            assert await handle.result() == {"A": "1", "B": "2", "C": "2"}
+            state = await engine.state("x")
+            assert [(cell.key, cell.value) for cell in state.context.values()] == [("variables.n", b"1")]
+        async with Engine.open(f"{tmp_path}/runs.db", environment_vars={"C": "3"}) as engine:
+            fork = await engine.fork("x", n=2, diagram=diagram)
+            assert await fork.result() == {"A": "1", "B": "2", "C": "3"}
+
+    asyncio.run(main())

@@ -18,7 +18,7 @@ def test_a_job_is_polled_until_it_is_done(tmp_path: Path) -> None:
                           timeout=60, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     *asked, last = done.stdout.splitlines()
-    assert last == "The job is done: 3 words, after 4 polls."
+    assert last == "The job is done: 3 words, after 4 polls, for [secret POLL_TOKEN]."
     assert [line.split()[1:3] + line.split()[4:5] for line in asked] == [
         ['"POST', "/jobs", "503"], ['"POST', "/jobs", "201"], ['"GET', "/jobs/7", "200"],
         ['"GET', "/jobs/7", "503"], *[['"GET', "/jobs/7", "200"]] * 3]

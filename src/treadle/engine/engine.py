@@ -28,7 +28,7 @@ from treadle.config import DEFAULT_CONFIG, Retention, TreadleConfig
 from treadle.crypto.secrets import SecretStore
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram
 from treadle.engine import recover as recovery
-from treadle.engine import sources
+from treadle.engine import shared, sources
 from treadle.engine.actor import NodeActor, Work
 from treadle.engine.application import ApplicationContext
 from treadle.engine.bus import EventBus, Inline
@@ -36,7 +36,7 @@ from treadle.engine.composite import complete_inputs, together
 from treadle.engine.forked import Guard
 from treadle.engine.handle import Handle
 from treadle.engine.plan import Plan
-from treadle.engine.prepared import Diagrams
+from treadle.engine.prepared import Diagrams, options_for
 from treadle.engine.resolver import RuntimeResolver
 from treadle.engine.retention import Keeper
 from treadle.engine.runner import WorkflowRunner
@@ -50,7 +50,7 @@ from treadle.nodes.modules import Importing
 from treadle.nodes.registry import NodeRegistry, default_registry
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, ExecutionState, NodeState
-from treadle.state.context import Mutation, options_of
+from treadle.state.context import Mutation
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import LOG_LINES, LogLine, Signal, Store, Summary
 
@@ -273,7 +273,7 @@ class Engine:
         cell = ExecutionCell(
             execution_id or self.clock.new_execution_id(), epoch=1, name=compiled.name,
             diagram=prepared.digest, inputs=codec.encode(complete), created_at=now,
-            options=self.options_for(compiled))
+            options=options_for(self, compiled))
         if self._lifecycle is not None:
             await self._lifecycle.initialise(cell, compiled, complete)
         if self.manager is not None:
@@ -288,23 +288,16 @@ class Engine:
         runner.start()
         return handle
 
+    @property
+    def active_plugins(self) -> list[str]:
+        """`Name@version` of each, in their order."""
+        return [] if self._lifecycle is None else self._lifecycle.plugins.active
+
     async def initialise(self, cell: ExecutionCell, diagram: ExecutableDiagram,
                          inputs: Mapping[str, Any]) -> None:
         """Ask the plugins whether an execution may be made: PluginError if one refuses."""
         if self._lifecycle is not None:
             await self._lifecycle.initialise(cell, diagram, inputs)
-
-    def options_for(self, diagram: ExecutableDiagram) -> bytes:
-        """What is recorded of how an execution of a diagram runs here."""
-        prepared = self.diagrams.of(diagram)
-        if not prepared.options:
-            spec = diagram.spec
-            prepared.options = options_of(
-                self.durability, config_hash=self.config.config_hash,
-                environment_vars={**spec.environment_vars, **self.environment_vars},
-                secret_store=self.secret_store or spec.secret_store,
-                active_plugins=() if self._lifecycle is None else self._lifecycle.plugins.active)
-        return prepared.options
 
     def secret_stores(self) -> Mapping[str, Callable[[str], SecretStore]]:
         """What opens the stores of secrets that plugins bring, by scheme."""
@@ -399,6 +392,10 @@ class Engine:
             raise TreadleError("durability `memory` has no store")
         state = (await self.manager.cache.get(execution_id)).state()
         assert state is not None
+        runner = self._runners.get(execution_id)
+        cells = (shared.cells(runner) if runner is not None else
+                 await self.manager.read(self.manager.store.context, execution_id))
+        state.context = {cell.key: cell for cell in cells if cell.value is not None}
         return state
 
     async def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,

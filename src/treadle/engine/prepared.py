@@ -17,8 +17,11 @@ from treadle.engine.sources import Drawn
 from treadle.nodes.base import Body, NodeStrategyProtocol
 from treadle.nodes.modules import looking_once
 from treadle.nodes.registry import NodeRegistry
+from treadle.state.cell import ExecutionCell
+from treadle.state.context import About, options_of
 
 if TYPE_CHECKING:
+    from treadle.engine.engine import Engine
     from treadle.store.manager import StateManager
 
 FROZEN_NODES_MIN = 5000
@@ -33,10 +36,28 @@ class Prepared:
 
     def __init__(self) -> None:
         self.digest = ""  # the key of its source in the store; "" until it is started here
-        self.options = b""  # of an execution of it here: see `Engine.options_for`
+        self.options = b""  # of an execution of it here: see `options_for`
         self.source = ""  # the source itself as long as our store may not have it
         self.functions: dict[tuple[str, str], Any] = {}  # what its nodes call, each looked for once
         self.bodies: dict[int, Body] = {}  # its bound strategies by `id(node)`, filled as nodes are performed
+
+
+def options_for(engine: Engine, diagram: ExecutableDiagram, before: ExecutionCell | None = None) -> bytes:
+    """What is recorded of how an execution of a diagram runs on an engine. A fork has what the one `before`
+    it was given, too."""
+    prepared = engine.diagrams.of(diagram)
+    if before is None and prepared.options:
+        return prepared.options
+    spec, given = diagram.spec, None if before is None else About.of(before)
+    options = options_of(
+        engine.durability, config_hash=engine.config.config_hash,
+        environment_vars={**spec.environment_vars, **({} if given is None else given.environment_vars),
+                          **engine.environment_vars},
+        secret_store=engine.secret_store or (given and given.secret_store) or spec.secret_store,
+        active_plugins=engine.active_plugins)
+    if before is None:
+        prepared.options = options
+    return options
 
 
 class Diagrams:

@@ -14,6 +14,7 @@ from treadle.engine.composite import complete_inputs
 from treadle.engine.fork import Cut, changed_inputs, seeing, taken_over
 from treadle.engine.handle import Handle
 from treadle.engine.plan import Plan, newest, plan_of, static
+from treadle.engine.prepared import options_for
 from treadle.engine.replay import node_at
 from treadle.engine.shared import restore
 from treadle.engine.sources import Drawn, compile_stored, key_of, source_of
@@ -74,7 +75,7 @@ async def fork(engine: Engine, execution_id: str, *, at: str | None, given: Mapp
                            "where to begin (a node), or give another input or an edited diagram")
     new = ExecutionCell(new_id, epoch=1, name=compiled.name, diagram=drawn.digest,
                         inputs=codec.encode(inputs), created_at=now,
-                        options=engine.options_for(compiled), parent=cell.execution_id)
+                        options=options_for(engine, compiled, cell), parent=cell.execution_id)
     await engine.initialise(new, compiled, inputs)
     lease = await manager.create(new, drawn.source, taken, context=context,
                                  draw=lambda: drawn.source or source_of(compiled.spec))

@@ -125,6 +125,12 @@ def leave(runner: WorkflowRunner) -> None:
         found.close(_LEFT)
 
 
+def cells(runner: WorkflowRunner) -> list[ContextCell]:
+    """What the execution's bodies share now."""
+    found: SharedContext | None = runner.__dict__.get("_shared")
+    return [] if found is None else list(found.cells().values())
+
+
 def about(runner: WorkflowRunner) -> About:
     """What the execution runs with."""
     found: About | None = runner.__dict__.get("_about")
