@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 
 import pytest
 
 from treadle.config import TreadleConfig
+from treadle.engine.executor import Executors
 from treadle.engine.processes import ProcessExecutor
 from treadle.nodes.processes import run_code_there
 from treadle.state import codec
@@ -40,3 +42,15 @@ def test_a_cancelled_close_still_waits_until_every_process_is_gone() -> None:
         await executor.close()  # a second call does nothing
 
     asyncio.run(main())
+
+
+def test_no_thread_is_left_when_the_engine_is_closed() -> None:
+    async def main() -> None:
+        executors = Executors()
+        threads = executors.get("thread")
+        assert await asyncio.gather(*(threads.run(pow, 2, n) for n in range(20))) == [2**n for n in range(20)]
+        await executors.close()
+        assert [thread for thread in threading.enumerate() if thread.name == "treadle body"] == []
+
+    for _ in range(20):
+        asyncio.run(main())

@@ -12,7 +12,8 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
@@ -27,6 +28,8 @@ __all__ = ["Executors", "RemoteError", "ThreadExecutor", "error_info"]
 
 logger = logging.getLogger("treadle.bodies")
 
+_ENDING_S_MAX = 1.0
+"""How long the end of the engine waits for threads that have nothing to do any more."""
 
 
 class Executors:
@@ -58,7 +61,7 @@ class Executors:
         processes, self._processes = self._processes, None
         threads, self._threads = self._threads, None
         if threads is not None:
-            threads.close()
+            await threads.close()
         if processes is not None:
             await processes.close()
 
@@ -113,9 +116,10 @@ class ThreadExecutor:
                 if not call.ended:
                     self._abandon(call)
 
-    def close(self) -> None:
-        """Tell what runs, and let every thread end when it can. Never blocks."""
+    async def close(self) -> None:
+        """Tell what runs, and end the threads. One that is still in a body is left to end when it can."""
         self._closed = True
+        busy = len(self._running)
         for call in list(self._running):
             call.cancelled.set()
             if not call.future.done():
@@ -124,6 +128,8 @@ class ThreadExecutor:
         self._running.clear()
         for _ in self._threads:
             self._calls.put(None)
+        if len(self._threads) > busy:  # by then they are ending: it takes microseconds
+            await asyncio.to_thread(_join, self._threads, busy)
 
     def _start(self, call: _Call) -> None:
         self._running.add(call)
@@ -188,6 +194,16 @@ class ThreadExecutor:
             call.future.set_exception(error)
         else:
             call.future.set_result(value)
+
+
+def _join(threads: Iterable[threading.Thread], busy: int) -> None:
+    """Wait until no more than so many are left."""
+    until = time.monotonic() + _ENDING_S_MAX
+    left = list(threads)
+    while len(left) > busy and time.monotonic() < until:
+        for thread in left:
+            thread.join(0.001)
+        left = [thread for thread in left if thread.is_alive()]
 
 
 def _presentable(error: BaseException) -> BaseException:
