@@ -242,3 +242,49 @@ def test_every_event_for_a_queue_is_accounted_for() -> None:
         await bus.close()
 
     asyncio.run(main())
+
+
+def test_a_consumer_whose_own_task_is_cancelled_is_counted_and_goes_on() -> None:
+    async def main() -> None:
+        bus, seen = EventBus(), []
+
+        class Odd:
+            async def consume(self, event: Event) -> None:
+                seen.append(event)
+                if len(seen) == 1:
+                    raise asyncio.CancelledError
+                if len(seen) == 2:
+                    raise SystemExit(3)
+
+        def odd(event: Event) -> None:
+            raise asyncio.CancelledError
+
+        queue, inline = bus.subscribe(Odd()), bus.subscribe(odd)
+        for k in range(3):
+            bus.publish(event(f"n{k}"))
+        await bus.drain()
+        assert (len(seen), queue.errors, inline.errors) == (3, 2, 3)
+        await bus.close()
+
+    asyncio.run(main())
+
+
+def test_a_coroutine_function_is_queued_and_awaited_and_what_is_no_consumer_refused() -> None:
+    async def main() -> None:
+        bus, seen = EventBus(), []
+
+        async def look(event: Event) -> None:
+            await asyncio.sleep(0)
+            seen.append(event)
+
+        bus.subscribe(look)
+        bus.publish(event("a"))
+        await bus.drain()
+        assert len(seen) == 1
+        with pytest.raises(TypeError, match="can only be queued"):
+            bus.subscribe(look, queued=False)
+        with pytest.raises(TypeError, match="42 is no consumer"):
+            bus.subscribe(42)  # type: ignore[arg-type]
+        await bus.close()
+
+    asyncio.run(main())

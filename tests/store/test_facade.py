@@ -103,3 +103,20 @@ def test_a_transaction_is_whole_or_nothing() -> None:
         assert (await manager.load_state("run")).status is ExecutionStatus.COMPLETED
 
     asyncio.run(main())
+
+
+def test_updates_at_once_wait_for_each_other_and_none_is_lost(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = open_store(tmp_path / "state.db")
+        manager = ExecutionStateManager(store)
+        await manager.save_state("run", ExecutionState("run", "running", {}))
+        await asyncio.gather(*(manager.update_node_status("run", f"n{k}", "completed") for k in range(10)))
+        state = await manager.load_state("run")
+        assert len(state.node_states) == 10 and state.status is ExecutionStatus.RUNNING
+        with pytest.raises(ValueError, match="can't be taken away"):
+            async with manager.transaction("run") as state:
+                state.node_states.clear()
+                state.history.clear()
+        store.close()
+
+    asyncio.run(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import subprocess
@@ -182,3 +183,28 @@ def test_a_master_key_has_32_bytes_and_is_not_shown() -> None:
         MasterKey(bytes(31))
     key = MasterKey(bytes(range(32)))
     assert repr(key) == f"MasterKey({key.id!r})"
+
+
+def test_a_new_execution_with_the_id_of_a_forgotten_one_is_refused_alone(tmp_path: Path) -> None:
+    from treadle import Diagram, Engine, node
+
+    @node(isolation="inline")
+    def one() -> int:
+        return 1
+
+    with Diagram("d") as diagram:
+        one()
+    url, key = f"{tmp_path}/forgotten.db", "ab" * 32
+
+    async def main() -> None:
+        async with Engine.open(url, state_encryption_key=key) as engine:
+            await (await engine.start(diagram, execution_id="gone")).result()
+        store = open_store(url, key=key)
+        forget(opened(store), ["gone"])
+        store.close()
+        async with Engine.open(url, state_encryption_key=key) as engine:
+            with pytest.raises(ValueError, match="already"):
+                await engine.start(diagram, execution_id="gone")
+            assert await (await engine.start(diagram, execution_id="good")).result() == 1
+
+    asyncio.run(main())

@@ -88,6 +88,21 @@ def test_holding_one_execution_never_delays_another() -> None:
         with held.lock:  # while "slow" is locked
             threading.Thread(target=update).start()
             assert updated.wait(10)
+        locked, let_go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with held.lock:
+                locked.set()
+                let_go.wait(10)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        locked.wait(10)
+        cache.feed([NodeState("slow", "late"), NodeState("quick", "late")], None, 1)  # waits for nobody
+        assert quick.get_node_state("late") is not None and not let_go.is_set()
+        let_go.set()
+        holder.join()
+        assert held.get_node_state("late") is not None
         assert quick.get_node_state("n") is not None
         cache.close()
 

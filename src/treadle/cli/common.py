@@ -69,10 +69,14 @@ def keyed(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def with_key(**given: Any) -> None:
+        from treadle.crypto import hide
         from treadle.store import KEY_VARIABLE, encryption_key
 
         # Out of the environment, else every program that a node starts would have it.
-        said = given.pop(_KEY) or os.environ.pop(KEY_VARIABLE, None)
+        variable = os.environ.pop(KEY_VARIABLE, None)
+        said = given.pop(_KEY) or variable
+        if said is not None and said.startswith("env:"):
+            hide(said[4:])
         with encryption_key(said):
             function(**given)
 

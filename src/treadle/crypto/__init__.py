@@ -5,3 +5,15 @@ the master key is changed without touching what is sealed, and who destroys a da
 it sealed. A *secret* is named where it is needed, as `secret://NAME`; it is looked up when it is used, and
 never written down.
 """
+
+import os
+
+hidden: dict[str, str] = {}
+"""Variables that gave a key, and were taken out of the environment: nobody whom we start must have them."""
+
+
+def hide(name: str) -> None:
+    """Take a variable with a key out of this process's environment; `read_key` finds it all the same."""
+    value = os.environ.pop(name, None)
+    if value is not None:
+        hidden[name] = value

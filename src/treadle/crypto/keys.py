@@ -10,6 +10,7 @@ from binascii import a2b_base64
 from collections.abc import Mapping
 from pathlib import Path
 
+from treadle.crypto import hidden
 from treadle.crypto.private import read_private
 from treadle.crypto.seal import KEY_BYTES, Sealer, derived
 from treadle.errors import InvalidInput, StoreCorrupt, WrongKey
@@ -73,7 +74,7 @@ def read_key(said: str, *, what: str = OPTION, environment: Mapping[str, str] = 
         return MasterKey(_decoded(_read(Path(said[5:]).expanduser(), what), f"{what} {said}"), said)
     if said.startswith("env:"):
         name = said[4:]
-        value = environment.get(name)
+        value = environment.get(name) or (hidden.get(name) if environment is os.environ else None)
         if not value:
             raise InvalidInput(f"{what} {said}: the environment has no {name}: set it, or use file:PATH")
         return MasterKey(_decoded(value.encode(), f"{what} {said}"), said)

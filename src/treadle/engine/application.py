@@ -41,9 +41,11 @@ class ApplicationContext:
                  durable: bool = True, key: str | None = None) -> None:
         self.services = ServiceRegistry(services)
         self.resources = AsyncResourceManager("the engine")
-        self.config = config
         self._ends: list[Callable[[], object]] = []
         self._url, self._durable, self._key = url, durable, key
+        if config is DEFAULT_CONFIG:
+            config = self.services.get(CONFIG) or config
+        self.config = config
         self.services.register(CONFIG, config)
         self.services.register(CLOCK, clock or self.services.get(CLOCK) or SystemClock())
         self._own_bus = EVENT_BUS not in self.services

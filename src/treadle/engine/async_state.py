@@ -42,12 +42,13 @@ class AsyncStateManager:
                     lease = await self.manager.claim(cell.execution_id)
                 self._leases[cell.execution_id] = lease
             self.manager.record([], msgspec.structs.replace(cell, epoch=lease.epoch))
-        elif isinstance(cell, ContextCell):
-            self.manager.share([cell])
         elif lease is None:
+            what = "the context" if isinstance(cell, ContextCell) else "a node"
             raise ValueError(
-                f"a node of execution {event.execution_id!r} was announced before the execution itself"
+                f"{what} of execution {event.execution_id!r} was announced before the execution itself"
             )
+        elif isinstance(cell, ContextCell):
+            self.manager.share([msgspec.structs.replace(cell, epoch=lease.epoch)])
         else:
             self.manager.record([msgspec.structs.replace(cell, epoch=lease.epoch)])
 

@@ -11,6 +11,7 @@ after `errors_max` errors, switched off.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -64,7 +65,7 @@ class EventConsumer(Protocol):
         """Take one event. The next comes when this returns."""
 
 
-Inline = Callable[[Event], None]
+Inline = Callable[[Event], object]
 Types = Iterable[EventType | str] | None
 """Types of events by value or name; None for all."""
 
@@ -120,7 +121,7 @@ class Subscription:
         self.active = False
         self._bus._remove(self)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, error: BaseException) -> None:
         """Count an error of the consumer; switch it off at the limit."""
         self.errors += 1
         off = self.errors >= self._bus.errors_max
@@ -220,7 +221,11 @@ class Queue(Subscription):
                 self.consumed += 1
                 try:
                     await self._target.consume(event)
-                except Exception as error:  # foreign code
+                except asyncio.CancelledError as error:
+                    if self._task is not None and self._task.cancelling():
+                        raise
+                    self.failed(error)  # of a task of the consumer's own
+                except (Exception, SystemExit) as error:  # foreign code
                     self.failed(error)
             self._idle.set()
             self._arrived.clear()
@@ -327,7 +332,14 @@ class EventBus:
                 f"{consumer!r} has an async consume(): it can only be queued; for an inline consumer "
                 "subscribe a plain callable"
             )
-        if queued or is_consumer:
+        if not is_consumer and not callable(consumer):
+            raise TypeError(f"{consumer!r} is no consumer of events: it has no async consume(event), and "
+                            "can't be called")
+        waits = not is_consumer and inspect.iscoroutinefunction(consumer)
+        if waits and queued is False:
+            raise TypeError(f"{consumer!r} is a coroutine function: it can only be queued; for an inline "
+                            "consumer give a plain function")
+        if queued or is_consumer or waits:
             target = consumer if isinstance(consumer, EventConsumer) else _Called(consumer)
             queue = Queue(self, target, types, execution_id)
             self._queued += (queue,)
@@ -344,7 +356,7 @@ class EventBus:
             if one.wants(event):
                 try:
                     one.consumer(event)  # type: ignore[operator]  # subscribe() made sure
-                except Exception as error:  # foreign code
+                except (Exception, asyncio.CancelledError, SystemExit) as error:  # foreign code
                     one.failed(error)
         for queue in self._queued:
             if queue.wants(event):
@@ -397,7 +409,9 @@ class _Called:
         self._function = function
 
     async def consume(self, event: Event) -> None:
-        self._function(event)
+        result = self._function(event)
+        if inspect.isawaitable(result):
+            await result
 
     def __repr__(self) -> str:
         return repr(self._function)

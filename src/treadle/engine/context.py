@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -90,7 +91,7 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
 
     @property
     def environment_vars(self) -> Mapping[str, str]:
-        return shared.about(self.runner).environment_vars
+        return MappingProxyType(shared.about(self.runner).environment_vars)
 
     @property
     def secret_store(self) -> str | None:

@@ -95,7 +95,7 @@ class Engine:
         self._app = ApplicationContext(url, config=config, clock=clock, services=services,
                                        durable=durability != "memory", key=state_encryption_key)
         self.services = self._app.services
-        self.config = config
+        self.config = config = self._app.config
         self.durability = durability
         self.clock: Clock = self.services.resolve(CLOCK)
         self.registry = registry or self.services.get(NODES) or default_registry()

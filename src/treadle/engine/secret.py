@@ -64,7 +64,7 @@ def clean(redactor: Redactor, raw: bytes) -> bytes:
 
 def clean_error(redactor: Redactor, error: ErrorInfo) -> ErrorInfo:
     return msgspec.structs.replace(
-        error, message=redactor.text(error.message), traceback=redactor.text(error.traceback),
-        details=redactor.value(error.details))
+        error, type=redactor.text(error.type), message=redactor.text(error.message),
+        traceback=redactor.text(error.traceback), details=redactor.value(error.details))
 
 

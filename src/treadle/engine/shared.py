@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from treadle.errors import TransactionError
 from treadle.nodes.base import cancelled
 from treadle.state.cell import ContextCell, NodeState
 from treadle.state.context import About, Draft, SharedContext, Snapshot
@@ -90,6 +91,10 @@ class _Clean(SharedContext):
         runner = self.runner()
         redactor = None if runner is None else runner.redactor
         if redactor is not None:
+            for key in draft.writes:
+                if redactor.text(key) != key:
+                    raise TransactionError(f"{draft.writer} would write a secret into the name of a key, "
+                                           f"{redactor.text(key)!r}: choose another name")
             draft.writes.update({key: redactor.redact(raw) for key, raw in draft.writes.items()
                                  if raw is not None})
         super().commit(draft)

@@ -75,7 +75,7 @@ class HookCall:
             result = self.function(*self.pick(values))
             if result is not None:
                 self._require_plain(result)
-        except (Exception, SystemExit) as error:  # somebody's hook
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # somebody's hook
             if isinstance(error, self.refusals):
                 raise
             self._failed(error)
@@ -95,7 +95,7 @@ class HookCall:
                 result = function(*pick(values))
                 if result is not None:
                     self._require_plain(result)
-            except (Exception, SystemExit) as error:  # somebody's hook
+            except (Exception, SystemExit, asyncio.CancelledError) as error:  # somebody's hook
                 self._failed(error)
             now = perf_counter()
             seconds, began = now - began, now

@@ -120,7 +120,7 @@ def snapshot(context: BodyContext) -> Snapshot:
     return Snapshot(context.execution_id, context.node_id, context.iteration, context.attempt,
                     context.idempotency_key, context.index, item, dict(context.execution_inputs),
                     context.place.spec, Limits.of(context.config),
-                    About(context.pipeline, context.environment_vars, context.secret_store,
+                    About(context.pipeline, dict(context.environment_vars), context.secret_store,
                           tuple(context.active_plugins)))
 
 

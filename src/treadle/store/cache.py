@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
@@ -31,7 +31,8 @@ class ExecutionCache:
     """One execution's cells. Every method takes `lock`, which is this execution's alone, for the time of a
     few look-ups; whoever wants several of them to be one step holds it around them."""
 
-    __slots__ = ("_cells", "_latest", "cell", "execution_id", "lock", "pinned", "read_at", "ticket")
+    __slots__ = ("_cells", "_latest", "_waiting", "cell", "execution_id", "lock", "pinned", "read_at",
+                 "ticket")
 
     def __init__(self, execution_id: str) -> None:
         self.execution_id = execution_id
@@ -42,6 +43,7 @@ class ExecutionCache:
         self.pinned = False  # never evicted: updates are made from it
         self._cells: dict[CellKey, NodeState] = {}
         self._latest: dict[str, NodeState] = {}
+        self._waiting: deque[tuple[Sequence[NodeState], ExecutionCell | None]] = deque()
 
     def __len__(self) -> int:
         return len(self._cells)
@@ -51,20 +53,40 @@ class ExecutionCache:
         """Take cells in, in any order and any number of times. `ticket` is the update's that they are of;
         0 for cells that the store has."""
         with self.lock:
-            self.ticket = max(self.ticket, ticket)
-            if execution is not None:
-                self.cell = execution if self.cell is None else join_cells(self.cell, execution)
-            for cell in cells:
-                known = self._cells.get(cell.key)
-                joined = self._cells[cell.key] = cell if known is None else join_cells(known, cell)
-                newest = self._latest.get(cell.node_id)
-                if newest is None or turn_of(joined) >= turn_of(newest):
-                    self._latest[cell.node_id] = joined
+            self._take()
+            self._join(cells, execution, ticket)
+
+    def offer(self, cells: Sequence[NodeState], execution: ExecutionCell | None, ticket: int) -> None:
+        """The same without ever waiting for the lock: if somebody holds it, the cells are taken in when it is
+        asked for next."""
+        self.ticket = max(self.ticket, ticket)
+        self._waiting.append((cells, execution))
+        if self.lock.acquire(blocking=False):
+            try:
+                self._take()
+            finally:
+                self.lock.release()
+
+    def _take(self) -> None:
+        while self._waiting:
+            self._join(*self._waiting.popleft(), 0)
+
+    def _join(self, cells: Iterable[NodeState], execution: ExecutionCell | None, ticket: int) -> None:
+        self.ticket = max(self.ticket, ticket)
+        if execution is not None:
+            self.cell = execution if self.cell is None else join_cells(self.cell, execution)
+        for cell in cells:
+            known = self._cells.get(cell.key)
+            joined = self._cells[cell.key] = cell if known is None else join_cells(known, cell)
+            newest = self._latest.get(cell.node_id)
+            if newest is None or turn_of(joined) >= turn_of(newest):
+                self._latest[cell.node_id] = joined
 
     def get_node_state(self, node_id: str, iteration: str | None = None,
                        attempt: int | None = None) -> NodeState | None:
         """The newest cell of a node, or of one of its iterations or attempts; None if there is none."""
         with self.lock:
+            self._take()
             if iteration is None and attempt is None:
                 return self._latest.get(node_id)
             if iteration is not None and attempt is not None:
@@ -77,6 +99,7 @@ class ExecutionCache:
     def state(self, home: StateHome | None = None) -> ExecutionState | None:
         """All of it as it is now; None as long as the execution's own cell is not known."""
         with self.lock:
+            self._take()
             return None if self.cell is None else ExecutionState.of(self.cell, dict(self._cells), home)
 
 
@@ -156,7 +179,7 @@ class ExecutionStateCache:
             cache = self._caches.get(execution_id)
             if cache is not None:
                 own = execution if execution is not None and execution.execution_id == execution_id else None
-                cache.join((cell for cell in cells if cell.execution_id == execution_id), own, ticket=ticket)
+                cache.offer([cell for cell in cells if cell.execution_id == execution_id], own, ticket)
 
     def drop(self, execution_id: str) -> None:
         """Forget an execution: its owner is another one now, it was deleted, or a cell could not be

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -25,6 +26,7 @@ class ExecutionStateManager:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._owner = this_owner()
+        self._updating: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def save_state(self, execution_id: str, state: ExecutionState) -> None:
         """Write a state; durable on return. It is made if it isn't there. LeaseHeld if somebody runs it."""
@@ -38,10 +40,12 @@ class ExecutionStateManager:
 
     async def update_node_status(self, execution_id: str, node_id: str, status: str) -> None:
         """Give the newest attempt of a node another status; durable on return."""
-        state = await self.load_state(execution_id)
-        known = state.node_states.get(NodeID(node_id)) or NodeState(execution_id, node_id, seq=0)
-        changed = msgspec.structs.replace(known, seq=known.seq + 1, status=NodeStatus(status))
-        await asyncio.to_thread(self._save, execution_id, state, [changed])
+        wanted = NodeStatus(status)
+        ours = self._updating.setdefault(execution_id, asyncio.Lock())  # we are not our own rivals
+        async with ours, self.transaction(execution_id) as state:
+            known = state.node_states.get(NodeID(node_id)) or NodeState(execution_id, node_id, seq=0)
+            state.node_states[NodeID(node_id)] = msgspec.structs.replace(
+                known, seq=known.seq + 1, status=wanted)
 
     @asynccontextmanager
     async def transaction(self, execution_id: str) -> AsyncIterator[ExecutionState]:
@@ -54,11 +58,16 @@ class ExecutionStateManager:
         lease = await asyncio.to_thread(self.store.claim, execution_id, self._owner, _LEASE_S)
         try:
             state = await self.load_state(execution_id)
+            before, shared = {one.key: one for one in _cells(state)}, dict(state.context)
             yield state
+            if shared.keys() - state.context.keys() or before.keys() - {one.key for one in _cells(state)}:
+                raise ValueError("cells can't be taken away from a state: give them another status")
         except BaseException:
             await asyncio.to_thread(self.store.apply, Batch([], released=[lease]))
             raise
-        await asyncio.to_thread(self._write, lease, state, _cells(state))
+        changed = [one for one in _cells(state) if before.get(one.key) is not one]
+        state.context = {key: one for key, one in state.context.items() if shared.get(key) is not one}
+        await asyncio.to_thread(self._write, lease, state, changed)
 
     def _save(self, execution_id: str, state: ExecutionState, cells: Iterable[NodeState]) -> None:
         try:

@@ -153,8 +153,17 @@ class SharedContext(Shares):
     # Writing
 
     def commit(self, draft: Draft) -> None:
+        while not self._committed(draft):
+            pass
+
+    def _committed(self, draft: Draft) -> bool:
+        """Commit, unless what the guard was shown has changed meanwhile: then it is to be asked again."""
+        seen = -1
         if self.on_commit is not None:
-            self._ask(draft)
+            shown = self._moment if draft.since is None else draft.since
+            self._ask(draft, shown)
+            seen = shown.number
+            del shown  # or what it needs would be kept
         at = self._now()
         with self._lock:
             why = self._closed or (self._refuse() if self._refuse is not None else None)
@@ -163,15 +172,19 @@ class SharedContext(Shares):
                                        f"execution {self.execution_id}: {why}")
             if draft.since is not None:
                 self._validate(draft)
+            elif self.on_commit is not None and any(
+                    (found := self._versions.get(key)) is not None and found[0].seq > seen
+                    for key in draft.writes):
+                return False
             limit = self.config.context_keys_max
             if len(self._versions) + len(draft.writes) > limit and (
                     len(self._versions.keys() | draft.writes.keys()) > limit):
                 raise self.config.exceeded("context_keys_max", f"more than {limit} keys")
             self._write(draft, at)
+        return True
 
-    def _ask(self, draft: Draft) -> None:
+    def _ask(self, draft: Draft, since: _Moment) -> None:
         assert self.on_commit is not None
-        since = self._moment if draft.since is None else draft.since
         mutation = Mutation(self.execution_id, draft.writer, {
             key: Change(_decoded(self.raw(since, key)), _decoded(raw)) for key, raw in draft.writes.items()})
         reason = self.on_commit(mutation)

@@ -128,6 +128,13 @@ class SealedStore:
         except NoSuchExecution:
             return self._own
 
+    def _making(self, execution_id: str) -> Sealer:
+        """The same for what is to be made; of one that was forgotten nothing will be: its id is taken."""
+        try:
+            return self._writing(execution_id)
+        except KeyForgotten:
+            return self._own
+
     def drop(self, execution_ids: Iterable[str]) -> None:
         """Keep the keys of these executions in memory no more."""
         for one in execution_ids:
@@ -195,10 +202,11 @@ class SealedStore:
             cached=[seal_cached(one, self._mask(one.key), key(one.execution_id), inside)
                     for one in batch.cached],
             logs=[seal_line(one, key(one.execution_id)) for one in batch.logs],
-            created=[(seal_execution(one, key(one.execution_id), inside), self._hidden(one.diagram, source))
-                     for one, source in batch.created],
-            begun=seal_cells(batch.begun, key, inside),
-            begun_context=[seal_shared(one, key(one.execution_id)) for one in batch.begun_context])
+            created=[(seal_execution(one, self._making(one.execution_id), inside),
+                      self._hidden(one.diagram, source)) for one, source in batch.created],
+            begun=seal_cells(batch.begun, self._making, inside),
+            begun_context=[seal_shared(one, self._making(one.execution_id))
+                           for one in batch.begun_context])
         self.inner.seal(sealed)
         self._kept(found)  # only now: until here it may fail, and is done again
         return sealed
