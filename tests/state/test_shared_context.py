@@ -497,18 +497,3 @@ def test_what_an_execution_runs_with_is_in_its_cell() -> None:
 def test_a_state_holds_the_context() -> None:
     cell = ContextCell("e", "variables.a", 1, 1, b"1")
     assert ExecutionState.of(ExecutionCell("e"), {}, context=[cell]).context == {"variables.a": cell}
-
-
-def test_a_guard_is_asked_again_when_what_it_was_shown_has_changed() -> None:
-    shown: list[Any] = []
-
-    def only_once(mutation: Mutation) -> str | None:
-        shown.append(mutation.changes["variables.x"].old)
-        if len(shown) == 1:  # another body is faster while the guard thinks
-            elsewhere(set_to, context, "variables.x", "theirs")
-        return "it is set already" if shown[-1] is not None else None
-
-    context = shared(on_commit=only_once)
-    with pytest.raises(MutationVetoed, match="set already"):
-        context.variables["x"] = "mine"
-    assert (context.variables["x"], shown) == ("theirs", [None, None, "theirs"])
