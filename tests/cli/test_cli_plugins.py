@@ -154,3 +154,22 @@ def test_a_run_has_its_plugins(treadle: Any) -> None:
     execution = treadle.json("list")[0]["execution_id"]
     assert "Shouting@1.0" in treadle.here("show", execution).stdout
     assert "inputs: none" in treadle.here("show", execution, "--node", "a").stdout
+
+
+def test_the_logger_of_the_source_document_is_seen(treadle: Any) -> None:
+    (treadle.folder / "plugins").mkdir()
+    treadle.write('''
+from treadle import StateHook
+
+class StateLogger(StateHook):
+    def post_node_execute(self, node_id, previous_state, current_state):
+        if previous_state.status != current_state.status:
+            self.logger.info(
+                f"Node {node_id} transitioned: "
+                f"{previous_state.status} → {current_state.status}"
+            )
+''', "plugins/state_logger.py")
+    done = treadle("run", treadle.write("treadle: 1\nnodes: {a: {type: template_job, text: x}}\n"))
+    assert done.returncode == 0, done.stderr
+    assert "plugin StateLogger: Node a transitioned: pending → running" in done.stderr
+    assert "plugin StateLogger: Node a transitioned: running → completed" in done.stderr

@@ -78,16 +78,30 @@ async def follow(view: View, handle: Handle) -> None:
 
 
 class Logged(logging.Handler):
-    """Says through a view what Treadle logs from `warning` on."""
+    """Says through a view, in a `with`, what Treadle logs from `warning` on, and plugins from `info` on."""
 
     def __init__(self, view: View) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.INFO)
         self._view = view
+        self._plugins = logging.getLogger("treadle.plugins")
+        self._level = self._plugins.level
+
+    def __enter__(self) -> None:
+        logging.getLogger("treadle").addHandler(self)
+        if self._level == logging.NOTSET:
+            self._plugins.setLevel(logging.INFO)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("treadle").removeHandler(self)
+        self._plugins.setLevel(self._level)
 
     def emit(self, record: logging.LogRecord) -> None:
         _, ours, plugin = record.name.partition("treadle.plugins.")
-        who = f"plugin {plugin}: " if ours else ""
-        self._view.line(f"{record.levelname.lower()}: {who}{record.getMessage()}")
+        grave = record.levelno >= logging.WARNING
+        if grave or ours:
+            level = f"{record.levelname.lower()}: " if grave else ""
+            who = f"plugin {plugin}: " if ours else ""
+            self._view.line(f"{level}{who}{record.getMessage()}")
 
 
 class Silent:

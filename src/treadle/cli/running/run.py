@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import time
@@ -281,13 +280,11 @@ class Performance:
         """Run it as far as it goes; returns the exit code."""
         from treadle.engine.run import in_own_loop
 
-        logged = Logged(self.view)
-        logging.getLogger("treadle").addHandler(logged)
-        try:
-            return in_own_loop(self._perform(begin, verb), self.config)
-        finally:
-            self.view.close()
-            logging.getLogger("treadle").removeHandler(logged)
+        with Logged(self.view):
+            try:
+                return in_own_loop(self._perform(begin, verb), self.config)
+            finally:
+                self.view.close()
 
     async def _perform(self, begin: Callable[[Engine, View], Awaitable[Handle]], verb: str) -> int:
         from treadle.engine.bus import EventType
