@@ -152,7 +152,58 @@ def _type(hint: typing.Any) -> str:
     return {str: "text", int: "integer", float: "number", bool: "boolean", typing.Any: "any"}[hint]
 
 
-PAGES: dict[str, Callable[[], str]] = {"states": states, "limits": limits, "nodes": nodes}
+def options() -> str:
+    """The page of every command with its options."""
+    import typer
+
+    from treadle.cli.main import _app
+
+    lines = ["# Commands and options", "",
+             "Drawn from the commands by `python docs/generate.py options`; the [command line](cli.md) says "
+             "how they are used.", ""]
+
+    def describe(name: str, command: typing.Any) -> None:
+        inner = getattr(command, "commands", None)
+        if inner is not None:
+            for word, one in inner.items():
+                describe(f"{name} {word}", one)
+            return
+        lines.extend([f"## {name}", "", _first(command.help), "", "| | |", "|---|---|"])
+        for one in command.params:
+            said = ", ".join([*one.opts, *one.secondary_opts]) if one.param_type_name == "option" else ""
+            flag = said and getattr(one, "is_flag", False)
+            shown = said if flag else f"{said} {one.metavar or str(one.name).upper()}".strip()
+            lines.append(f"| `{shown}` | {_first(getattr(one, 'help', None))} |")
+        lines.append("")
+
+    describe("treadle", typer.main.get_command(_app(["run"])))
+    return "\n".join(lines)
+
+
+def names() -> str:
+    """The page of what `import treadle` gives."""
+    import treadle
+
+    lines = ["# Public names", "",
+             "What `from treadle import …` gives, with its home; `help(NAME)` says the rest. Drawn by "
+             "`python docs/generate.py names`.", "", "| name | home | what it is |", "|---|---|---|"]
+    for name in sorted(treadle.__all__, key=str.lower):
+        if not name.startswith("__"):
+            thing = getattr(treadle, name)
+            words = _first(inspect.getdoc(thing)) if callable(thing) else f"`{thing!r}`"
+            lines.append(f"| `{name}` | `treadle.{treadle._HOME_OF[name]}` | {words} |")
+    given = ", ".join(f"`{one}`" for one in inspect.signature(treadle.Engine.open).parameters)
+    words = (inspect.getdoc(treadle.Engine.open) or "").replace("\n\n", " ").replace("\n", " ")
+    return "\n".join([*lines, "", "## Engine.open", "", f"Takes {given}. {words}", ""])
+
+
+def _first(text: str | None) -> str:
+    """The first paragraph on one line, fit for a table."""
+    return (text or "").partition("\n\n")[0].replace("\n", " ").replace("|", "\\|")
+
+
+PAGES: dict[str, Callable[[], str]] = {"states": states, "limits": limits, "nodes": nodes, "options": options,
+                                       "names": names}
 
 
 def main(words: list[str]) -> int:

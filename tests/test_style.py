@@ -30,21 +30,17 @@ BROAD_EXCEPTS = {  # around code that is not ours: how many, and whose it is
     "aio/context.py": (1, "error handlers"),
     "aio/resources.py": (1, "executors"),
     "cli/main.py": (1, "the last resort: says that it is a fault of ours"),
-    "diagram/expression.py": (2, "filters, and methods of values"),
+    "diagram/expression.py": (1, "filters, and methods of values"),
     "engine/actor.py": (4, "bodies; and what breaks one execution must not break the others"),
     "engine/bus.py": (2, "consumers"),
     "engine/executor.py": (1, "bodies"),
     "diagram/transform.py": (1, "registered transforms"),
     "engine/runner.py": (1, "what breaks one execution must not break the others"),
-    "hooks/calls.py": (3, "hooks of plugins"),
-    "hooks/finding/discovery.py": (1, "modules of plugins"),
-    "hooks/finding/making.py": (1, "`__init__` of plugins"),
-    "hooks/registering.py": (1, "what plugins add"),
-    "hooks/sdk.py": (1, "stores of secrets"),
-    "nodes/failures.py": (2, "`__str__` of errors, and source loaders"),
-    "nodes/modules.py": (2, "a diagram's own modules"),
-    "nodes/speech.py": (1, "`__str__` of what is logged"),
-    "nodes/worker.py": (2, "bodies"),
+    "hooks/calls.py": (2, "hooks of plugins, plain and async"),
+    "hooks/finding/loading.py": (1, "what plugins do when they are loaded, made and asked"),
+    "nodes/failures.py": (1, "`__str__` of errors and of what is logged, and source loaders"),
+    "nodes/modules.py": (1, "a diagram's own modules"),
+    "nodes/worker.py": (1, "bodies"),
     "state/_tags.py": (1, "registered encoders"),
     "state/_untag.py": (1, "registered decoders, constructors"),
     "state/codec.py": (1, "`__eq__` of values"),
@@ -155,8 +151,10 @@ def test_nothing_names_this_machine_or_a_registry() -> None:
 
 
 def test_nothing_is_left_unfinished_or_skipped() -> None:
-    marks = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError)\b|pytest\.skip\(|mark\.(skip|xfail)\b")
-    found = [f"{name(path)}: {match[0]}" for path in python_files() if path != Path(__file__)
+    # Written so that this file is no exception.
+    marks = re.compile(r"\b(TO[D]O|FIX[M]E|X[X]X|NotImplemented[E]rror)\b"
+                       r"|pytest\.(s[k]ip|x[f]ail)\(|mark\.(s[k]ip(if)?|x[f]ail)\b")
+    found = [f"{name(path)}: {match[0]}" for path in python_files()
              for match in [marks.search(path.read_text(encoding="utf-8"))] if match]
     assert found == []
 

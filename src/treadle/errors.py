@@ -11,9 +11,6 @@ TreadleError
 ├── ExecutionFailed (RuntimeError)       an execution ended failed or cancelled; carries its error
 ├── NodeTimeout (TimeoutError)           a body ran longer than its node's `timeout`
 ├── BodyDied (RuntimeError)              a body's process ended without an answer
-├── CrashLoop (RuntimeError)             an attempt took its process down three times
-├── LoopLimit (RuntimeError)             a loop wanted one more iteration than it may have
-├── DeadlineExceeded (TimeoutError)      an execution ran longer than its `deadline`
 ├── PluginError (ValueError)             a plugin can't be loaded, or refuses the start of an execution
 ├── NoSuchSecret (LookupError)           no store of secrets has it
 ├── SecretError (RuntimeError)           a store of secrets can't be asked
@@ -35,6 +32,10 @@ TreadleError
     ├── StoreFull                        the disk is full
     ├── NotAStore                        a file, but not one of ours
     └── StoreClosed                      stopped: the update was refused
+
+The kernel raises nothing, and records three types more: `CrashLoop` (an attempt took its process down three
+times), `LoopLimit` (a loop wanted one more iteration than it may have), `DeadlineExceeded` (an execution ran
+longer than its `deadline`).
 """
 
 from __future__ import annotations
@@ -136,18 +137,6 @@ class NodeTimeout(TreadleError, TimeoutError):
 
 class BodyDied(TreadleError, RuntimeError):
     """A body's process ended without an answer."""
-
-
-class CrashLoop(TreadleError, RuntimeError):
-    """An attempt took its process down three times."""
-
-
-class LoopLimit(TreadleError, RuntimeError):
-    """A loop wanted one more iteration than it may have."""
-
-
-class DeadlineExceeded(TreadleError, TimeoutError):
-    """An execution ran longer than its `deadline`."""
 
 
 class PluginError(TreadleError, ValueError):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import textwrap
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +16,7 @@ from treadle.errors import DiagramChanged, InvalidInput
 from treadle.state.cell import NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 
-CHAIN = """
-treadle: 1
-name: chain
-inputs: {title: {type: string, default: Sum}}
-nodes:
-  load:   {type: template_job, text: "1"}
-  double: {type: template_job, text: "{{ load }}{{ load }}", needs: load}
-  report: {type: template_job, text: "{{ inputs.title }} {{ double }}", needs: double}
-  note:   {type: template_job, text: "{{ load }}!", needs: load}
-"""
-
-
-def run(main: Callable[[Engine], Awaitable[Any]]) -> Any:
-    async def inside() -> Any:
-        async with Engine.open("memory:", check=True) as engine:
-            return await main(engine)
-
-    return asyncio.run(inside())
+from .conftest import CHAIN, SUBS, run
 
 
 async def cells_of(engine: Engine, execution_id: str) -> dict[str, NodeState]:
@@ -154,24 +135,6 @@ arrows: [seed -> step, more.true -> step, more.false -> done]
             "step", "step@2", "more", "more@2", "done"}
 
     run(main)
-
-
-SUBS = """
-treadle: 1
-nodes:
-  list: {type: code_job, code: "return [1, 2]", isolation: inline}
-  each:
-    type: sub_diagram
-    for_each: "{{ list }}"
-    needs: list
-    inputs: {n: "{{ item }}"}
-    diagram:
-      inputs: {n: integer}
-      nodes:
-        one: {type: template_job, text: "{{ inputs.n }}"}
-        two: {type: template_job, text: "<{{ one }}>", needs: one}
-  done: {type: endpoint, needs: each}
-"""
 
 
 def test_an_edit_inside_a_mapped_sub_diagram_keeps_what_stands_before_it() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +15,7 @@ from treadle.engine.handle import Handle
 from treadle.errors import InvalidInput, NoSuchNode
 from treadle.state.status import ExecutionStatus
 
-CHAIN = """
-treadle: 1
-name: chain
-inputs: {title: {type: string, default: Sum}}
-nodes:
-  load:   {type: template_job, text: "1"}
-  double: {type: template_job, text: "{{ load }}{{ load }}", needs: load}
-  report: {type: template_job, text: "{{ inputs.title }} {{ double }}", needs: double}
-  note:   {type: template_job, text: "{{ load }}!", needs: load}
-"""
-
-
-def run(main: Callable[[Engine], Awaitable[Any]], url: str = "memory:") -> Any:
-    async def inside() -> Any:
-        async with Engine.open(url, check=True) as engine:
-            return await main(engine)
-
-    return asyncio.run(inside())
+from .conftest import CHAIN, SUBS, run
 
 
 async def performed(engine: Engine, handle: Handle) -> set[str]:
@@ -136,27 +117,9 @@ def test_an_item_alone_is_performed_again(folder: Path, bad: int) -> None:
     run(main)
 
 
-SUB = """
-treadle: 1
-nodes:
-  list: {type: code_job, code: "return [1, 2]", isolation: inline}
-  each:
-    type: sub_diagram
-    for_each: "{{ list }}"
-    needs: list
-    inputs: {n: "{{ item }}"}
-    diagram:
-      inputs: {n: integer}
-      nodes:
-        one: {type: template_job, text: "{{ inputs.n }}"}
-        two: {type: template_job, text: "<{{ one }}>", needs: one}
-  done: {type: endpoint, needs: each}
-"""
-
-
 def test_a_fork_from_inside_a_sub_diagram() -> None:
     async def main(engine: Engine) -> None:
-        old = await done(engine, SUB)
+        old = await done(engine, SUBS)
         handle = await engine.fork(old, at="each[1]/two")
         assert await handle.result() == ["<1>", "<2>"]
         began = await performed(engine, handle)

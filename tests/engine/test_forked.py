@@ -14,8 +14,6 @@ import pytest
 from treadle import Diagram, Engine, node
 from treadle.engine.engine import Durability
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
 
 @node(isolation="inline")
 async def awaits_in_the_copy(log: str) -> int:

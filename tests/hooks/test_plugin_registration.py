@@ -89,7 +89,7 @@ def command() -> None: ...
     ("treadle_strategies", [default_registry().kind("start")], "there is a node type 'start' already"),
     ("treadle_strategies", ["start"], r"gave 'start', which has no `name`: it wants NodeKind"),
     ("treadle_strategies", "start", "treadle_strategies must give a list, not a str"),
-    ("treadle_strategies", None, "treadle_strategies raised TypeError"),
+    ("treadle_strategies", None, "treadle_strategies must give a list, not a NoneType"),
     ("treadle_transforms", {"select": print}, "there is a transform 'select' already: choose another"),
     ("treadle_transforms", {"mine": 3}, "the transform 'mine' is a int, not a function"),
     ("treadle_transforms", [print], "treadle_transforms must give a map by name, not a list"),

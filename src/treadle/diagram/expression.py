@@ -41,7 +41,7 @@ from treadle.errors import ExpressionError, LimitExceeded, did_you_mean
 
 CACHED_MAX = 20_000
 """Compiled texts that one environment keeps; at the limit it starts afresh."""
-
+_T = TypeVar("_T")
 _RESULT = "result"
 _LAZY = ("map", "select", "reject", "selectattr", "rejectattr", "unique", "batch", "slice", "items",
          "reverse")
@@ -285,6 +285,12 @@ class _Compiled:
         self.files, self.attributes = files, attributes
         self._environment = environment
 
+    def _guarded(self, work: Callable[[Mapping[str, Any]], _T], names: Mapping[str, Any]) -> _T:
+        try:
+            return work(names)
+        except Exception as error:  # whatever a filter or a method of a value raises
+            raise self._failure(error, names) from error
+
     def _failure(self, error: Exception, names: Mapping[str, Any]) -> Exception:
         if isinstance(error, LimitExceeded):
             return error
@@ -353,20 +359,20 @@ class Expression(_Compiled):
         Raises ExpressionError for a name that is not there, and says which are; for whatever fails inside;
         LimitExceeded for a result beyond `expression_result_max`.
         """
+        return self._guarded(self._evaluate, names)
+
+    def _evaluate(self, names: Mapping[str, Any]) -> Any:
         made = _Undefined.made
         context = _Context(self._environment, names, None, {})  # type: ignore[arg-type]
-        try:
-            tuple(self._root(context))  # runs it: it gives no text, but sets the result
-            value = context.vars[_RESULT]
-            kind = type(value)
-            if kind is bool or kind is int or kind is str or value is None:
-                return value
-            if isinstance(value, _VIEWS):
-                value = list(value)
-            if made != _Undefined.made:
-                _require(value)
-        except Exception as error:  # whatever a filter or a method of a value raises
-            raise self._failure(error, names) from error
+        tuple(self._root(context))  # runs it: it gives no text, but sets the result
+        value = context.vars[_RESULT]
+        kind = type(value)
+        if kind is bool or kind is int or kind is str or value is None:
+            return value
+        if isinstance(value, _VIEWS):
+            value = list(value)
+        if made != _Undefined.made:
+            _require(value)
         return str(value) if isinstance(value, Markup) else value
 
 
@@ -411,6 +417,9 @@ class Template(_Compiled):
         LimitExceeded for a text longer than `template_output_chars_max`, or for loops and macros that turn
         more often than `template_turns_max`.
         """
+        return self._guarded(self._render, names)
+
+    def _render(self, names: Mapping[str, Any]) -> str:
         environment = self._environment
         template = self._template
         context = _Context(environment, names, template.name, template.blocks)  # type: ignore[arg-type]
@@ -423,8 +432,6 @@ class Template(_Compiled):
                 if size > limit:
                     raise environment.config.exceeded("template_output_chars_max", "the text of a template")
                 parts.append(part)
-        except Exception as error:  # whatever a filter or a method of a value raises
-            raise self._failure(error, names) from error
         finally:
             _turns_left.reset(token)
         return "".join(parts)

@@ -70,33 +70,32 @@ class HookCall:
         if not self.active:
             return None
         began = perf_counter()
-        result = None
+        try:
+            return self._try(values)
+        finally:
+            self._took(perf_counter() - began, execution_id)
+
+    def _try(self, values: Values) -> Any:
         try:
             result = self.function(*self.pick(values))
             if result is not None:
                 self._require_plain(result)
+            return result
         except (Exception, SystemExit, asyncio.CancelledError) as error:  # somebody's hook
             if isinstance(error, self.refusals):
                 raise
             self._failed(error)
-        finally:
-            self._took(perf_counter() - began, execution_id)
-        return result
+            return None
 
     def each(self, transitions: Sequence[Transition]) -> None:
         """Call it in this thread for one transition after the other. The clock is read once for each."""
-        function, pick, limit = self.function, self.pick, self.config.hook_ms_max / 1000
+        call, limit = self._try, self.config.hook_ms_max / 1000
         calls, total, longest = 0, 0.0, 0.0
         began = perf_counter()
         for values in transitions:
             if not self.active:
                 break
-            try:
-                result = function(*pick(values))
-                if result is not None:
-                    self._require_plain(result)
-            except (Exception, SystemExit, asyncio.CancelledError) as error:  # somebody's hook
-                self._failed(error)
+            call(values)
             now = perf_counter()
             seconds, began = now - began, now
             calls += 1

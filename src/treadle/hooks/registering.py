@@ -92,13 +92,16 @@ def commands(asked: Asked) -> dict[str, Callable[..., Any]]:
 
 def _each(asked: Asked, hook: str, kind: type) -> Iterator[tuple[str, Any]]:
     """What each plugin's hook gives, one by one. PluginError for one that raises or gives something else."""
+    from treadle.hooks.finding.loading import foreign  # for those who have plugins
+
     for plugin, function in asked:
-        try:
+        several: list[Any] | None = None
+        with foreign(f"plugin {plugin}: {hook}: "):
             given = function()
-            several = list(given.items()) if kind is dict and isinstance(given, Mapping) else (
-                None if kind is dict or isinstance(given, str) else list(given))
-        except Exception as error:  # somebody's hook
-            raise PluginError(f"plugin {plugin}: {hook} raised {type(error).__name__}: {error}") from error
+            if kind is dict:
+                several = list(given.items()) if isinstance(given, Mapping) else None
+            elif isinstance(given, Iterable) and not isinstance(given, str):
+                several = list(given)
         if several is None:
             wanted = "a map by name" if kind is dict else "a list"
             raise PluginError(f"plugin {plugin}: {hook} must give {wanted}, not a {type(given).__name__}")

@@ -73,13 +73,15 @@ class StateHook(HookSpecs):
         is used, and keep it nowhere. PluginError if it isn't there. A store may take its time: in an `async`
         hook, ask in a thread."""
         from treadle.crypto.secrets import ENV, SECRET, Secrets
+        from treadle.hooks.finding.loading import foreign
 
         if not said.startswith((ENV, SECRET)):
             return said
-        try:
-            return (self.secrets or Secrets().resolve)(said)
-        except Exception as error:  # somebody's store
-            raise PluginError(f"{self.name}: {error}") from error
+        with foreign(f"{self.name}: "):
+            try:
+                return (self.secrets or Secrets().resolve)(said)
+            except LookupError as error:  # as it may say, in words of its own, that there is none
+                raise PluginError(str(error)) from error
 
     def close(self) -> Awaitable[None] | None:
         """The engine closes, and every hook has been called: let go of files and connections. May be

@@ -47,6 +47,8 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ConditionStrategy:
+    """Evaluates `when`, and chooses the port that its value names."""
+
     async def execute(self, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Envelope:
         spec: Condition = node.spec
         port = _truth(spec.when, context, inputs) if spec.when is not None else _case(spec, context, inputs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import treadle
@@ -59,20 +60,21 @@ def _details(error: BaseException, bytes_max: int) -> dict[str, Any] | None:
 
 def message_of(error: BaseException) -> str:
     """What an exception says. The message of our own errors may have several lines."""
+    return said_by(lambda: str(error), "its message can't be shown")
+
+
+def said_by(tell: Callable[[], str], instead: str) -> str:
+    """What foreign code says of itself, its `__str__` or its source loader; or that it can't."""
     try:
-        return str(error)
-    except Exception as broken:  # somebody's `__str__`
-        return f"(its message can't be shown: {type(broken).__name__})"
+        return tell()
+    except Exception as broken:  # foreign code
+        return f"({instead}: {type(broken).__name__})"
 
 
 def trace_of(error: BaseException, bytes_max: int = DEFAULT_CONFIG.error_bytes_max) -> str:
     """The traceback of an exception and its causes without the engine's frames; "" if nothing else is
     left."""
-    try:
-        text = _trace(error)
-    except Exception as broken:  # somebody's `__str__` or source loader
-        return f"(no traceback: {type(broken).__name__})"
-    return _short(text, bytes_max // 2)
+    return _short(said_by(lambda: _trace(error), "no traceback"), bytes_max // 2)
 
 
 def _trace(error: BaseException) -> str:

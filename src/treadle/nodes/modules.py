@@ -167,15 +167,24 @@ def load_module(name: str, base: str) -> ModuleType:
             return loaded  # the program itself has imported it: there should be one of it
         return _import(module_name(folder, name), folder, name)
     try:
-        return importlib.import_module(name)
+        return imported(name, repr(name))
     except ModuleNotFoundError as error:
         if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
             near = did_you_mean(name, [path.stem for path in folder.glob("*.py")])
             raise ValueError(f"no module {name!r} in {folder.resolve()} or installed"
                              + (f": {near}" if near else "")) from None
         raise ValueError(f"importing {name!r} failed: {error}") from error
+
+
+def imported(name: str, said: str) -> ModuleType:
+    """The module of that name, which people know as `said`. ModuleNotFoundError; ValueError that says what
+    its own code raised."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        raise
     except (Exception, SystemExit) as error:  # the module's own code
-        raise ValueError(f"importing {name!r} failed: {type(error).__name__}: {error}") from error
+        raise ValueError(f"importing {said} failed: {type(error).__name__}: {error}") from error
 
 
 def _file_of(path: Path) -> Path | None:
@@ -201,7 +210,7 @@ def folders() -> dict[str, str]:
 def import_for(folder: str, name: str) -> None:
     """Import a module of a diagram's folder by its full name (in a child process)."""
     package(Path(folder))
-    importlib.import_module(name)
+    imported(name, repr(name))
 
 
 def _member(module: ModuleType, name: str, path: str) -> Callable[..., Any]:
@@ -219,14 +228,12 @@ def _member(module: ModuleType, name: str, path: str) -> Callable[..., Any]:
 def _import(name: str, folder: Path, said: str) -> ModuleType:
     package(folder)
     try:
-        return importlib.import_module(name)
+        return imported(name, f"{said!r} of {folder}")
     except ModuleNotFoundError as error:
         hint = ""
         if error.name is not None and (folder / f"{error.name.split('.')[0]}.py").is_file():
             hint = f". Modules of a diagram's folder reach each other relatively: from .{error.name} import …"
         raise ValueError(f"importing {said!r} of {folder} failed: {error}{hint}") from error
-    except (Exception, SystemExit) as error:  # the module's own code
-        raise ValueError(f"importing {said!r} of {folder} failed: {type(error).__name__}: {error}") from error
 
 
 def package(folder: Path) -> None:

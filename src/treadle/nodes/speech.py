@@ -16,6 +16,7 @@ import threading
 from contextvars import ContextVar
 from typing import Any, Protocol, TextIO
 
+from treadle.nodes.failures import said_by
 from treadle.nodes.modules import ROOT
 
 OWN_LOGGER = "treadle"
@@ -128,10 +129,8 @@ def _is_a_bodys(logger: Any) -> bool:
 
 
 def _message(record: logging.LogRecord) -> str:
-    try:
-        text = record.getMessage()
-    except Exception as error:  # `__str__` of what is logged; `logging` complains of it on its own
-        text = f"{record.msg!r} can't be put together: {type(error).__name__}"
+    # `logging` complains on its own of what can't be put together.
+    text = said_by(record.getMessage, f"{record.msg!r} can't be put together")
     if record.exc_info and record.exc_info[0] is not None:
         text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"
     return text

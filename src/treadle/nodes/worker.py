@@ -25,7 +25,7 @@ from treadle.config import DEFAULT_CONFIG
 from treadle.errors import TransactionError
 from treadle.nodes import speech
 from treadle.nodes.failures import error_info
-from treadle.nodes.modules import ROOT, attribute, import_for
+from treadle.nodes.modules import ROOT, attribute, import_for, imported
 from treadle.nodes.sharing import Ask, Told
 from treadle.state import codec
 
@@ -196,8 +196,8 @@ class Importer:
                 if package in self.folders:
                     import_for(self.folders[package], name)
             else:
-                importlib.import_module(name)
-        except Exception:  # the module's own code; the value comes as plain data then, as the codec promises
+                imported(name, repr(name))
+        except (ModuleNotFoundError, ValueError):  # the value comes as plain data then, as the codec promises
             return None
         return sys.modules.get(name)
 

@@ -168,10 +168,6 @@ class ExecutionStateCache:
             found.join(cells, own, ticket=ticket)
         return self._touch(found)
 
-    def peek(self, execution_id: str) -> ExecutionCache | None:
-        """An execution's cache if there is one; its age stays as it is."""
-        return self._caches.get(execution_id)
-
     def feed(self, cells: Sequence[NodeState], execution: ExecutionCell | None, ticket: int) -> None:
         """Updates have been queued: take in those of executions that are cached."""
         for execution_id in {cell.execution_id for cell in cells} | (

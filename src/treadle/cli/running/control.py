@@ -27,6 +27,7 @@ from treadle.errors import InvalidInput, LeaseHeld, NoSuchNode, did_you_mean
 from treadle.state.status import ExecutionStatus, NodeStatus
 
 if TYPE_CHECKING:
+    from treadle.config import TreadleConfig
     from treadle.diagram.node import Node
     from treadle.state.cell import NodeState
     from treadle.store.base import Store, Summary
@@ -43,9 +44,10 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Cancel an execution, wherever it runs. One that has ended stays as it is."""
-    from treadle.config import DEFAULT_CONFIG
+    from treadle.config import read_limits
     from treadle.engine.run import in_own_loop
 
+    config = read_limits(Path.cwd())
     found = existing_store(store)
     try:
         summary = found.summary(execution_id)
@@ -53,7 +55,7 @@ def cancel(
         if summary.cell.status.terminal:
             raise InvalidInput(f"execution {name} has ended already: it is {summary.cell.status}")
         _send(found, name, "cancel", value=reason)
-        taken = None if _runs_elsewhere(summary) else in_own_loop(_take_over(store, name), DEFAULT_CONFIG)
+        taken = None if _runs_elsewhere(summary) else in_own_loop(_take_over(store, name, config), config)
         status = _wait(found, name) if taken is None else taken
     finally:
         found.close()
@@ -124,14 +126,14 @@ def _still_open(summary: Summary) -> None:
 
 def _send(store: Store, execution_id: str, kind: str, *, name: str = "", node: str = "", iteration: str = "",
           value: Any = None) -> None:
-    from treadle.config import DEFAULT_CONFIG
+    from treadle.config import read_limits
     from treadle.state import codec
     from treadle.store.base import Signal
 
-    payload = codec.encode(value)
-    if len(payload) > DEFAULT_CONFIG.signal_bytes_max:
-        raise InvalidInput(f"the value has {len(payload)} bytes; the limit signal_bytes_max is "
-                           f"{DEFAULT_CONFIG.signal_bytes_max}: put it into a file, and send its path")
+    payload, config = codec.encode(value), read_limits(Path.cwd())
+    if len(payload) > config.signal_bytes_max:
+        raise config.exceeded("signal_bytes_max", f"a value of {len(payload)} bytes (the path of a file can "
+                                                  "be sent instead)")
     store.send(Signal(execution_id, kind, name, node, iteration, payload, at=time.time()))
 
 
@@ -166,12 +168,12 @@ def _wait(store: Store, execution_id: str) -> ExecutionStatus:
     return status
 
 
-async def _take_over(url: str | None, execution_id: str) -> ExecutionStatus | None:
+async def _take_over(url: str | None, execution_id: str, config: TreadleConfig) -> ExecutionStatus | None:
     """Claim an execution that nobody runs, so that it meets its cancellation. None if somebody runs it after
     all."""
     from treadle.engine.engine import Engine
 
-    async with Engine.open(url, registry=types_for(Path())) as engine:
+    async with Engine.open(url, registry=types_for(Path()), config=config) as engine:
         try:
             handle = await engine.resume(execution_id)
         except LeaseHeld:

@@ -159,13 +159,11 @@ def _collect(found: Findings, source: EntryPoint | Path | str) -> None:
 
 
 def _installed(point: EntryPoint) -> list[Found]:
-    from treadle.hooks.finding.loading import failure
+    from treadle.hooks.finding.loading import foreign
 
     package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an installed package"
-    try:
+    with foreign(f"{package}: entry point {point.name} = {point.value}: "):
         target = point.load()
-    except Exception as error:  # somebody's module
-        raise PluginError(f"{package}: entry point {point.name} = {point.value}: {failure(error)}") from error
     try:
         return described(target, package, point.dist.version if point.dist is not None else "")
     except PluginError as error:

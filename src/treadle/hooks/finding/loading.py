@@ -9,11 +9,13 @@ import importlib.util
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from treadle.errors import PluginError
+from treadle.errors import PluginError, TreadleError
 from treadle.hooks.finding.checking import shown
 
 ROOT = "treadle_plugins"
@@ -54,13 +56,25 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     importlib.invalidate_caches()  # a helper beside it may be new
     try:
-        spec.loader.exec_module(module)
-    except BaseException as error:
+        with foreign(file=str(path)):
+            spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[name]
-        if isinstance(error, (Exception, SystemExit)):
-            raise PluginError(failure(error, str(path))) from error
         raise
     return module
+
+
+@contextmanager
+def foreign(begin: str = "", *, ours: str | None = None, file: str = "") -> Iterator[None]:
+    """The one boundary around what plugins do when they are loaded, made and asked: whatever is raised
+    becomes a PluginError that begins so. Our own errors (which may begin differently) keep their words; of
+    others the line is named, that of `file` if it had a part in it."""
+    try:
+        yield
+    except TreadleError as error:
+        raise PluginError(f"{begin if ours is None else ours}{error}") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{begin}{failure(error, file)}") from error
 
 
 def failure(error: BaseException, file: str = "") -> str:

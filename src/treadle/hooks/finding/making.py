@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from treadle.errors import PluginError, TreadleError, did_you_mean
+from treadle.errors import PluginError, did_you_mean
 from treadle.hooks.finding.discovery import Findings, Found
 
 if TYPE_CHECKING:
@@ -74,14 +74,10 @@ def _made_of(kind: type[StateHook], settings: dict[str, Any], where: str) -> Sta
         raise PluginError(f"{where}: the setting `{missing[0]}` is missing: write it into treadle.toml, "
                           f"under [plugins.{kind.name}]")
     given = {name: _fitting(kind, name, value, where) for name, value in settings.items()}
-    try:
-        return kind(**given)
-    except TreadleError as error:
-        raise PluginError(f"{where} {error}") from None
-    except Exception as error:  # somebody's plugin
-        from treadle.hooks.finding.loading import failure
+    from treadle.hooks.finding.loading import foreign
 
-        raise PluginError(f"{where}: {failure(error)}") from error
+    with foreign(f"{where}: ", ours=f"{where} "):
+        return kind(**given)
 
 
 def _fitting(kind: type[StateHook], name: str, value: Any, where: str) -> Any:
