@@ -64,11 +64,11 @@ def message_of(error: BaseException) -> str:
 
 
 def said_by(tell: Callable[[], str], instead: str) -> str:
-    """What foreign code says of itself, its `__str__` or its source loader; or that it can't."""
+    """What foreign code says of itself, its `__str__` or its source loader; or `instead` and why it can't."""
     try:
         return tell()
     except Exception as broken:  # foreign code
-        return f"({instead}: {type(broken).__name__})"
+        return f"{instead}: {type(broken).__name__}"
 
 
 def trace_of(error: BaseException, bytes_max: int = DEFAULT_CONFIG.error_bytes_max) -> str:
