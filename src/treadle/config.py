@@ -146,8 +146,8 @@ DEFAULT_CONFIG = TreadleConfig()
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a store keeps of executions. Each limit holds on its own: what breaks one of them goes. Without a
-    limit, all that `status` and `name` choose goes, and nothing if they choose nothing either. InvalidInput
-    for a limit that makes no sense."""
+    limit, all that `status`, `name` and `execution_ids` choose goes, and nothing if they choose nothing
+    either. InvalidInput for a limit that makes no sense."""
 
     older_s: float | None = None
     """Executions that ended longer ago than this go."""
@@ -160,6 +160,8 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     never goes, whatever its status."""
     name: str | None = None
     """Only executions of diagrams with this name are considered."""
+    execution_ids: tuple[str, ...] = ()
+    """Only these are considered; () are all."""
 
     def __post_init__(self) -> None:
         for field in ("older_s", "keep", "size_bytes_max"):
@@ -177,7 +179,7 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return (self.older_s, self.keep, self.size_bytes_max) != (None, None, None)
 
     def __bool__(self) -> bool:
-        return self.limited or bool(self.status) or self.name is not None
+        return self.limited or bool(self.status or self.execution_ids) or self.name is not None
 
 
 STATUSES = ("pending", "running", "suspended", "completed", "failed", "cancelled")

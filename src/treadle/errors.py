@@ -54,7 +54,7 @@ class TreadleError(Exception):
     """What a handler may want to know beyond the text, as JSON has it; an `error` arrow carries it."""
 
 
-class Where(msgspec.Struct, frozen=True):
+class Where(msgspec.Struct, frozen=True, gc=False):
     """A place in a diagram's file. `line` and `column` count from 1; 0 means unknown."""
 
     file: str = ""

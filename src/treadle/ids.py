@@ -36,6 +36,8 @@ def is_node_id(text: str) -> bool:
 
 def escape_label(label: str) -> NodeID:
     """Make a node id of any label; what can't stand in it becomes its code point: `a/b` → `a_2f_b`."""
+    if NODE_ID.match(label):
+        return NodeID(label)
     return NodeID("".join(c if NODE_ID.match(c) else f"_{ord(c):x}_" for c in label) or "_")
 
 

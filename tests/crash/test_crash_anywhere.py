@@ -4,7 +4,6 @@ again."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -19,7 +18,10 @@ from treadle.state.cell import NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store import open_store
 
+from .. import forked
+
 CHILD = Path(__file__).parent / "child.py"
+PROGRAM = f"import runpy; runpy.run_path({str(CHILD)!r}, run_name='__main__')"
 RESULT = {"sum": sum(i * i for i in range(20)), "large": 40_000, "inner": 400}
 
 
@@ -30,10 +32,8 @@ class Scene:
         self.store, self.log, self.durability = folder / "state.db", folder / "log", durability
 
     def child(self, verb: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "TREADLE_FAILPOINT": failpoint} if failpoint else dict(os.environ)
-        return subprocess.run(
-            [sys.executable, str(CHILD), str(self.store), verb, "x", self.durability, str(self.log)],
-            env=environment, capture_output=True, text=True, timeout=60)
+        return forked.run(PROGRAM, str(self.store), verb, "x", self.durability, str(self.log),
+                          environment={"TREADLE_FAILPOINT": failpoint})
 
     def cells(self) -> dict[Any, NodeState]:
         store = open_store(self.store)

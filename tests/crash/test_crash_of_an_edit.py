@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-import treadle
 from treadle.store import open_store
+
+from .. import forked
 
 DIAGRAM = """
 treadle: 1
@@ -45,13 +44,8 @@ class Scene:
         assert self.treadle("run", "d.yaml", "--execution-id", "one").stdout == "sum 8\n"
 
     def treadle(self, *words: str, kill: str = "") -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "PYTHONPATH": str(Path(treadle.__file__).parents[1])}
-        if kill:
-            seam, _, after = kill.partition(":")
-            environment["TREADLE_FAILPOINT"] = f"{seam}:kill:{after}"
-        return subprocess.run(
-            [sys.executable, "-m", "treadle", *words, "--store", "runs.db"], cwd=self.folder, env=environment,
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        return forked.command(self.folder, *words, "--store", "runs.db",
+                              TREADLE_FAILPOINT=kill.replace(":", ":kill:"))
 
     def edit(self, old: str, new: str, name: str = "d.yaml") -> None:
         text = (self.folder / name).read_text()

@@ -4,19 +4,18 @@ ends where no kill would have ended."""
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from treadle.config import TreadleConfig
 from treadle.engine.engine import Engine
-from treadle.state.context import snapshot_of
+from treadle.state.context import SECRETS_KEY, snapshot_of
 from treadle.state.status import NodeStatus
 from treadle.store import open_store
+
+from .. import forked
 
 TASKS = """
 def mark(context):
@@ -37,6 +36,17 @@ async def main():
 
 asyncio.run(main())
 """
+ASKING = """
+from pathlib import Path
+
+LEFT = Path(__file__).parent / "left"
+
+def ask(context):
+    LEFT.write_text(context.secret("secret:" + "//KILLED_SECRET"))
+
+def leak():
+    return LEFT.read_text()
+"""
 NODES = 24
 
 
@@ -50,9 +60,7 @@ def test_a_kill_loses_no_write_of_a_recorded_body(tmp_path: Path, seam: str, dur
     diagram.write_text("treadle: 1\nnodes:\n" + "".join(
         f"  n{k}: {{type: code_job, call: 'shared_kill_tasks:mark'"
         + (f", needs: n{k - 2}}}\n" if k > 1 else "}\n") for k in range(NODES)))
-    killed = subprocess.run([sys.executable, "-c", CHILD, str(path), str(diagram), durability],
-                            env={**os.environ, "TREADLE_FAILPOINT": seam}, capture_output=True, text=True,
-                            check=False, timeout=60)
+    killed = forked.run(CHILD, str(path), str(diagram), durability, environment={"TREADLE_FAILPOINT": seam})
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     store = open_store(path)
     _, cells = store.load("x")
@@ -71,3 +79,33 @@ def test_a_kill_loses_no_write_of_a_recorded_body(tmp_path: Path, seam: str, dur
     found = snapshot_of(store.context("x"))
     assert set(found.variables["order"]) == set(found.artifacts) == {f"n{k}" for k in range(NODES)}
     store.close()
+
+
+@pytest.mark.parametrize(("seam", "durability", "isolation"), [
+    ("commit.before:kill:4", "batched", "process"), ("publish.before:kill:7", "strict", "inline")])
+def test_a_kill_loses_no_name_of_a_secret_that_a_recorded_body_asked_for(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seam: str, durability: str, isolation: str) -> None:
+    """What that left behind is kept out of what is recorded after the resume."""
+    (tmp_path / "secret_kill_tasks.py").write_text(ASKING)
+    path, diagram = tmp_path / "runs.db", tmp_path / "diagram.yaml"
+    diagram.write_text(
+        "treadle: 1\nnodes:\n"
+        f"  n0: {{type: code_job, call: 'secret_kill_tasks:ask', isolation: {isolation}}}\n"
+        + "".join(f"  n{k}: {{type: code_job, call: 'secret_kill_tasks:leak', needs: n{k - 1}}}\n"
+                  for k in range(1, NODES)))
+    monkeypatch.setenv("KILLED_SECRET", "left-on-the-disk")
+    killed = forked.run(CHILD, str(path), str(diagram), durability, environment={"TREADLE_FAILPOINT": seam})
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    store = open_store(path)
+    cells = {cell.node_id: cell.status for cell in store.load("x")[1]}
+    noted = [cell.key for cell in store.context("x")]
+    store.close()
+    assert noted == [SECRETS_KEY] or cells["n0"] is not NodeStatus.COMPLETED
+
+    async def resumed() -> str:
+        async with Engine.open(str(path), recover=False) as engine:
+            result: str = await (await engine.resume("x")).result()
+            return result
+
+    assert asyncio.run(resumed()) == "[secret KILLED_SECRET]"
+    assert not any(b"left-on-the-disk" in one.read_bytes() for one in tmp_path.glob("runs.db*"))

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,10 +19,12 @@ from treadle.state.cell import CellKey, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store import open_store
 
+from .. import forked
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMO = ROOT / "examples" / "stdlib_report" / "diagram.yaml"
 SMALL = Path(_the_package_that_is_measured.__file__).parent
-KILLS = 16  # `make soak` has fifty, of a larger demo
+KILLS = 10  # `make soak` has fifty, of a larger demo
 SOAK_KILLS = 50
 
 
@@ -73,10 +74,9 @@ def kill_and_resume(folder: Path, root: str, after: float, wanted: str, patience
     if before is None:
         return False
     begin = time.monotonic()
-    resumed = treadle("resume", "demo", "--store", str(folder / "state.db"), "--json")
-    out, errors = resumed.communicate(timeout=120)
-    assert resumed.returncode == 0, errors
-    assert json.loads(out)["status"] == ExecutionStatus.COMPLETED
+    resumed = forked.command(folder, "resume", "demo", "--store", "state.db", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert json.loads(resumed.stdout)["status"] == ExecutionStatus.COMPLETED
     assert time.monotonic() - begin < patience, "a resume after a kill never waits for the lease"
     after_cells = recorded(folder)
     assert after_cells is not None
@@ -85,7 +85,7 @@ def kill_and_resume(folder: Path, root: str, after: float, wanted: str, patience
     return True
 
 
-def kill_often(folder: Path, root: str, kills: int, workers: int) -> None:
+def kill_often(folder: Path, root: str, kills: int) -> None:
     undisturbed = demo(folder / "undisturbed", root)
     started(folder / "undisturbed", undisturbed)
     begin = time.monotonic()
@@ -95,20 +95,16 @@ def kill_often(folder: Path, root: str, kills: int, workers: int) -> None:
     wanted = report(folder / "undisturbed")
     rng = random.Random(kills)
     instants = [(k + rng.random()) / kills * 1.2 * seconds for k in range(kills)]  # one in each stretch
-
-    def one(k: int) -> bool:
-        return kill_and_resume(folder / str(k), root, instants[k], wanted, patience=10 + 5 * seconds)
-
-    with ThreadPoolExecutor(workers) as pool:
-        resumed = sum(pool.map(one, range(kills)))
+    resumed = sum(kill_and_resume(folder / str(k), root, instants[k], wanted, patience=10 + 5 * seconds)
+                  for k in range(kills))
     assert resumed > kills // 3, f"only {resumed} of {kills} kills found something to resume"
 
 
 def test_the_demo_survives_kills_at_random_instants(tmp_path: Path) -> None:
-    kill_often(tmp_path, str(SMALL), KILLS, workers=2)
+    kill_often(tmp_path, str(SMALL), KILLS)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_the_demo_on_the_whole_library_survives_too(tmp_path: Path) -> None:
-    kill_often(tmp_path, "", SOAK_KILLS, workers=1)
+    kill_often(tmp_path, "", SOAK_KILLS)

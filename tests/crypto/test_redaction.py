@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import logging
+import shlex
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -34,6 +35,11 @@ def knowing(**secrets: str) -> Redactor:
     lambda text: text.encode().hex(),
     lambda text: base64.b64encode(text.encode()).decode(),
     lambda text: base64.urlsafe_b64encode(text.encode()).decode(),
+    str.upper, str.lower, ascii, lambda text: repr(text.encode()),
+    lambda text: json.dumps(text).replace("/", "\\/"),
+    lambda text: shlex.quote(f"it's {text}").partition(" ")[2],
+    lambda text: base64.b32encode(text.encode()).decode(),
+    lambda text: base64.b32encode(f"user:{text}:x".encode()).decode().lower(),
     *(lambda text, user=user: base64.b64encode(f"{user}:{text}:x".encode()).decode()
       for user in ("", "a", "ab")),
 ])
@@ -85,11 +91,51 @@ def test_a_short_secret_is_left_and_said(caplog: pytest.LogCaptureFixture) -> No
         "the secret pin has fewer than 4 characters: it can't be kept out of what is recorded"]
 
 
+def test_of_many_secrets_each_is_found_in_a_long_text() -> None:
+    secrets = {f"s{number}": f"{number:04}/a-b_c.d{number * number}" for number in range(40)}
+    redactor = knowing(**secrets, dashes="-.-/-.-/-.-")
+    between = "nothing to see here, but 12 numbers and a-b_c.d " * 200
+    text = between.join([*secrets.values(), "-.-/-.-/-.-", ""])
+    marks = [f"[secret {name}]" for name in [*secrets, "dashes"]]
+    assert redactor.text(text) == between.join([*marks, ""])
+    assert redactor.text(between) == between
+    assert json.loads(redactor.redact(json.dumps([text]).encode())) == [redactor.text(text)]
+    for name, value in secrets.items():
+        half = f"…{value[-7:]} {between}{value[:7]}"
+        assert redactor.cut(half).endswith(f"{between}[secret {name}]"), "in many, too"
+
+
 def test_the_lines_of_a_long_secret_are_secret_too() -> None:
     key = "-----BEGIN KEY-----\nMIIEvQIBADANBgkqhkiG9w0B\nend\n"
     redactor = knowing(key=key)
     assert redactor.text(f"x{key}y") == "x[secret key]y"
     assert redactor.text("line MIIEvQIBADANBgkqhkiG9w0B") == "line [secret key]"
+
+
+@pytest.mark.parametrize("form", [str, repr, shlex.quote, json.dumps])
+def test_one_with_quotes_and_slashes_is_found(form: Any) -> None:
+    value = "it's a/se\"cret"
+    clean = knowing(db=value).text(f"x {form(value)} y")
+    assert "cret" not in clean.replace("[secret db]", "")
+
+
+def test_the_password_of_a_url_is_secret_by_itself() -> None:
+    redactor = knowing(url="postgresql://shop:p%40ss-word@db:5432/orders")
+    assert redactor.text("no entry for p@ss-word, p%40ss-word at db:5432") == (
+        "no entry for [secret url], [secret url] at db:5432")
+    assert knowing(url="https://h/a@b:c@d").text("b:c@d a@b") == "b:c@d a@b"
+
+
+@pytest.mark.parametrize(("text", "clean"), [
+    ("fine", "fine"),
+    ("was a-long-s", "was [secret db]"),
+    ("was a-long-secret-val\n… 12 characters left out …\nsecret-value tail",
+     "was [secret db]\n… 12 characters left out …\n[secret db] tail"),
+    ("a … b", "a … b"),
+    ("a-lo…alue", "a-lo…alue"),  # too little of it
+])
+def test_half_a_secret_is_one_where_a_text_was_cut(text: str, clean: str) -> None:
+    assert knowing(db="a-long-secret-value").cut(text) == clean
 
 
 def test_the_longer_of_two_secrets_wins() -> None:

@@ -15,6 +15,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import treadle
 from treadle.diagram.check import check
 from treadle.diagram.diagram import DiagramSpec
 from treadle.diagram.fingerprint import Identity, fingerprint, identify, source_of
@@ -284,7 +285,8 @@ def test_digests_are_the_same_in_every_process(kinds: Any, tmp_path: Path) -> No
         "print(fingerprint(Node('a', 't'), Spec({'b': 1, 'a': {'x'}}), [source_of(body), "
         "source_of(other)]))\n"
     )
-    runs = {subprocess.run([sys.executable, str(program)], env={"PYTHONHASHSEED": seed, "PYTHONPATH": "src"},
+    home = str(Path(treadle.__file__).parents[1])
+    runs = {subprocess.run([sys.executable, str(program)], env={"PYTHONHASHSEED": seed, "PYTHONPATH": home},
                            capture_output=True, text=True, check=True).stdout for seed in ("1", "2")}
     assert len(runs) == 1
 

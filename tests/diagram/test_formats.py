@@ -182,7 +182,7 @@ def specs(draw: st.DrawFn) -> DiagramSpec:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(specs(), st.sampled_from(["yaml", "json"]))
 def test_a_diagram_written_and_read_is_the_same_diagram(spec: DiagramSpec, format: Format) -> None:
     again = loads(dumps(spec, format), format=format)

@@ -8,8 +8,6 @@ import gc
 import io
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,6 +22,8 @@ from treadle.state.blob import Place
 from treadle.state.status import ExecutionStatus
 from treadle.store.sqlite.health import examine
 from treadle.store.transfer import export_execution, import_execution
+
+from .. import forked
 
 JOBS = '''
 import os, time
@@ -199,14 +199,15 @@ def test_the_limit_of_the_engine_holds_in_every_body(tmp_path: Path, node: str) 
     run(f"sqlite:///{tmp_path}/t.db", main, config=TreadleConfig(blob_bytes_max=500))
 
 
-def test_a_kill_in_the_middle_of_a_blob_leaves_nothing_after_the_resume(tmp_path: Path) -> None:
+def test_a_kill_in_the_middle_of_a_blob_leaves_nothing_after_the_resume(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = drawn(tmp_path, 'treadle: 1\nnodes:\n'
                            '  made: {type: code_job, call: "jobs:endless", isolation: thread}\n')
-    command = [sys.executable, "-m", "treadle", "run", path, "--execution-id", "one", "--no-live",
-               "--store", f"{tmp_path}/t.db"]
-    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == -9
+    killed = forked.command(tmp_path, "run", path, "--execution-id", "one", "--no-live",
+                            "--store", f"{tmp_path}/t.db")
+    assert killed.returncode == -9, killed.stderr
     half, = (file for file in (tmp_path / "t.db.blobs").rglob("*") if file.is_file())
-    os.chdir(tmp_path)
+    monkeypatch.chdir(tmp_path)
 
     async def main(engine: Engine) -> None:
         blob = await (await engine.resume("one")).result()

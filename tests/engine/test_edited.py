@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from treadle.diagram.formats import loads
+from treadle.engine import recover
 from treadle.engine.engine import Engine
 from treadle.errors import DiagramChanged, InvalidInput
 from treadle.state.cell import NodeState
@@ -60,6 +61,26 @@ def test_only_what_the_edit_reaches_runs_again() -> None:
         assert not (await engine.plan(handle.execution_id)).changes, "the edited diagram is recorded now"
         again = await engine.resume(handle.execution_id)
         assert await again.result() == {"report": "Sum 110", "note": "1!"}
+
+    run(main)
+
+
+def test_a_resume_of_what_has_completed_compiles_the_recorded_diagram_only_to_see_what_is_new(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[str] = []
+    compile_stored = recover.compile_stored
+    monkeypatch.setattr(recover, "compile_stored",
+                        lambda text, types: compiled.append(text) or compile_stored(text, types))
+
+    async def main(engine: Engine) -> None:
+        handle = await engine.start(loads(CHAIN))
+        await handle.wait()
+        again = await engine.resume(handle.execution_id, diagram=edited(CHAIN, ('text: "1"', 'text: "2"')))
+        assert await again.result() == {"report": "Sum 22", "note": "2!"} and not compiled
+        mail = '  mail: {type: template_job, text: "mail {{ report }}", needs: report}\n'
+        await (await engine.resume(handle.execution_id, diagram=edited(
+            CHAIN + mail, ('text: "1"', 'text: "2"')))).wait()
+        assert len(compiled) == 1
 
     run(main)
 

@@ -484,11 +484,11 @@ def test_a_wide_join_gets_all_values_in_order(tmp_path: Path) -> None:
     async def number(item: int) -> int:
         return item
 
-    names = [f"n{k}" for k in range(1500)]
+    names = [f"n{k}" for k in range(600)]
     text = "treadle: 1\nnodes:\n" + "".join(f"  {n}: {{type: code_job}}\n" for n in names)
     text += f"  e: {{type: endpoint, needs: [{', '.join(names)}]}}\n"
     values = {n: _constant(k) for k, n in enumerate(names)}
-    assert results(tmp_path, "memory", draw(text, **values)) == list(range(1500))
+    assert results(tmp_path, "memory", draw(text, **values)) == list(range(600))
 
 
 def _constant(k: int) -> Callable[[], Coroutine[Any, Any, int]]:

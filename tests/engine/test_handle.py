@@ -98,6 +98,10 @@ def test_many_starts_at_once_and_one_id_only_once(tmp_path: Path) -> None:
                 await engine.start(diagram, execution_id="mine")
             again = await engine.resume("mine")
             assert await again.result() == "many"
+            same = await asyncio.gather(*(engine.start(diagram, execution_id="once") for _ in range(9)),
+                                        return_exceptions=True)
+            refused = [one for one in same if isinstance(one, ValueError)]
+            assert len(refused) == 8 and "an execution 'once' already" in str(refused[0])
 
     asyncio.run(main())
 

@@ -18,6 +18,8 @@ from treadle.state import codec
 from treadle.state.blob import Place
 from treadle.store.transfer import export_execution, import_execution
 
+from .. import forked
+
 MB = 1024 * 1024
 
 JOBS = '''
@@ -180,16 +182,12 @@ import os
         context.blob(b"nobody knows of it")
         os._exit(9)
     return context.blob'''))
-    treadle = [sys.executable, "-m", "treadle"]
     store = ["--store", f"sqlite:///{tmp_path}/t.db"]
-    assert subprocess.run([*treadle, "run", str(path), *store], cwd=tmp_path,
-                          capture_output=True, check=False).returncode == 9
+    assert forked.command(tmp_path, "run", str(path), *store).returncode == 9
     opened = open_store(f"sqlite:///{tmp_path}/t.db")
     execution_id = opened.executions()[0].cell.execution_id
     opened.close()
-    done = subprocess.run([*treadle, "resume", execution_id, *store], cwd=tmp_path,
-                          capture_output=True, text=True,
-                          check=False)
+    done = forked.command(tmp_path, "resume", execution_id, *store)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.bin").read_bytes() == bytes(255 - one for one in b"abc" * 1000)
     files = [file for file in (tmp_path / "t.db.blobs").rglob("*") if file.is_file()]
@@ -223,10 +221,9 @@ def test_a_run_prints_its_blob(tmp_path: Path) -> None:
     (tmp_path / "in.bin").write_bytes(b"content")
     path = tmp_path / "diagram.yaml"
     path.write_text("treadle: 1\nnodes:\n  load: {type: db, operation: read, file: in.bin, format: blob}\n")
-    command = [sys.executable, "-m", "treadle", "run", str(path), "--store", f"sqlite:///{tmp_path}/t.db"]
-    line = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = json.loads(subprocess.run([*command, "--json"], capture_output=True, text=True,
-                                      check=True).stdout)["output"]
+    words = ["run", str(path), "--store", f"sqlite:///{tmp_path}/t.db"]
+    line = forked.command(tmp_path, *words).stdout
+    found = json.loads(forked.command(tmp_path, *words, "--json").stdout)["output"]
     assert (found["name"], found["size"], Path(found["path"]).read_bytes()) == ("in.bin", 7, b"content")
     assert line.startswith("in.bin, 7 ") and line.endswith(f"SHA-256 {found['digest']}, {found['path']}\n")
 

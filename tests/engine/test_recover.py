@@ -21,6 +21,8 @@ from treadle.engine.run import run as run_script
 from treadle.errors import ExecutionFailed, LeaseHeld, NoSuchExecution, TreadleError
 from treadle.state.status import ExecutionStatus, NodeStatus
 
+from .. import forked
+
 DURABLE: list[Durability] = ["batched", "strict"]
 
 
@@ -157,21 +159,8 @@ asyncio.run(main())
 
 
 def child(tmp_path: Path, durability: str, failpoint: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            CHILD,
-            f"sqlite:///{tmp_path}/runs.db",
-            durability,
-            str(tmp_path / "d.yaml"),
-        ],
-        env={**os.environ, "TREADLE_FAILPOINT": failpoint},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return forked.run(CHILD, f"sqlite:///{tmp_path}/runs.db", durability, str(tmp_path / "d.yaml"),
+                      environment={"TREADLE_FAILPOINT": failpoint})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from treadle.config import Retention
 from treadle.diagram.builder import Diagram, node
 from treadle.engine import retention
 from treadle.store import open_store
-from treadle.testing.contract_prune import ended, left
+from treadle.testing.contract.pruning import ended, left
 
 
 @node

@@ -12,6 +12,7 @@ import pytest
 from treadle.engine.bus import Event
 from treadle.engine.engine import Engine
 from treadle.state import codec
+from treadle.state.context import of_bodies
 from treadle.state.status import ExecutionStatus
 from treadle.store import open_store
 
@@ -91,7 +92,7 @@ def test_a_secret_reaches_the_body_and_nothing_that_is_recorded(
     store = open_store(folder / "state.db")
     cells = {cell.node_id: cell for cell in store.load("run")[1]}
     lines = sorted(line.text for line in store.logs("run"))
-    [shared] = store.context("run")
+    [shared] = of_bodies(store.context("run"))
     store.close()
     returned = codec.decode(cells["returns"].output or b"null")
     assert returned["plain"] == "[secret db]" and returned["in"] == ["a [secret db] b"]

@@ -6,13 +6,11 @@ import json
 import re
 import shutil
 import subprocess
-import sys
-from os import environ
 from pathlib import Path
 
 import pytest
 
-import treadle
+from .. import forked
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "budget"
 
@@ -23,10 +21,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    variables = {**environ, "PYTHONPATH": str(Path(treadle.__file__).parents[1]),
-                 "TREADLE_STORE": str(folder / "runs.db")}
-    return subprocess.run([sys.executable, "-m", "treadle", *words], cwd=folder, env=variables, text=True,
-                          capture_output=True, timeout=60, check=False)
+    return forked.command(folder, *words, TREADLE_STORE=str(folder / "runs.db"))
 
 
 def test_things_are_bought_until_the_plugin_refuses(folder: Path) -> None:

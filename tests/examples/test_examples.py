@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
-import sys
 import sysconfig
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
-import treadle
+from .. import forked
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 REPORT = str(EXAMPLES / "stdlib_report" / "diagram.yaml")
@@ -21,10 +19,7 @@ APPROVAL = str(EXAMPLES / "approval" / "diagram.yaml")
 
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(treadle.__file__).parents[1]),
-                   "TREADLE_STORE": str(folder / "runs.db")}
-    return subprocess.run([sys.executable, "-m", "treadle", *words], cwd=folder, env=environment, text=True,
-                          capture_output=True, timeout=110, check=False)
+    return forked.command(folder, *words, TREADLE_STORE=str(folder / "runs.db"))
 
 
 def function(name: str, lines: int) -> str:

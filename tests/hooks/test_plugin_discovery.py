@@ -119,8 +119,6 @@ REQUIRED = {
         r"requires 'B >> 3', which can't be read: .*write it as 'Other>=1\.2,<2'"),
     "an extra": (
         {"a": plugin("A", "1.0", "B[x]")}, {"b": plugin("B")}, r"only a name and versions mean something"),
-    "no version": (
-        {"a": plugin("A", "1.0", "B>=1")}, {"b": plugin("B", "one")}, r"but B is one \(plugins/b\.py\)"),
 }
 
 
@@ -175,6 +173,32 @@ FAULTY = {
         HEAD + "@hookimpl\ndef on_start(): pass\n", r"there is no hook of that name: there is pre_state_"),
     "a name that can't be one": (
         HEAD + "class A(StateHook):\n    name = 'my plugin'\n", r"a plugin's `name` has letters, digits"),
+    "a version that is none": (
+        HEAD + "class A(StateHook):\n    version = 'one'\n",
+        r"plugins/p\.py: A: its version 'one' is none: write numbers with dots, '1\.4\.0', and what else"),
+    "a module's version that is none": (
+        HEAD + "__version__ = 'v.x'\n@hookimpl\ndef post_node_execute(): pass\n",
+        r"plugins/p\.py: p: its version 'v\.x' is none"),
+    "a version that is a number": (
+        HEAD + "class A(StateHook):\n    version = 1.10\n", r"A: `version` must be a text: version = '1\.1'"),
+    "a method without `self`": (
+        HEAD + "class A(StateHook):\n    def post_node_execute(node_id, previous_state): pass\n",
+        r"plugins/p\.py:4: A\.post_node_execute: its first argument must be `self`"),
+    "a method without any argument": (
+        HEAD + "class A(StateHook):\n    def post_node_execute(): pass\n", "first argument must be `self`"),
+    "a plugin that requires itself": (
+        HEAD + "class A(StateHook):\n    requires = ('A',)\n", r"each other in a circle: A → A; "),
+    "our own name": (
+        HEAD + "class A(StateHook):\n    name = 'treadle'\n", r"A: no plugin can have the name 'treadle': "),
+    "a misspelt `requires`": (
+        HEAD + "class A(StateHook):\n    require = ('B',)\n",
+        r"plugins/p\.py: A\.require: did you mean 'requires'\? \(If it is something of your own, call it _"),
+    "a misspelt `version`": (
+        HEAD + "class A(StateHook):\n    verison = '1.0'\n", r"A\.verison: did you mean 'version'\?"),
+    "requirements that are a set": (
+        HEAD + "class A(StateHook):\n    requires = {'B'}\n", r"`requires` must be a tuple of texts"),
+    "requirements that are a number": (
+        HEAD + "class A(StateHook):\n    requires = 3\n", r"`requires` must be a tuple of texts"),
     "a requirement that is one text": (
         HEAD + "class A(StateHook):\n    requires = 'B>=1'\n", r"`requires` must be a tuple of texts"),
     "an `__init__` that raises": (
@@ -189,6 +213,15 @@ def test_what_is_wrong_with_a_plugin_is_said_with_its_line(write: Write, case: s
     write("plugins/p.py", text)
     with pytest.raises(PluginError, match=said):
         PluginManager.discover()
+
+
+def test_a_plugin_that_prints_when_it_is_loaded_and_made_spoils_no_result(
+        write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    write("plugins/loud.py", HEAD + "print('loaded')\nclass Loud(StateHook):\n    def __init__(self):\n"
+                                    "        print('made')\n    def treadle_commands(self):\n"
+                                    "        print('asked')\n        return []\n")
+    assert PluginManager.discover().commands() == {}
+    assert capsys.readouterr() == ("", "loaded\nmade\nasked\n")
 
 
 def test_all_that_is_wrong_is_said_at_once(write: Write) -> None:
@@ -264,6 +297,12 @@ def test_what_is_no_plugin_is_refused_when_it_is_registered() -> None:
     manager = PluginManager()
     with pytest.raises(PluginError, match=r"registered: 3 is no plugin: it must be a subclass of StateHook"):
         manager.register(3)
+    for base in (StateHook, StateHook()):
+        with pytest.raises(PluginError, match=r"StateHook.* itself, which has no hooks, is no plugin"):
+            PluginManager([base])
+    for lone in (StateHook, StateHook(), "Logger", 3):
+        with pytest.raises(PluginError, match=r"^plugins=.*: put it into a list: plugins=\[…\]"):
+            PluginManager(lone)  # type: ignore[arg-type]
 
     class Twice(StateHook):
         version = "1.0"

@@ -12,12 +12,12 @@ import pytest
 from treadle.diagram.formats import loads
 from treadle.diagram.transform import default_transforms
 from treadle.engine.engine import Engine
-from treadle.errors import PluginError
+from treadle.errors import ExecutionFailed, InvalidDiagram, PluginError
 from treadle.hooks.manager import PluginManager
 from treadle.hooks.sdk import StateHook
 from treadle.hooks.specs import PluginTransform
 from treadle.nodes.registry import NodeRegistry, default_registry
-from treadle.state.envelope import ContentHandler, ContentType
+from treadle.state.envelope import ContentHandler, ContentType, Envelope, EnvelopeFactory
 
 Write = Callable[[str, str], Path]
 
@@ -72,10 +72,63 @@ def test_a_diagram_uses_what_a_plugin_adds(write: Write) -> None:
 def test_a_second_engine_may_have_the_same_plugin(write: Write) -> None:
     write("plugins/shouting.py", SHOUT)
     for _ in range(2):
-        manager = PluginManager.discover()
-        manager.install(default_registry())
-    assert "shouted" in ContentType.names()
+        manager, registry = PluginManager.discover(), default_registry()
+        manager.install(registry)
+        assert "shouted" in registry.content_types()
     assert manager.secret_stores() == {"memory": dict}
+
+
+class Numbers(StateHook):
+    """A content type `mine` that takes numbers."""
+
+    def treadle_content_types(self) -> Any:
+        return {"mine": ContentHandler(lambda body: str(body).encode(), int, lambda body: type(body) is int)}
+
+
+class Words(StateHook):
+    """Another one of that name, which takes texts."""
+
+    def treadle_content_types(self) -> Any:
+        return {"mine": ContentHandler(str.encode, bytes.decode, lambda body: isinstance(body, str))}
+
+
+MINE = """
+treadle: 1
+nodes:
+  a: {type: code_job, code: "return 3", isolation: inline}
+  b: {type: endpoint}
+arrows:
+  - {from: a, to: b, content_type: mine}
+"""
+
+
+def test_engines_of_one_process_do_not_see_each_other_s_content_types() -> None:
+    async def script() -> None:
+        async with Engine.open(durability="memory", plugins=[Numbers]) as one, \
+                Engine.open(durability="memory", plugins=[Words]) as two, \
+                Engine.open(durability="memory") as bare:
+            mine, theirs = one.registry.content_type("mine"), two.registry.content_type("mine")
+            assert (mine.decode(b"3"), theirs.decode(b"3")) == (3, "3")
+            assert mine.validate(3) and not theirs.validate(3)
+            with pytest.raises(LookupError, match="no content type 'mine'"):
+                bare.registry.content_type("mine")
+            with pytest.raises(InvalidDiagram, match="mine"):
+                await bare.start(loads(MINE))
+            assert await (await one.start(loads(MINE))).result() == 3
+            with pytest.raises(ExecutionFailed, match="content_type mine: a int is none"):
+                await (await two.start(loads(MINE))).result()
+            envelope = EnvelopeFactory.make("mine", 3, "a", {}, one.registry.content_type)
+            data = envelope.to_dict(one.registry.content_type)
+            assert Envelope.from_dict(data, one.registry.content_type).body == 3
+            assert Envelope.from_dict(data, two.registry.content_type).body == "3"
+
+    asyncio.run(script())
+    assert "mine" not in ContentType.names()
+
+
+def test_two_plugins_of_one_engine_can_not_have_one_content_type() -> None:
+    with pytest.raises(PluginError, match="plugin Words@0: the content type 'mine' is that of plugin Numb"):
+        PluginManager([Numbers, Words]).install(default_registry())
 
 
 def handler() -> ContentHandler:
@@ -91,7 +144,7 @@ def command() -> None: ...
     ("treadle_strategies", "start", "treadle_strategies must give a list, not a str"),
     ("treadle_strategies", None, "treadle_strategies must give a list, not a NoneType"),
     ("treadle_transforms", {"select": print}, "there is a transform 'select' already: choose another"),
-    ("treadle_transforms", {"mine": 3}, "the transform 'mine' is a int, not a function"),
+    ("treadle_transforms", {"mine": 3}, "the transform 'mine' is 3, not a function"),
     ("treadle_transforms", [print], "treadle_transforms must give a map by name, not a list"),
     ("treadle_content_types", {"object": handler()}, "the content type 'object' is registered already"),
     ("treadle_content_types", {"mine": print}, r"'mine' must be a ContentHandler\(encode, "),

@@ -75,6 +75,9 @@ class Context(Shares):
     def secret(self, reference: str) -> str:
         return Secrets().resolve(reference)
 
+    def variable(self, name: str) -> str:
+        return self.environment_vars[name]
+
     def executor(self, isolation: str) -> Executor:
         return self.executors.get(isolation)
 

@@ -195,9 +195,9 @@ def test_what_is_missing_is_named() -> None:
 
 
 @pytest.mark.parametrize("isolation", ["inline", "thread", "process"])
-def test_code_has_its_inputs_as_names(perform: Perform, isolation: str) -> None:
+def test_code_has_its_inputs_as_names(perform_warm: Perform, isolation: str) -> None:
     def run(code: str, **inputs: Any) -> Any:
-        return perform("code_job", inputs, code=code, isolation=isolation, sources={"src": 7})
+        return perform_warm("code_job", inputs, code=code, isolation=isolation, sources={"src": 7})
 
     assert run("result = {'n': st['n'] + 1}", st={"n": 1}) == {"n": 2}
     assert run("if x:\n    return x + src\nreturn None", x=1) == 8
@@ -207,15 +207,31 @@ def test_code_has_its_inputs_as_names(perform: Perform, isolation: str) -> None:
     assert run("import asyncio\nawait asyncio.sleep(0)\nresult = default", default=3) == 3
 
 
-def test_code_may_end_with_a_function(perform: Perform) -> None:
-    assert perform("code_job", {"a": 2, "default": 3}, code="def f(a, b, c=4):\n    return a * b * c") == 24
-    assert perform("code_job", {"a": 2}, code="async def f(a):\n    return a") == 2
-    assert perform("code_job", {"a": 2}, code="def f(a):\n    return a\nresult = 9") == 9
+def test_code_may_end_with_a_function(perform_warm: Perform) -> None:
+    code = "def f(a, b, c=4):\n    return a * b * c"
+    assert perform_warm("code_job", {"a": 2, "default": 3}, code=code) == 24
+    assert perform_warm("code_job", {"a": 2}, code="async def f(a):\n    return a") == 2
+    assert perform_warm("code_job", {"a": 2}, code="def f(a):\n    return a\nresult = 9") == 9
 
 
-def test_code_in_a_map_sees_its_item(perform: Perform) -> None:
+@pytest.mark.parametrize("isolation", ["inline", "thread", "process"])
+def test_code_has_a_context_unless_something_else_has_the_name(
+        perform_warm: Perform, isolation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(code: str, inputs: Any = None, **more: Any) -> Any:
+        return perform_warm("code_job", inputs or {}, code=code, isolation=isolation, **more)
+
+    assert run("return [context.node_id, context.attempt]") == ["n", 2]
+    assert run("async def f(context):\n    return context.attempt") == 2
+    assert run("def f(default, context):\n    return [default, context.attempt]", {"default": 1}) == [1, 2]
+    assert run("return context", {"context": "mine"}) == "mine"
+    assert run("return context", sources={"context": "a node's"}) == "a node's"
+    assert run("return context", arguments={"context": "constant"}) == "constant"
+    assert run("context = 1\nreturn context") == 1
+
+
+def test_code_in_a_map_sees_its_item(perform_warm: Perform) -> None:
     code = "return [item, index, default]"
-    assert perform("code_job", {"default": [5, 6]}, code=code, index=1, item=6) == [6, 1, [5, 6]]
+    assert perform_warm("code_job", {"default": [5, 6]}, code=code, index=1, item=6) == [6, 1, [5, 6]]
 
 
 def test_code_from_a_file_runs_in_a_process(perform: Perform, write: Write) -> None:
@@ -224,9 +240,9 @@ def test_code_from_a_file_runs_in_a_process(perform: Perform, write: Write) -> N
     assert pid != os.getpid() and x == 1
 
 
-def test_a_failure_shows_the_line_of_the_code(perform: Perform) -> None:
+def test_a_failure_shows_the_line_of_the_code(perform_warm: Perform) -> None:
     with pytest.raises(RemoteError) as caught:
-        perform("code_job", code="a = 1\nraise ValueError(f'boom {a}')")
+        perform_warm("code_job", code="a = 1\nraise ValueError(f'boom {a}')")
     assert (caught.value.kind, caught.value.message) == ("ValueError", "boom 1")
     assert 'File "<code of node n>", line 2' in caught.value.trace
     assert "raise ValueError(f'boom {a}')" in caught.value.trace

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import resource
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import msgspec
 import pytest
 
 from treadle.config import Retention, TreadleConfig
+from treadle.crypto.stream import BlobCipher
 from treadle.diagram.expression import Template
 from treadle.errors import LimitExceeded, StoreCorrupt, StoreFull
 from treadle.state import codec
@@ -26,7 +30,7 @@ from treadle.store.blobs import BlobFiles
 from treadle.store.memory import MemoryStore
 from treadle.store.sqlite.store import SqliteStore
 from treadle.testing.contract import a_cell
-from treadle.testing.contract_prune import NOW, blob_of, ended
+from treadle.testing.contract.pruning import NOW, blob_of, ended
 
 ALL = Retention(keep=0)
 KILLED = """
@@ -208,3 +212,85 @@ def test_a_store_in_memory_that_made_no_blob_has_no_folder() -> None:
     store.prune(ALL, NOW)
     assert "place" not in vars(store)
     store.close()
+
+
+# Copies that can be read, of encrypted blobs
+
+
+COPIED = """
+import os, sys, time
+from pathlib import Path
+from treadle.crypto.stream import BlobCipher
+from treadle.state.blob import Place
+place = Place(Path(sys.argv[1]), cipher=BlobCipher(bytes(32), bytes(32)))
+blob = place.put(b"plain words" * 1000, "x.txt")
+print(blob.path(), flush=True)
+if sys.argv[2] == "killed":
+    os.kill(os.getpid(), 9)
+sys.stdin.read()
+"""
+
+
+def copying(place: Place, how: str) -> tuple[subprocess.Popen[str], Path]:
+    child = subprocess.Popen([sys.executable, "-c", COPIED, str(place.folder), how], text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    return child, Path(child.stdout.readline().strip())
+
+
+def test_a_copy_of_a_killed_process_goes_and_that_of_a_living_one_stays(place: Place) -> None:
+    killed, left = copying(place, "killed")
+    killed.communicate()
+    living, used = copying(place, "living")  # its own writing tidies what the other left
+    assert not left.exists()
+    for folder in (used.parents[1], used.parents[2]):
+        assert folder.stat().st_mode & 0o777 == 0o700
+    assert used.parents[2] == place.folder / "plain"
+    place.tidy()
+    assert place.left_plain() == []
+    assert used.read_bytes() == b"plain words" * 1000
+    living.kill()
+    living.communicate()
+    assert place.left_plain() == [used.parents[1]]
+    place.tidy()
+    assert not used.exists()
+    assert place.left_plain() == []
+
+
+def test_a_folder_of_copies_that_was_swept_before_it_was_locked_is_made_anew(
+        place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed = Place(place.folder, cipher=BlobCipher(bytes(32), bytes(32)))
+    blob = sealed.put(b"words")
+    made, lock = tempfile.mkdtemp, fcntl.flock
+    swept: list[str] = []
+
+    def made_and_swept(**given: Any) -> str:
+        folder = made(**given)
+        if not swept:
+            os.rmdir(folder)
+            swept.append(folder)
+        return folder
+
+    def swept_and_locked(handle: int, how: int) -> None:
+        if len(swept) == 1:
+            [folder] = (place.folder / "plain").iterdir()
+            folder.rmdir()
+            swept.append(str(folder))
+        lock(handle, how)
+
+    monkeypatch.setattr(tempfile, "mkdtemp", made_and_swept)
+    monkeypatch.setattr(fcntl, "flock", swept_and_locked)
+    assert blob.path().read_bytes() == b"words"
+    assert len(swept) == 2
+    gone = place.folder / "plain" / "gone"
+    gone.symlink_to(place.folder / "nowhere")  # to be opened it must be there: somebody else was faster
+    assert place.left_plain() == []
+
+
+def test_a_copy_ends_with_its_place(place: Place) -> None:
+    sealed = Place(place.folder, cipher=BlobCipher(bytes(32), bytes(32)))
+    copy = sealed.put(b"words").path()
+    assert copy.read_bytes() == b"words"
+    sealed.clear()
+    assert not copy.exists()
+    assert sealed.put(b"words").path().exists()

@@ -21,7 +21,7 @@ from treadle.store.sqlite.connection import connect_reader
 from treadle.store.sqlite.health import examine
 from treadle.store.sqlite.store import SqliteStore
 from treadle.testing.contract import a_cell
-from treadle.testing.contract_prune import NOW, blob_of, ended
+from treadle.testing.contract.pruning import NOW, blob_of, ended
 
 ROWS = json.dumps([{"name": f"row {number}", "value": number} for number in range(20_000)]).encode()
 

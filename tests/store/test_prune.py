@@ -25,7 +25,7 @@ from treadle.store.owner import this_owner
 from treadle.store.sqlite import pruning, sweep, writing
 from treadle.store.sqlite.store import SqliteStore
 from treadle.testing.contract import a_cell, an_execution
-from treadle.testing.contract_prune import NOW, blob_of, ended, left
+from treadle.testing.contract.pruning import NOW, blob_of, ended, left
 from treadle.testing.faults import locked
 
 ALL = Retention(keep=0)

@@ -8,7 +8,7 @@ import pytest
 
 from treadle.store import MemoryStore, open_store
 from treadle.testing.contract import Opener
-from treadle.testing.contract_prune import PruneContract
+from treadle.testing.contract.pruning import PruneContract
 
 
 class TestMemory(PruneContract):

@@ -12,7 +12,7 @@ from treadle.store import open_store
 from treadle.store.memory import MemoryStore
 from treadle.store.sealing.opening import in_front_of
 from treadle.testing.contract import Opener, StoreContract, raised
-from treadle.testing.contract_prune import NOW, PruneContract, blob_of, ended, left
+from treadle.testing.contract.pruning import NOW, PruneContract, blob_of, ended, left
 
 KEY = b64encode(bytes(range(32))).decode()
 

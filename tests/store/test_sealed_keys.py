@@ -20,13 +20,13 @@ from treadle.state.cell import NodeState
 from treadle.store import MemoryStore, open_store
 from treadle.store.base import Batch, Lease, Store
 from treadle.store.owner import this_owner
-from treadle.store.sealing import sealed
+from treadle.store.sealing import ring, sealed
 from treadle.store.sealing.opening import in_front_of
 from treadle.store.sealing.rotation import forget, rotate
 from treadle.store.sealing.sealed import SealedStore
 from treadle.store.sqlite.store import SqliteStore
 from treadle.testing.contract import a_cell, an_execution
-from treadle.testing.contract_prune import blob_of
+from treadle.testing.contract.pruning import blob_of
 
 KEY, OTHER = new_key(), new_key()
 BLOB = blob_of(b"content" * 5000)
@@ -104,6 +104,7 @@ def test_a_store_whose_proof_of_the_key_was_deleted_is_not_opened(tmp_path: Path
 
 def test_more_executions_than_keys_that_are_kept_at_hand(tmp_path: Path,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ring, "KEPT_MAX", 2)
     monkeypatch.setattr(sealed, "KEPT_MAX", 2)
     store = opened(open_store(tmp_path / "state.db", key=KEY))
     cells = {f"run{number}": with_one(store, f"run{number}") for number in range(6)}

@@ -171,7 +171,7 @@ def test_opening_waits_for_no_lock(path: Path) -> None:
 def test_readers_can_only_read(path: Path) -> None:
     store = SqliteStore(path)
     with pytest.raises(errors.StoreReadOnly):
-        store._read(lambda connection: connection.execute("DELETE FROM executions"))
+        store._readers.lend(lambda connection: connection.execute("DELETE FROM executions"))
     store.close()
     with pytest.raises(errors.StoreClosed, match="is closed"):
         store.load("run")

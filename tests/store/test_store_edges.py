@@ -87,7 +87,7 @@ def test_a_reader_that_holds_an_old_snapshot_is_not_used_again(tmp_path: Path) -
         kept.append(connection.execute("SELECT execution_id FROM executions UNION ALL SELECT 'more'"))
         kept[0].fetchone()
 
-    store._read(leave_open)
+    store._readers.lend(leave_open)
     store.create(an_execution("two"), "", this_owner(), 15)
     assert store.load("two")[0].execution_id == "two"
     store.close()
@@ -264,7 +264,7 @@ def test_a_store_may_be_closed_under_a_reader(store: SqliteStore) -> None:
         store.close()
         return connection, connection.execute("SELECT count(*) FROM executions").get
 
-    connection, count = store._read(use)
+    connection, count = store._readers.lend(use)
     assert count == 1
     with pytest.raises(apsw.ConnectionClosedError):
         connection.execute("SELECT 1")

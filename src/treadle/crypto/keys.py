@@ -13,7 +13,7 @@ from pathlib import Path
 from treadle.crypto import hidden
 from treadle.crypto.private import read_private
 from treadle.crypto.seal import KEY_BYTES, Sealer, derived
-from treadle.errors import InvalidInput, StoreCorrupt, WrongKey
+from treadle.errors import InvalidInput, StoreCorrupt, StoreError, WrongKey
 
 OPTION = "--state-encryption-key"
 VARIABLE = "TREADLE_STATE_ENCRYPTION_KEY"
@@ -21,7 +21,8 @@ VARIABLE = "TREADLE_STATE_ENCRYPTION_KEY"
 _HOW = "`treadle keys new --out FILE` makes one, to be given as file:FILE"
 _KEY_FILE_BYTES_MAX = 4096
 _PATH_CHARS_MAX = 255
-_PROOF = "the store's own key"
+_FIRST = "key\0"
+_OWN = "key\0\0rows"  # the store's own key; its name changes with what rows are bound to
 
 
 class MasterKey:
@@ -55,12 +56,23 @@ class MasterKey:
         try:
             return self._sealer.open_raw(wrapped, _bound(execution_id))
         except StoreCorrupt:
+            if not execution_id and self._opens(wrapped, _FIRST):
+                raise StoreError("this store was encrypted by a development version of Treadle, which bound "
+                                 "less: export its executions with that version (`treadle export`), and "
+                                 "import them into a new store") from None
             raise StoreCorrupt(f"the key of {_whose(execution_id)} can't be unwrapped: it was changed, or "
                                "moved here from another execution; restore the store from a copy") from None
 
+    def _opens(self, wrapped: bytes, bound: str) -> bool:
+        try:
+            self._sealer.open_raw(wrapped, bound)
+        except StoreCorrupt:
+            return False
+        return True
+
 
 def _bound(execution_id: str) -> str:
-    return f"key\0{execution_id}"
+    return f"key\0{execution_id}" if execution_id else _OWN
 
 
 def _whose(execution_id: str) -> str:

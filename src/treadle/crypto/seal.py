@@ -1,7 +1,8 @@
 """Sealing: AES-256-GCM under the data key of one execution, bound to the place where it is kept.
 
 A *sealed text* is `~` and base64 of nonce, ciphertext and tag; no JSON begins so. What it is *bound* to, its
-execution, node, iteration, attempt and field, is the additional data: elsewhere it can't be opened.
+execution, node, iteration, attempt and field, and what stands beside it in the clear, is the additional data:
+elsewhere, or beside anything else, it can't be opened.
 
 Nonces are random, 96 bits. A counter would have to survive crashes, forks and several processes that seal
 under one key (an engine, and whoever sends it signals); random nonces need no memory. Their limit is the
@@ -13,12 +14,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import os
 from binascii import Error as NotBase64
 from binascii import a2b_base64, b2a_base64
 from collections import deque
 from functools import cached_property
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -32,6 +35,7 @@ MARK = b"~"
 _DRAWN = 512
 """Nonces that are drawn at once: each call of the system costs as much as sealing a small text."""
 
+_encode = msgspec.json.Encoder().encode
 _nonces: deque[bytes] = deque()
 _next = _nonces.popleft
 os.register_at_fork(after_in_child=_nonces.clear)  # else parent and child would use the same ones
@@ -60,26 +64,36 @@ class Sealer:
         self._key = key
         self.execution_id = execution_id
 
+    def has(self, key: bytes) -> bool:
+        """Whether this is the data key that it seals with."""
+        return hmac.compare_digest(self._key, key)
+
     def raw(self, plain: bytes, bound: str) -> bytes:
         """Nonce, ciphertext and tag."""
+        return self._raw(plain, bound.encode())
+
+    def _raw(self, plain: bytes, data: bytes) -> bytes:
         self._left -= 1
         if self._left < 0:
             raise LimitExceeded(f"execution {self.execution_id} has had {SEALS_MAX} texts sealed under its "
                                 "key: go on in a new one (`treadle fork`)")
-        data = bound.encode()
         number = nonce() if self._steady is None else self._made_of(plain, data)
         return number + self._encrypt(number, plain, data)
 
     def seal(self, plain: bytes, bound: str) -> bytes:
         """A text for this place."""
+        return self.seal_at(plain, bound.encode())
+
+    def seal_at(self, plain: bytes, data: bytes) -> bytes:
+        """The same for a place that is encoded already."""
         if self._steady is None and self._left > 0:  # the same as `raw`, for a third less
             self._left -= 1
             try:
                 number = _next()
             except IndexError:
                 number = nonce()
-            return MARK + b2a_base64(number + self._encrypt(number, plain, bound.encode()), newline=False)
-        return MARK + b2a_base64(self.raw(plain, bound), newline=False)
+            return MARK + b2a_base64(number + self._encrypt(number, plain, data), newline=False)
+        return MARK + b2a_base64(self._raw(plain, data), newline=False)
 
     def _made_of(self, plain: bytes, data: bytes) -> bytes:
         assert self._steady is not None
@@ -93,7 +107,8 @@ class Sealer:
             return self._decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], data)
         except (InvalidTag, ValueError):
             raise StoreCorrupt(f"{said(bound, self.execution_id)} can't be decrypted: it was changed, or "
-                               "moved here from another place; restore the store from a copy") from None
+                               "what stands beside it was, or it was moved here from another place; "
+                               "restore the store from a copy") from None
 
     def open(self, sealed: bytes, bound: str) -> bytes:
         """The text that `seal` made. PlaintextFound if it isn't sealed, StoreCorrupt if it was changed."""
@@ -127,10 +142,19 @@ def derived(key: bytes, purpose: bytes) -> bytes:
     return hmac.digest(key, b"treadle " + purpose, "sha256")
 
 
-def place(execution_id: str, node_id: str, iteration: str, attempt: int, field: str) -> str:
-    """What a text is bound to. The parts before the last two can't hold a null, and an id of an execution
-    can't either."""
-    return f"{field}\0{iteration}\0{attempt}\0{execution_id}\0{node_id}"
+def place(execution_id: str, node_id: str, iteration: str, attempt: int, field: str,
+          beside: tuple[object, ...] = ()) -> str:
+    """What a text is bound to; `beside` are values in the clear that must not change. Nothing but the node's
+    id can hold a null, so no two places read alike."""
+    return f"{field}\0{iteration}\0{attempt}\0{execution_id}\0{node_id}\0{plainly(beside)}"
+
+
+def plainly(values: tuple[object, ...]) -> str:
+    """Numbers, texts and None as one text without a null."""
+    try:
+        return _encode(values).decode()
+    except UnicodeEncodeError:  # half of a surrogate pair; such a row is refused later, on its own
+        return json.dumps(values)
 
 
 def said(bound: str, execution_id: str) -> str:
@@ -138,8 +162,10 @@ def said(bound: str, execution_id: str) -> str:
     field, _, rest = bound.partition("\0")
     iteration, _, rest = rest.partition("\0")
     attempt, _, rest = rest.partition("\0")
-    node = rest.partition("\0")[2]
+    node = rest.partition("\0")[2].partition("\0")[0]
     if not node:
         return f"{field} of execution {execution_id}"
+    if attempt == "0":  # no cell: a key of the context, a result, a signal
+        return f"{field} of {node!r} of execution {execution_id}"
     turn = "" if iteration == "1" else f", iteration {iteration}"
     return f"{field} of node {node!r} (attempt {attempt}{turn}) of execution {execution_id}"

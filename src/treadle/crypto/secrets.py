@@ -28,7 +28,7 @@ FILE_BYTES_MAX = 1024 * 1024
 """A file of secrets that is larger is not read."""
 _NAME = re.compile(r"[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)*", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_SCHEMES = ("env", "file", "vault")
+SCHEMES = ("env", "file", "vault")
 
 
 class SecretStore(Protocol):
@@ -79,8 +79,8 @@ def open_secrets(url: str, made: Mapping[str, Callable[[str], SecretStore]] | No
     scheme, colon, rest = url.partition(":")
     if made is not None and scheme in made:
         return made[scheme](url)
-    if not colon or scheme not in _SCHEMES:
-        known = sorted({*_SCHEMES, *(made or ())})
+    if not colon or scheme not in SCHEMES:
+        known = sorted({*SCHEMES, *(made or ())})
         hint = did_you_mean(scheme, known) or f"there is {', '.join(known)}"
         raise InvalidInput(f"there is no store of secrets {url!r}: {hint}; write env:, file:PATH or "
                            "vault://MOUNT/PATH")

@@ -54,9 +54,11 @@ class Structure(msgspec.Struct):
 def find_loops(names: Sequence[str], arrows: Sequence[tuple[int, int]],
                declared: Sequence[Loop] = ()) -> Structure:
     """Find loops, heads, back arrows and an order. `arrows` are (source, target) indices into `names`."""
-    by_head = {names.index(loop.entry): loop for loop in declared if loop.entry in names}
+    index = {name: place for place, name in enumerate(names)}
+    by_head = {index[loop.entry]: loop for loop in declared if loop.entry in index}
     finder = _Finder(names, arrows, by_head)
-    finder.search(range(len(names)), parent=-1)
+    if len(finder.order()) < len(names):
+        finder.search(range(len(names)), parent=-1)
     return finder.structure(declared)
 
 
@@ -167,13 +169,16 @@ class _Finder:
         return next(self._components(among), None) is None
 
     def structure(self, declared: Sequence[Loop]) -> Structure:
-        heads = {self.names[loop.head] for loop in self.loops}
+        heads, names = {self.names[loop.head] for loop in self.loops}, set(self.names) if declared else set()
         for loop in declared:
-            if loop.entry in self.names and loop.entry not in heads and not self.faults:
+            if loop.entry in names and loop.entry not in heads and not self.faults:
                 known = ", ".join(sorted(heads)) or "none: the diagram has no loop"
                 self.faults.append(Fault(f"{loop.entry!r} is not the head of a loop; heads are: {known}",
                                          node=loop.entry, where=loop.where))
-        structure = Structure(self.loops, self.loop_of, self.back_of, [], [], self._order(), self.faults)
+        structure = Structure(self.loops, self.loop_of, self.back_of, [], [], self.order(), self.faults)
+        if not self.loops:
+            structure.exits, structure.enters = [-1] * len(self.arrows), [()] * len(self.arrows)
+            return structure
         for index, (source, target) in enumerate(self.arrows):
             leaving, entering = self._crossing(structure, index, source, target)
             structure.exits.append(leaving[-1] if leaving else -1)
@@ -190,8 +195,9 @@ class _Finder:
             return before[:before.index(self.back_of[arrow])], []
         return [loop for loop in before if loop not in after], [loop for loop in after if loop not in before]
 
-    def _order(self) -> list[int]:
-        """Kahn's algorithm ("Topological sorting of large networks", 1962), ties in file order."""
+    def order(self) -> list[int]:
+        """Kahn's algorithm ("Topological sorting of large networks", 1962), ties in file order. Back arrows
+        count for nothing; what is on another cycle, or behind one, is left out."""
         left = [0] * len(self.names)
         for index, (_, target) in enumerate(self.arrows):
             left[target] += self.back_of[index] < 0

@@ -18,7 +18,7 @@ FIRST = "first"
 """The input that is used only in iteration 1 of every loop that its arrow enters."""
 
 
-class Node(msgspec.Struct, frozen=True, omit_defaults=True):
+class Node(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A node as it was drawn: its type, the type's own properties as plain data, and its policy."""
 
     id: NodeID

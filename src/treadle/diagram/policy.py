@@ -40,7 +40,7 @@ class OnLimit(StrEnum):
     EXIT = "exit"
 
 
-class Backoff(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Backoff(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Seconds between attempts: `initial * factor ** (retry - 1)`, at most `max`, ± `jitter` of itself."""
 
     initial: float = 0.1
@@ -49,7 +49,7 @@ class Backoff(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     jitter: float = 0.1
 
 
-class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Policy(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """The properties that every type of node has.
 
     `retries` counts attempts after the first. `retry_on` names exception types (empty: any retryable error).

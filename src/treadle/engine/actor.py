@@ -78,8 +78,8 @@ class Drive:
         """End the coroutine. One that ignores even `GeneratorExit` is let go."""
         try:
             self.run(self.coroutine.close)
-        except RuntimeError as error:  # "coroutine ignored GeneratorExit"
-            logger.error("a body ignored that it was closed and is let go: %s", error)
+        except RuntimeError as error:  # "coroutine ignored GeneratorExit", or the body's own: it isn't quoted
+            logger.error("a body ignored that it was closed and is let go (%s)", type(error).__name__)
 
 
 class Performance:

@@ -21,6 +21,7 @@ from treadle.clock import Clock, SystemClock
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.engine.bus import EventBus
 from treadle.engine.services import CLOCK, CONFIG, EVENT_BUS, STATE_MANAGER, STORE, ServiceRegistry
+from treadle.store import given_key, hide_key
 
 if TYPE_CHECKING:
     from treadle.engine.async_state import AsyncStateManager
@@ -58,7 +59,9 @@ class ApplicationContext:
         self._ends.append(end)
 
     async def start(self) -> ServiceRegistry:
-        """Build what is missing. What was built is closed again if something fails."""
+        """Build what is missing. What was built is closed again if something fails. The environment has no
+        key of a store from here on."""
+        hide_key(self._key or given_key.get())
         try:
             if self._durable and STATE_MANAGER not in self.services:
                 self.services.register(STATE_MANAGER, await self._state_manager())

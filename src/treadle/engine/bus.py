@@ -55,6 +55,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     cell: Cell
     before: Cell | None
     at: float  # seconds since 1970
+    engine: int = 0  # `Engine.number` of the one that announces it: several may share a bus
 
 
 @runtime_checkable
@@ -62,9 +63,17 @@ class EventConsumer(Protocol):
     """Looks on from beside the engine."""
 
     async def consume(self, event: Event) -> None:
-        """Take one event. The next comes when this returns."""
+        """Take one event. The next comes when this returns.
+
+        One that has `async consume_many(events)` as well is given all that waits at once, up to BATCH_MAX
+        events, and then those after them.
+        """
 
 
+BATCH_MAX = 1024
+"""Events that a consumer of many gets at once."""
+ROUTES_MAX = 1000
+"""Types of events, by engine, of which a bus keeps who hears them."""
 Inline = Callable[[Event], object]
 Types = Iterable[EventType | str] | None
 """Types of events by value or name; None for all."""
@@ -100,8 +109,9 @@ class Subscription:
     """One consumer's place on the bus. `errors` counts what it raised."""
 
     def __init__(self, bus: EventBus, consumer: EventConsumer | Inline, types: Types,
-                 execution_id: str | None, order: int = 0) -> None:
+                 execution_id: str | None, engine: int | None = None, order: int = 0) -> None:
         self.consumer = consumer
+        self.engine = engine
         self.order = order
         self.types = frozenset(EventType) if types is None else frozenset(_types(types))
         self.execution_id = execution_id
@@ -109,8 +119,9 @@ class Subscription:
         self.active = True
         self._bus = bus
 
-    def wants(self, event: Event) -> bool:
-        return event.type in self.types and self.execution_id in (None, event.execution_id)
+    def hears(self, kind: EventType, engine: int) -> bool:
+        """Whether it wants such events of an engine: all of them, or those of one execution."""
+        return kind in self.types and self.engine in (None, engine)
 
     async def leave(self) -> None:
         """Leave the bus once what was published has been read."""
@@ -139,7 +150,8 @@ class Backlog:
     def __init__(self, size_max: int) -> None:
         self._size_max = size_max
         self._waiting: deque[Event] = deque()
-        self._joined: dict[str, dict[CellKey | str, Event]] = {}  # by execution, then by cell
+        # By execution (two engines may have the same id), then by cell.
+        self._joined: dict[tuple[str, int], dict[CellKey | str, Event]] = {}
         self._size = 0  # events in there
         self.joined = 0  # events that a later one stands for
         self.left_out = 0  # events of executions of which the reader hears nothing more
@@ -148,7 +160,7 @@ class Backlog:
         if not self._joined and len(self._waiting) < self._size_max:
             self._waiting.append(event)
             return
-        mine = self._joined.setdefault(event.execution_id, {})
+        mine = self._joined.setdefault((event.execution_id, event.engine), {})
         known = mine.pop(event.cell.key, None)
         if known is not None:
             self.joined += 1
@@ -160,12 +172,12 @@ class Backlog:
             self._shrink()
 
     def _shrink(self) -> None:
-        for execution_id, events in self._joined.items():
+        for execution, events in self._joined.items():
             if len(events) > 1:
                 # That of the execution itself stands for those of its nodes.
                 own = [one for one in events.values() if isinstance(one.cell, ExecutionCell)]
                 newest = own[-1] if own else next(reversed(events.values()))
-                self._joined[execution_id] = {newest.cell.key: newest}
+                self._joined[execution] = {newest.cell.key: newest}
                 self.joined += len(events) - 1
                 self._size -= len(events) - 1
                 if self._size <= self._size_max // 2:
@@ -180,12 +192,25 @@ class Backlog:
 
     def pop(self) -> Event:
         """The next event; IndexError if there is none."""
+        self._fill()
+        return self._waiting.popleft()
+
+    def take(self, most: int) -> list[Event]:
+        """The next events, at most so many."""
+        self._fill()
+        waiting = self._waiting
+        if len(waiting) > most:
+            return [waiting.popleft() for _ in range(most)]
+        taken = list(waiting)
+        waiting.clear()
+        return taken
+
+    def _fill(self) -> None:
         if not self._waiting:
             for events in self._joined.values():
                 self._waiting.extend(events.values())
             self._joined.clear()
             self._size = 0
-        return self._waiting.popleft()
 
     def __len__(self) -> int:
         return len(self._waiting) + self._size
@@ -195,10 +220,12 @@ class Queue(Subscription):
     """A queued consumer: a backlog, and one task that empties it."""
 
     def __init__(self, bus: EventBus, consumer: EventConsumer, types: Types,
-                 execution_id: str | None) -> None:
-        super().__init__(bus, consumer, types, execution_id)
+                 execution_id: str | None, engine: int | None = None) -> None:
+        super().__init__(bus, consumer, types, execution_id, engine)
         self.consumed = 0
         self._target = consumer
+        self._many = getattr(consumer, "consume_many", None)
+        self._awake = False  # whether the task knows that there is something
         self.backlog = Backlog(bus.backlog_max)
         self._arrived = asyncio.Event()
         self._idle = asyncio.Event()
@@ -206,8 +233,11 @@ class Queue(Subscription):
         self._task: asyncio.Task[None] | None = None
 
     def put(self, event: Event) -> None:
-        self._idle.clear()
         self.backlog.put(event)
+        if self._awake:
+            return
+        self._awake = True
+        self._idle.clear()
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(
                 self._feed(), name=f"events to {self.consumer!r}"
@@ -217,19 +247,28 @@ class Queue(Subscription):
     async def _feed(self) -> None:
         while self.active:
             while self.backlog and self.active:
-                event = self.backlog.pop()
-                self.consumed += 1
                 try:
-                    await self._target.consume(event)
+                    await self._next()
                 except asyncio.CancelledError as error:
                     if self._task is not None and self._task.cancelling():
                         raise
                     self.failed(error)  # of a task of the consumer's own
                 except (Exception, SystemExit) as error:  # foreign code
                     self.failed(error)
+            self._awake = False
             self._idle.set()
             self._arrived.clear()
             await self._arrived.wait()
+
+    async def _next(self) -> None:
+        if self._many is None:
+            event = self.backlog.pop()
+            self.consumed += 1
+            await self._target.consume(event)
+        else:
+            events = self.backlog.take(BATCH_MAX)
+            self.consumed += len(events)
+            await self._many(events)
 
     @property
     def stats(self) -> dict[str, int]:
@@ -258,13 +297,14 @@ class Queue(Subscription):
 class EventStream:
     """Events as an async iterator; it ends with its execution's run, or when it is closed."""
 
-    def __init__(self, bus: EventBus, types: Types, execution_id: str | None) -> None:
-        self.execution_id = execution_id
+    def __init__(self, bus: EventBus, types: Types, execution_id: str | None,
+                 engine: int | None = None) -> None:
+        self.execution_id, self.engine = execution_id, engine
         self._backlog = Backlog(bus.backlog_max)
         self._arrived = asyncio.Event()
         self._finished = False
         self._bus = bus
-        self._subscription = bus.subscribe(self._put, types, execution_id=execution_id)
+        self._subscription = bus.subscribe(self._put, types, execution_id=execution_id, engine=engine)
         bus._streams.add(self)
 
     def _put(self, event: Event) -> None:
@@ -305,26 +345,29 @@ class EventBus:
         self._queued: tuple[Queue, ...] = ()
         self._streams: set[EventStream] = set()
         self._types: frozenset[EventType] = frozenset()  # that anybody listens for
+        self._routes: dict[tuple[EventType, int], tuple[list[Subscription], list[Queue]]] = {}
 
     def stream(
-        self, types: Types = None, *, execution_id: str | None = None
+        self, types: Types = None, *, execution_id: str | None = None, engine: int | None = None
     ) -> EventStream:
         """Listen with `async for`; from this call on nothing is missed."""
-        return EventStream(self, types, execution_id)
+        return EventStream(self, types, execution_id, engine)
 
-    def finish(self, execution_id: str) -> None:
+    def finish(self, execution_id: str, engine: int = 0) -> None:
         """An execution's run is over: streams that listen to it end."""
-        for stream in [one for one in self._streams if one.execution_id == execution_id]:
+        for stream in [one for one in self._streams
+                       if one.execution_id == execution_id and one.engine in (None, engine)]:
             stream.finish()
 
     def subscribe(self, consumer: EventConsumer | Inline, types: Types = None, *,
                   queued: bool | None = None, execution_id: str | None = None,
-                  order: int = 0) -> Subscription:
+                  engine: int | None = None, order: int = 0) -> Subscription:
         """Add a consumer. One with `consume` is queued, a callable is inline (`queued=True` makes a queue
         before a callable too).
 
-        Inline ones are called by their `order`, those with the same one as they subscribed. `types` and
-        `execution_id` narrow what a consumer gets. Close the subscription to leave.
+        Inline ones are called by their `order`, those with the same one as they subscribed. `types`,
+        `execution_id` and `engine` (`Engine.number`) narrow what a consumer gets. Close the subscription to
+        leave.
         """
         is_consumer = isinstance(consumer, EventConsumer)
         if queued is False and is_consumer:
@@ -341,42 +384,56 @@ class EventBus:
                             "consumer give a plain function")
         if queued or is_consumer or waits:
             target = consumer if isinstance(consumer, EventConsumer) else _Called(consumer)
-            queue = Queue(self, target, types, execution_id)
+            queue = Queue(self, target, types, execution_id, engine)
             self._queued += (queue,)
             self._listen()
             return queue
-        subscription = Subscription(self, consumer, types, execution_id, order)
+        subscription = Subscription(self, consumer, types, execution_id, engine, order)
         self._inline = tuple(sorted((*self._inline, subscription), key=lambda one: one.order))
         self._listen()
         return subscription
 
     def publish(self, event: Event) -> None:
         """Announce an event: inline consumers have seen it when this returns, queued ones will."""
-        for one in self._inline:
-            if one.wants(event):
+        if not self.wanted:
+            return
+        route = self._routes.get((event.type, event.engine)) or self._route(event.type, event.engine)
+        for one in route[0]:
+            if one.execution_id is None or one.execution_id == event.execution_id:
                 try:
                     one.consumer(event)  # type: ignore[operator]  # subscribe() made sure
                 except (Exception, asyncio.CancelledError, SystemExit) as error:  # foreign code
                     one.failed(error)
-        for queue in self._queued:
-            if queue.wants(event):
+        for queue in route[1]:
+            if queue.execution_id is None or queue.execution_id == event.execution_id:
                 queue.put(event)
 
-    def announce(self, cells: Iterable[NodeState], before: Iterable[NodeState | None], at: float) -> None:
+    def _route(self, kind: EventType, engine: int) -> tuple[list[Subscription], list[Queue]]:
+        """Who hears such events of an engine: looked up once, until somebody comes or goes."""
+        if len(self._routes) >= ROUTES_MAX:
+            self._routes.clear()
+        route = ([one for one in self._inline if one.hears(kind, engine)],
+                 [one for one in self._queued if one.hears(kind, engine)])
+        self._routes[kind, engine] = route
+        return route
+
+    def announce(self, cells: Iterable[NodeState], before: Iterable[NodeState | None], at: float,
+                 engine: int = 0) -> None:
         """Publish what a step did to nodes. A second start of a running cell is no news."""
         types = self._types
         for cell, former in zip(cells, before, strict=True):
             if former is None or former.status is not cell.status:
                 kind = OF_NODE[cell.status]
                 if kind in types:  # an event that nobody wants isn't built
-                    self.publish(Event(kind, cell.execution_id, cell, former, at))
+                    self.publish(Event(kind, cell.execution_id, cell, former, at, engine))
 
-    def changed(self, cells: Iterable[ContextCell], before: Mapping[str, ContextCell], at: float) -> None:
+    def changed(self, cells: Iterable[ContextCell], before: Mapping[str, ContextCell], at: float,
+                engine: int = 0) -> None:
         """Publish what a commit did to the shared context of an execution."""
         if EventType.CONTEXT_CHANGED in self._types:
             for cell in cells:
                 self.publish(Event(EventType.CONTEXT_CHANGED, cell.execution_id, cell, before.get(cell.key),
-                                   at))
+                                   at, engine))
 
     async def drain(self) -> None:
         """Return when every queued consumer has read what was published."""
@@ -398,6 +455,7 @@ class EventBus:
         self._listen()
 
     def _listen(self) -> None:
+        self._routes = {}
         self._types = frozenset().union(*(one.types for one in (*self._inline, *self._queued)))
         self.wanted = bool(self._types)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import DEFAULT
-from treadle.engine import outputs, secret
+from treadle.engine import cleaning, outputs
 from treadle.errors import StoreError
 from treadle.kernel.facts import Finished
 from treadle.nodes.base import Body
@@ -84,7 +84,7 @@ class ResultCache:
                 return result  # it waits for somebody
             raw = runner.values.encode(result.body)
             if runner.redactor is not None:
-                raw = secret.clean(runner.redactor, raw)
+                raw = cleaning.clean(runner.redactor, raw)
             fact = outputs.finished(runner, context.slot, began, raw, result)
             self._keep(Cached(
                 key, context.node_id, runner.kernel.execution.name, context.execution_id, fact.at,

@@ -115,7 +115,9 @@ class Capture:
         redactor = self.redactors.get(line.execution_id)
         if redactor is None:
             return line
-        return msgspec.structs.replace(line, text=redactor.text(line.text))
+        level = None if line.level is None else redactor.text(line.level)
+        name = None if line.logger is None else redactor.text(line.logger)
+        return msgspec.structs.replace(line, text=redactor.text(line.text), level=level, logger=name)
 
     def left(self, execution_id: str) -> None:
         """An execution with secrets has left: threads that it abandoned may go on talking for a while."""
@@ -179,6 +181,8 @@ class Speaker:
             if not self.heard:
                 self._begin()
             limit = 2 * capture.half_bytes
+            if capture.redactors:
+                text = self._cleaned(stream, text)  # whole: half a secret is one too
             if len(text) > 2 * limit:  # all between would be left out anyhow
                 self._feed(stream, text[:limit])
                 self._drop(text.count("\n", limit, -limit), len(text) - 2 * limit)
@@ -193,6 +197,8 @@ class Speaker:
         with capture.lock:
             if not self.heard:
                 self._begin()
+            if capture.redactors:
+                text = self._cleaned("log", text)
             for part in self._broken(text):
                 self._line("log", part, level, logger)
 
@@ -211,6 +217,22 @@ class Speaker:
             self._kept_bytes = self._dropped = self._dropped_bytes = 0
         capture.drain()
 
+    def _held(self) -> int:
+        """So many characters at the end of what came may be the beginning of a secret."""
+        assert self.cell is not None
+        redactor = self._capture.redactors.get(self.cell.execution_id)
+        return 0 if redactor is None else max(0, redactor.chars_max - 1)
+
+    def _cleaned(self, stream: str, text: str) -> str:
+        """A text with what its line has before it, without the secrets that are known by now."""
+        assert self.cell is not None
+        redactor = self._capture.redactors.get(self.cell.execution_id)
+        if redactor is None:
+            return text
+        before = self._partial.pop(stream, "")  # clean, but for a secret that only begins in it
+        clean = max(0, len(before) - self._held())
+        return before[:clean] + redactor.text(before[clean:] + text)
+
     def _feed(self, stream: str, text: str) -> None:
         *lines, rest = (self._partial.pop(stream, "") + text).split("\n")
         for line in lines:
@@ -219,9 +241,11 @@ class Speaker:
         again = rest.rfind("\r", 0, -1)
         if again >= 0:  # a progress bar draws over what it wrote before
             rest = rest[again:]
-        *full, rest = self._broken(rest)
+        hold = max(0, len(rest) - self._held()) if self._capture.redactors else len(rest)
+        *full, last = self._broken(rest[:hold])
         for part in full:
             self._line(stream, part)
+        rest = last + rest[hold:]
         if rest:
             self._partial[stream] = rest
 

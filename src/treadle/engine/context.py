@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
-from treadle.crypto.secrets import ENV, Secrets
+from treadle.crypto.secrets import ENV, Secrets, is_reference
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
 from treadle.diagram.expression import Expression, Template
 from treadle.engine import secret, shared
 from treadle.engine.resolver import turn
+from treadle.engine.surroundings import around
 from treadle.errors import NoSuchNode
 from treadle.ids import ExecutionID, NodeID
 from treadle.state import codec
@@ -91,11 +92,14 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
 
     @property
     def environment_vars(self) -> Mapping[str, str]:
-        return MappingProxyType(shared.about(self.runner).environment_vars)
+        return MappingProxyType(dict(around(self.runner, self.slot).variables))
 
     @property
     def secret_store(self) -> str | None:
-        return shared.about(self.runner).secret_store
+        if self.runner.kernel.owner(self.slot) < 0:
+            return shared.about(self.runner).secret_store
+        store = around(self.runner, self.slot).store
+        return None if store == ENV else store
 
     @property
     def active_plugins(self) -> Sequence[str]:
@@ -140,7 +144,11 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
 
     def secret(self, reference: str) -> str:
         """See `treadle.nodes.base.BodyContext`."""
-        return secret.lookup(self.runner, reference)
+        return secret.lookup(self.runner, self.slot, reference)
+
+    def variable(self, name: str) -> str:
+        """See `treadle.nodes.base.BodyContext`."""
+        return secret.variable(self.runner, self.slot, name)
 
     def executor(self, isolation: str) -> Executor:
         """The executor for `thread` or `process`. It times the body itself."""
@@ -336,6 +344,10 @@ class ExecutionContext(Shares):
 
     def secret(self, reference: str) -> str:
         return Secrets(self.secret_store or ENV).resolve(reference)
+
+    def variable(self, name: str) -> str:
+        text = self.environment_vars[name]
+        return self.secret(text) if is_reference(text) else text
 
     def executor(self, isolation: str) -> Executor:
         raise NoSuchNode(

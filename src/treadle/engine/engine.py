@@ -16,6 +16,7 @@ import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,7 +29,7 @@ from treadle.config import DEFAULT_CONFIG, Retention, TreadleConfig
 from treadle.crypto.secrets import SecretStore
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram
 from treadle.engine import recover as recovery
-from treadle.engine import shared, sources
+from treadle.engine import secret, shared, sources
 from treadle.engine.actor import NodeActor, Work
 from treadle.engine.application import ApplicationContext
 from treadle.engine.bus import EventBus, Inline
@@ -50,7 +51,7 @@ from treadle.nodes.modules import Importing
 from treadle.nodes.registry import NodeRegistry, default_registry
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, ExecutionState, NodeState
-from treadle.state.context import Mutation
+from treadle.state.context import Mutation, of_bodies
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import LOG_LINES, LogLine, Signal, Store, Summary
 
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("treadle.engine")
 
 Durability = Literal["batched", "strict", "memory"]
+_numbers = count(1)
 
 
 class Tools(msgspec.Struct, frozen=True):
@@ -97,23 +99,22 @@ class Engine:
         self.services = self._app.services
         self.config = config = self._app.config
         self.durability = durability
+        self.number = next(_numbers)  # its own in this process: its events carry it, for a bus that is shared
         self.clock: Clock = self.services.resolve(CLOCK)
         self.registry = registry or self.services.get(NODES) or default_registry()
         self.services.register(NODES, self.registry)
         self.bus = self.services.resolve(EVENT_BUS)
         self.diagrams = Diagrams(self.registry)
         self.environment_vars, self.secret_store = dict(environment_vars or {}), secret_store
-        self.resolver = RuntimeResolver(self.registry.transforms, config)
+        self.resolver = RuntimeResolver(self.registry.transforms, config, self.registry.content_type)
         self.manager: StateManager | None = None
         self.recovered: list[Handle] = []
         self.on_mutation: Callable[[Mutation], str | None] | None = None  # may veto writes to contexts
-        self._recover = recover
-        self._check = check
+        self._recover, self._check = recover, check
         self._observers = tuple(observers)
         self._lifecycle = self._plug_in(plugins)
         self.history: HistoryWriter | None = None
-        self._history_folder = state_history
-        self._retention = retention
+        self._history_folder, self._retention = state_history, retention
         self._keeper: Keeper | None = None
         self._executors: Executors | None = None
         self._runners: dict[str, WorkflowRunner] = {}
@@ -186,20 +187,20 @@ class Engine:
                            None if state is None else state.take)
         if self._history_folder is not None and self.manager is not None:
             self._keep_history(Path(self._history_folder), self.manager)
-        if self._lifecycle is not None:
-            self._lifecycle.open()
         for observer in self._observers:
-            resources.register(self.bus.subscribe(observer, queued=False))
+            resources.register(self.bus.subscribe(observer, queued=False, engine=self.number))
         resources.add_cleanup(self._end_executors)
         resources.add_cleanup(self._end_actors)
         resources.register(Guard(self.loop, self._runners))
-        self._open = True
-        if self._recover:
-            try:
+        try:
+            if self._lifecycle is not None:
+                self._lifecycle.open()
+            self._open = True
+            if self._recover:
                 self.recovered = await recovery.recover(self)
-            except BaseException:
-                await self.__aexit__(None, None, None)
-                raise
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
         return self
 
     def _keep_history(self, folder: Path, manager: StateManager) -> None:
@@ -208,7 +209,7 @@ class Engine:
 
         self.history = HistoryWriter(folder, manager, inputs=inputs_in(self), config=self.config)
         self._app.resources.add_cleanup(self.history.close)
-        self._app.resources.add_cleanup(self.bus.subscribe(self.history).leave)
+        self._app.resources.add_cleanup(self.bus.subscribe(self.history, engine=self.number).leave)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         traceback: TracebackType | None) -> None:
@@ -232,8 +233,10 @@ class Engine:
         for runner in list(self._runners.values()):
             runner.interrupt()
         patience = self.config.shutdown_s_max
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=patience)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._tasks:  # some have others follow
+                    await asyncio.wait(set(self._tasks))
         if self._runners and self.manager is not None:
             with contextlib.suppress(StoreError, TimeoutError):
                 async with asyncio.timeout(patience):
@@ -269,11 +272,11 @@ class Engine:
         self._require_open()
         compiled, prepared = await self.diagrams.prepare(diagram)
         complete = complete_inputs(compiled.inputs, together(given, inputs), f"diagram {compiled.name!r}")
-        now = self.clock.now()
         cell = ExecutionCell(
             execution_id or self.clock.new_execution_id(), epoch=1, name=compiled.name,
-            diagram=prepared.digest, inputs=codec.encode(complete), created_at=now,
-            options=options_for(self, compiled))
+            diagram=prepared.digest, inputs=codec.encode(complete),
+            created_at=self.clock.now(), options=options_for(self, compiled))
+        known = await secret.prime(self, compiled, cell)
         if self._lifecycle is not None:
             await self._lifecycle.initialise(cell, compiled, complete)
         if self.manager is not None:
@@ -283,7 +286,7 @@ class Engine:
             cell = msgspec.structs.replace(cell, epoch=lease.epoch)
         elif cell.execution_id in self._runners:
             raise ValueError(f"execution {cell.execution_id} exists already")
-        runner = self._runner(compiled, cell)
+        runner = self._runner(compiled, cell, known)
         handle = Handle(self, runner)
         runner.start()
         return handle
@@ -348,9 +351,9 @@ class Engine:
         return self.diagrams.compile(diagram)
 
     def launch(self, diagram: ExecutableDiagram, cell: ExecutionCell, cells: list[NodeState], *, clean: bool,
-               reopen: bool, signals: list[Signal]) -> WorkflowRunner:
+               reopen: bool, signals: list[Signal], known: secret.Known) -> WorkflowRunner:
         """Go on with an execution whose lease is ours."""
-        runner = self._runner(diagram, cell)
+        runner = self._runner(diagram, cell, known)
         runner.inbox.add(signals)
         runner.resume(cells, clean=clean, reopen=reopen)
         runner.inbox.match()
@@ -395,7 +398,7 @@ class Engine:
         runner = self._runners.get(execution_id)
         cells = (shared.cells(runner) if runner is not None else
                  await self.manager.read(self.manager.store.context, execution_id))
-        state.context = {cell.key: cell for cell in cells if cell.value is not None}
+        state.context = {cell.key: cell for cell in of_bodies(cells) if cell.value is not None}
         return state
 
     async def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
@@ -413,10 +416,10 @@ class Engine:
 
     # What runners need
 
-    def _runner(self, diagram: ExecutableDiagram, cell: ExecutionCell) -> WorkflowRunner:
+    def _runner(self, diagram: ExecutableDiagram, cell: ExecutionCell, known: secret.Known) -> WorkflowRunner:
         kernel = Kernel(diagram, cell, concurrency=self.config.concurrency, check=self._check)
         runner = WorkflowRunner(self, kernel, strict=self.durability == "strict")
-        self._runners[cell.execution_id] = runner
+        self._runners[cell.execution_id] = secret.begin(runner, known)
         if self.manager is not None and len(self._runners) == 1:
             self.manager.watch(self._on_signal)
         return runner
@@ -441,11 +444,11 @@ class Engine:
             del self._runners[runner.execution_id]
             if self.manager is not None and not self._runners:
                 self.manager.watch(None)
-            if self._lifecycle is not None and runner.kernel.execution.status is not ExecutionStatus.RUNNING:
+            if self._lifecycle is not None:
                 self.care(self._lifecycle.finalise(runner))
             if self._keeper is not None and runner.kernel.execution.status.terminal:
                 self._keeper.ended()
-        self.bus.finish(runner.execution_id)
+        self.bus.finish(runner.execution_id, self.number)
 
     # What the state manager tells
 

@@ -189,7 +189,7 @@ class ThreadExecutor:
         self._running.discard(call)
         if call.future.done():
             if error is not None:
-                logger.debug("an abandoned thread of node %r raised %r", call.name, error)
+                logger.debug("an abandoned thread of node %r raised %s", call.name, type(error).__name__)
         elif error is not None:
             call.future.set_exception(error)
         else:

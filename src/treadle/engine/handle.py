@@ -16,8 +16,10 @@ from treadle.state.status import ExecutionStatus
 from treadle.store.base import LOG_LINES, LogLine
 
 if TYPE_CHECKING:
+    from treadle.diagram.diagram import ExecutableDiagram
     from treadle.engine.engine import Engine
     from treadle.engine.runner import WorkflowRunner
+    from treadle.hooks.specs import FinalReport
 
 
 class Handle:
@@ -56,6 +58,11 @@ class Handle:
         """How many nodes (items and inner nodes too) are in which state, and how many are known so far."""
         return self._runner.kernel.counts if self._runner is not None else {}
 
+    @property
+    def diagram(self) -> ExecutableDiagram | None:
+        """The diagram as it runs; None of an execution that had ended before."""
+        return None if self._runner is None else self._runner.kernel.diagram
+
     def running(self, limit: int = 20) -> list[str]:
         """The paths of nodes whose bodies are under way, those that began first, at most `limit`."""
         return self._runner.performing(limit) if self._runner is not None else []
@@ -66,9 +73,16 @@ class Handle:
             self._runner.tracker.get_execution_metrics() if self._runner is not None else ExecutionMetrics()
         )
 
+    @property
+    def report(self) -> FinalReport | None:
+        """What plugins were told when the run was over, with slow hooks; None before that (it is there when
+        the engine has closed), and without plugins."""
+        found: FinalReport | None = None if self._runner is None else self._runner.__dict__.get("report")
+        return found
+
     def events(self, types: Iterable[EventType | str] | None = None) -> EventStream:
         """What happens from now on, for `async for`. It ends when the engine is done with the execution."""
-        stream = self._engine.bus.stream(types, execution_id=self.execution_id)
+        stream = self._engine.bus.stream(types, execution_id=self.execution_id, engine=self._engine.number)
         if self._runner is None or self._runner.done.done():
             stream.finish()
         return stream

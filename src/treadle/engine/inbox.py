@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from treadle.engine.cleaning import clean
 from treadle.errors import InvalidInput, NoSuchNode
 from treadle.kernel import facts
 from treadle.state import codec
@@ -57,9 +58,11 @@ class Inbox:
             if slot is None:
                 continue
             del self._waiting[one.id]
-            fault = fault_of(
-                codec.decode(one.payload), request_of(self._runner.kernel.cell(slot)).get("schema")
-            )
+            redactor, payload = self._runner.redactor, one.payload
+            if redactor is not None:
+                payload = clean(redactor, payload)
+            fault = fault_of(codec.decode(payload),
+                             request_of(self._runner.kernel.cell(slot)).get("schema"))
             if fault is not None:
                 logger.error(
                     "an answer to %r of execution %s is refused: %s", one.node_id, one.execution_id, fault
@@ -68,7 +71,7 @@ class Inbox:
                 continue
             any_matched = True
             self._runner.timers.cancel(slot)  # its time-out
-            self._runner.take(facts.Answered(slot, self._runner.now(), one.payload), consumed=[one.id])
+            self._runner.take(facts.Answered(slot, self._runner.now(), payload), consumed=[one.id])
         return any_matched
 
     def check(self, path: str, iteration: str | None, value: Any) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from treadle.engine.cleaning import clean
 from treadle.engine.values import Reference
 from treadle.kernel.facts import Finished
 from treadle.state import codec
@@ -27,8 +28,9 @@ def finished(runner: WorkflowRunner, slot: int, started: float | None, raw: byte
         port = meta.get("port")
         kept = {key: value for key, value in meta.items() if key != "port" and key != "timestamp"}
         rest = codec.encode(kept) if kept else None
-        if rest is not None and runner.redactor is not None:
-            rest = runner.redactor.redact(rest)
+        if runner.redactor is not None:
+            rest = None if rest is None else clean(runner.redactor, rest)
+            port = None if port is None else runner.redactor.text(port)
     return aside(runner, Finished(slot, runner.now(), started, raw, port, None,
                                   None if kind == "object" else str(kind), rest))
 

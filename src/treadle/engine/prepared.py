@@ -22,6 +22,7 @@ from treadle.state.context import About, options_of
 
 if TYPE_CHECKING:
     from treadle.engine.engine import Engine
+    from treadle.engine.surroundings import Named
     from treadle.store.manager import StateManager
 
 FROZEN_NODES_MIN = 5000
@@ -32,13 +33,14 @@ open."""
 class Prepared:
     """What is known of one compiled diagram."""
 
-    __slots__ = ("bodies", "digest", "functions", "options", "source")
+    __slots__ = ("bodies", "digest", "functions", "options", "secrets", "source")
 
     def __init__(self) -> None:
         self.digest = ""  # the key of its source in the store; "" until it is started here
         self.options = b""  # of an execution of it here: see `options_for`
         self.source = ""  # the source itself as long as our store may not have it
         self.functions: dict[tuple[str, str], Any] = {}  # what its nodes call, each looked for once
+        self.secrets: tuple[Named, ...] | None = None  # those that it names, once they were looked for
         self.bodies: dict[int, Body] = {}  # its bound strategies by `id(node)`, filled as nodes are performed
 
 
@@ -49,12 +51,16 @@ def options_for(engine: Engine, diagram: ExecutableDiagram, before: ExecutionCel
     if before is None and prepared.options:
         return prepared.options
     spec, given = diagram.spec, None if before is None else About.of(before)
+    given_vars = {**dict.fromkeys(() if given is None else given.given_vars), **engine.environment_vars}
+    given_store = bool(engine.secret_store) or (given is not None and given.given_store)
+    more: dict[str, Any] = {**({"given_vars": list(given_vars)} if given_vars else {}),
+                            **({"given_store": True} if given_store else {})}
     options = options_of(
         engine.durability, config_hash=engine.config.config_hash,
         environment_vars={**spec.environment_vars, **({} if given is None else given.environment_vars),
                           **engine.environment_vars},
         secret_store=engine.secret_store or (given and given.secret_store) or spec.secret_store,
-        active_plugins=engine.active_plugins)
+        active_plugins=engine.active_plugins, **more)
     if before is None:
         prepared.options = options
     return options

@@ -16,12 +16,14 @@ from treadle.engine.handle import Handle
 from treadle.engine.plan import Plan, newest, plan_of, static
 from treadle.engine.prepared import options_for
 from treadle.engine.replay import node_at
+from treadle.engine.secret import prime
 from treadle.engine.shared import restore
 from treadle.engine.sources import Drawn, compile_stored, key_of, source_of
 from treadle.engine.values import decode
 from treadle.errors import DiagramChanged, InvalidDiagram, InvalidInput, LeaseHeld, StoreError, TreadleError
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, NodeState
+from treadle.state.context import SLOW_HOOKS_KEY
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Store, Summary
 
@@ -41,7 +43,7 @@ async def resume(engine: Engine, execution_id: str, diagram: Drawn | None = None
     cell = (await _manager(engine).read(store.summary, execution_id)).cell
     drawn = await _drawn(engine, cell, diagram)
     completed = cell.status is ExecutionStatus.COMPLETED
-    if completed and not (drawn.handed and (await _plan(engine, cell, drawn)).changes):
+    if completed and not (drawn.handed and await _edited(engine, cell, drawn)):
         raw = await engine.values.raw(cell.output, cell.blob)
         return Handle(engine, None, cell=cell, result=None if raw is None else decode(raw))
     return await _take_over(engine, cell, drawn, strict=strict)
@@ -68,7 +70,8 @@ async def fork(engine: Engine, execution_id: str, *, at: str | None, given: Mapp
     new_id, now = new_id or engine.clock.new_execution_id(), engine.clock.now()
     taken = taken_over(cells, compiled, cut, new_id, now)
     context = [msgspec.structs.replace(one, execution_id=new_id, epoch=1)
-               for one in await manager.read(manager.store.context, cell.execution_id)]
+               for one in await manager.read(manager.store.context, cell.execution_id)
+               if one.key != SLOW_HOOKS_KEY]
     if cell.status is ExecutionStatus.COMPLETED and at is None and not changed and not (
             await _plan(engine, cell, drawn)).changes:
         raise InvalidInput(f"execution {cell.execution_id} has completed, and this would be its copy: say "
@@ -77,10 +80,11 @@ async def fork(engine: Engine, execution_id: str, *, at: str | None, given: Mapp
                         inputs=codec.encode(inputs), created_at=now,
                         options=options_for(engine, compiled, cell), parent=cell.execution_id)
     await engine.initialise(new, compiled, inputs)
+    known = await prime(engine, compiled, new, context)
     lease = await manager.create(new, drawn.source, taken, context=context,
                                  draw=lambda: drawn.source or source_of(compiled.spec))
     new = msgspec.structs.replace(new, epoch=lease.epoch)
-    runner = engine.launch(compiled, new, taken, clean=True, reopen=False, signals=[])
+    runner = engine.launch(compiled, new, taken, clean=True, reopen=False, signals=[], known=known)
     restore(runner, context)
     return Handle(engine, runner)
 
@@ -130,6 +134,16 @@ async def _plan(engine: Engine, cell: ExecutionCell, drawn: _Drawing) -> Plan:
     return await asyncio.to_thread(plan_of, cells, drawn.compiled, before)
 
 
+async def _edited(engine: Engine, cell: ExecutionCell, drawn: _Drawing) -> bool:
+    """Whether the diagram differs from the recorded one in anything that counts. Mostly the results alone
+    tell, and the recorded one need not be compiled again."""
+    manager = _manager(engine)
+    _, cells = await manager.read(manager.store.load, cell.execution_id)
+    if (await asyncio.to_thread(plan_of, cells, drawn.compiled)).changed:
+        return True
+    return (await _plan(engine, cell, drawn)).changes
+
+
 async def _take_over(engine: Engine, cell: ExecutionCell, drawn: _Drawing, *, strict: bool) -> Handle:
     manager = _manager(engine)
     store, compiled = manager.store, drawn.compiled
@@ -147,11 +161,13 @@ async def _take_over(engine: Engine, cell: ExecutionCell, drawn: _Drawing, *, st
                                            inputs=_inputs_anew(cell, compiled))
             await manager.call(store.redraw, lease, cell, drawn.source)
             manager.record(_without_place(cells, compiled, lease.epoch, engine.clock.now()))
+        known = await prime(engine, compiled, cell, context)
     except BaseException:
         await manager.release(cell.execution_id)
         raise
     reopen = cell.status.terminal
-    runner = engine.launch(compiled, cell, cells, clean=lease.clean, reopen=reopen, signals=signals)
+    runner = engine.launch(compiled, cell, cells, clean=lease.clean, reopen=reopen, signals=signals,
+                           known=known)
     restore(runner, context)  # before its bodies run: they begin in a later turn of the loop
     return Handle(engine, runner)
 

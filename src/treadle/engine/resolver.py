@@ -16,7 +16,7 @@ Every consumer gets its own decoding of a recorded value, so no two nodes share 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
@@ -31,7 +31,7 @@ from treadle.diagram.transform import (
 from treadle.diagram.transform import TransformRule as TransformRule
 from treadle.state.blob import Blob
 from treadle.state.cell import ErrorInfo
-from treadle.state.envelope import ContentType
+from treadle.state.envelope import ContentHandler, ContentType
 
 if TYPE_CHECKING:
     from treadle.engine.context import ExecutionContext
@@ -49,11 +49,13 @@ def error_value(error: ErrorInfo | None) -> dict[str, Any]:
 
 
 class RuntimeResolver:
-    """Resolves what nodes get. One per engine."""
+    """Resolves what nodes get. One per engine. `content_type` tells of a content type: a registry's."""
 
-    def __init__(self, transforms: Transforms | None = None, config: TreadleConfig = DEFAULT_CONFIG) -> None:
+    def __init__(self, transforms: Transforms | None = None, config: TreadleConfig = DEFAULT_CONFIG,
+                 content_type: Callable[[str], ContentHandler] = ContentType.handler) -> None:
         self.transforms = transforms or default_transforms()
         self.config = config
+        self._content_type = content_type
 
     def apply_transformations(self, value: Any, rules: Iterable[TransformRule | Mapping[str, Any]]) -> Any:
         """Run a value through a pipeline of rules, in order. Raises TransformError."""
@@ -120,7 +122,7 @@ class RuntimeResolver:
                                                              f"{content_type}")
             value = value.read()
         value = convert(value, content_type)
-        if not ContentType.handler(content_type).validate(value):
+        if not self._content_type(content_type).validate(value):
             raise TransformError(f"content_type {content_type}: a {type(value).__name__} is none")
         return value
 

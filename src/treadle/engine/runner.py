@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import cached_property, partial
 from itertools import islice
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 
 from treadle import failpoints
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
-from treadle.engine import composite, leaving, outputs, secret, shared
+from treadle.engine import cleaning, composite, leaving, outputs, shared
 from treadle.engine.actor import Performance, Work
 from treadle.engine.bus import OF_EXECUTION, Event, EventType
 from treadle.engine.context import NodeContext
@@ -221,11 +222,11 @@ class WorkflowRunner:
         at, bus, news = self.now(), self._bus, None
         if execution is not None and execution.status is not self._published.status:
             kind = OF_EXECUTION[execution.status]
-            news = Event(kind, self.execution_id, execution, self._published, at)
+            news = Event(kind, self.execution_id, execution, self._published, at, self.engine.number)
             self._published = execution
         if news is not None and news.type is EventType.EXECUTION_STARTED:
             bus.publish(news)
-        bus.announce(step.cells, step.before, at)
+        bus.announce(step.cells, step.before, at, self.engine.number)
         if news is not None and news.type is not EventType.EXECUTION_STARTED:
             bus.publish(news)
 
@@ -309,7 +310,7 @@ class WorkflowRunner:
             if type(result) is Envelope:
                 raw, kind = self._encode(result.body), result.content_type
                 if self.redactor is not None:
-                    raw = secret.clean(self.redactor, raw)
+                    raw = cleaning.clean(self.redactor, raw)
                 if result.meta or len(raw) > self._inline_bytes_max:
                     fact: facts.Fact = outputs.finished(self, slot, started, raw, result)
                 else:
@@ -345,7 +346,7 @@ class WorkflowRunner:
             return
         info = error_info(error, command.cell.node_id, self.config.error_bytes_max)
         if self.redactor is not None:
-            info = secret.clean_error(self.redactor, info)
+            info = cleaning.clean_error(self.redactor, info)
         self.take(facts.Failed(
             command.slot, self.now(), self.engine.clock.luck(), info,
             retryable=bool(getattr(error, "retryable", not isinstance(error, _FINAL))),
@@ -459,7 +460,7 @@ class WorkflowRunner:
         shared.leave(self)
         self.engine.left(self)
         if not self.done.done():
-            logger.error("execution %s stops: %s", self.execution_id, error)
+            logger.error("execution %s stops: %s", self.execution_id, self._told(str(error)))
             self.done.set_exception(error)
             self.done.exception()  # it is told to whoever asks; nobody has to
 
@@ -471,10 +472,13 @@ class WorkflowRunner:
     def broken(self, error: Exception) -> None:
         """Something that must not happen happened: the execution stops, loudly; a resume goes on from the
         store."""
-        logger.critical(
-            "execution %s stops: %s: %s", self.execution_id, type(error).__name__, error, exc_info=error
-        )
+        logger.critical("execution %s stops: %s", self.execution_id,
+                        self._told("".join(traceback.format_exception(error))))
         self.lost(error)
+
+    def _told(self, text: str) -> str:
+        """A text for our own log: it may quote what a body gave."""
+        return text if self.redactor is None else self.redactor.text(text)
 
     def deliver(self, signals: Iterable[Signal]) -> None:
         """Take what came from outside."""

@@ -12,16 +12,28 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from treadle.engine.cleaning import clean
 from treadle.errors import TransactionError
 from treadle.nodes.base import cancelled
 from treadle.state.cell import ContextCell, NodeState
-from treadle.state.context import About, Draft, SharedContext, Snapshot
+from treadle.state.context import (
+    SECRETS_KEY,
+    SLOW_HOOKS_KEY,
+    About,
+    Draft,
+    SharedContext,
+    Snapshot,
+    of_bodies,
+)
 
 if TYPE_CHECKING:
     from treadle.engine.runner import WorkflowRunner
+
+
+_OURS = frozenset({SECRETS_KEY, SLOW_HOOKS_KEY})
 
 
 class _Journalled:
@@ -29,6 +41,7 @@ class _Journalled:
 
     def __init__(self, runner: WorkflowRunner, cells: Iterable[ContextCell]) -> None:
         self._loop, self._bus, self._now = runner.engine.loop, runner.engine.bus, runner.now
+        self._engine = runner.engine.number
         self._share = None if runner.manager is None else runner.manager.share
         self.lock = threading.Lock()
         self._waiting: dict[str, ContextCell] = {}
@@ -38,7 +51,7 @@ class _Journalled:
     def take(self, cells: Sequence[ContextCell]) -> None:
         """Called with the lock held, in the order of commits: the newest cell of a key is the last."""
         self._waiting.update((cell.key, cell) for cell in cells)
-        if _running() is self._loop:
+        if running() is self._loop:
             self.hand_over()
         elif not self._called:
             self._called = True
@@ -55,11 +68,11 @@ class _Journalled:
             cells, self._waiting = self._waiting, {}
             if self._share is not None:
                 self._share(cells.values())
-            self._bus.changed(cells.values(), self._known, self._now())
+            self._bus.changed(cells.values(), self._known, self._now(), self._engine)
             self._known.update(cells)
 
 
-def _running() -> asyncio.AbstractEventLoop | None:
+def running() -> asyncio.AbstractEventLoop | None:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
@@ -88,6 +101,9 @@ class _Clean(SharedContext):
     runner: weakref.ref[WorkflowRunner]  # who has us: a cycle would leave both to the garbage collector
 
     def commit(self, draft: Draft) -> None:
+        if not _OURS.isdisjoint(draft.writes):
+            raise TransactionError(f"{draft.writer} would write {min(_OURS & draft.writes.keys())}, which is "
+                                   "the engine's own: choose another name")
         runner = self.runner()
         redactor = None if runner is None else runner.redactor
         if redactor is not None:
@@ -95,9 +111,24 @@ class _Clean(SharedContext):
                 if redactor.text(key) != key:
                     raise TransactionError(f"{draft.writer} would write a secret into the name of a key, "
                                            f"{redactor.text(key)!r}: choose another name")
-            draft.writes.update({key: redactor.redact(raw) for key, raw in draft.writes.items()
+            draft.writes.update({key: clean(redactor, raw) for key, raw in draft.writes.items()
                                  if raw is not None})
         super().commit(draft)
+
+    async def aside(self, commit: Callable[[], None]) -> None:
+        """Commit at once, or, if plugins are to be asked before, in a thread. Whoever is cancelled meanwhile
+        waits for it: a body's writes come before its end."""
+        if self.on_commit is None:
+            commit()
+            return
+        committing = asyncio.ensure_future(asyncio.to_thread(commit))
+        try:
+            await asyncio.shield(committing)
+        except asyncio.CancelledError:
+            await asyncio.wait([committing])
+            if not committing.cancelled():
+                committing.exception()  # it is told to nobody
+            raise
 
 
 def _made(runner: WorkflowRunner, cells: Iterable[ContextCell] = ()) -> SharedContext:
@@ -117,6 +148,7 @@ def _refusal() -> str | None:
 
 def restore(runner: WorkflowRunner, cells: Sequence[ContextCell]) -> None:
     """Begin with what is recorded; before any body runs."""
+    cells = of_bodies(cells)
     if cells:
         runner.__dict__["_shared"] = _made(runner, cells)
 

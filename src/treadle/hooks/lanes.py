@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -15,13 +16,17 @@ from typing import Any
 
 from treadle.errors import PluginError
 
+logger = logging.getLogger("treadle.plugins")
+
 Job = tuple[Callable[[], Any], int, "asyncio.Future[Any] | None"]
 
 
 class Lane:
-    """What both have: the count of what waits, and those who wait for it."""
+    """What both have: the count of what waits, and those who wait for it. Jobs are done in a copy of the
+    context `home`, not in that of whoever makes the lane: perhaps it is a node's body."""
 
-    def __init__(self, size_max: int) -> None:
+    def __init__(self, size_max: int, home: contextvars.Context | None = None) -> None:
+        self.home = contextvars.Context() if home is None else home.copy()
         self.loop = asyncio.get_running_loop()
         self.size_max = size_max
         self.waiting = 0  # calls that are not done
@@ -73,13 +78,14 @@ class Lane:
 class ThreadLane(Lane):
     """Jobs are plain functions; the thread `treadle hooks` does them."""
 
-    def __init__(self, size_max: int) -> None:
-        super().__init__(size_max)
+    def __init__(self, size_max: int, home: contextvars.Context | None = None) -> None:
+        super().__init__(size_max, home)
         self._wake = threading.Semaphore(0)
         self._closing = False
         self._ended = asyncio.Event()
         # A daemon: a hook that hangs must not keep the program from ending.
-        self._thread = threading.Thread(target=self._work, name="treadle hooks", daemon=True)
+        self._thread = threading.Thread(target=self.home.run, args=(self._work,), name="treadle hooks",
+                                        daemon=True)
         self._thread.start()
 
     def _arrived(self) -> None:
@@ -93,8 +99,8 @@ class ThreadLane(Lane):
                 result: Any
                 try:
                     result = job()
-                except PluginError as error:
-                    result = error
+                except BaseException as error:  # whatever a hook comes up with: the thread goes on
+                    result = _refused(error)
                 self._tell(self._done, size, future, result)
             if self._closing:
                 self._tell(self._ended.set)
@@ -118,12 +124,11 @@ class ThreadLane(Lane):
 class LoopLane(Lane):
     """Jobs return awaitables; one task of the event loop does them."""
 
-    def __init__(self, size_max: int) -> None:
-        super().__init__(size_max)
+    def __init__(self, size_max: int, home: contextvars.Context | None = None) -> None:
+        super().__init__(size_max, home)
         self._wake = asyncio.Event()
-        # Its own context: it is made wherever the first transition happens, perhaps in a node's body.
-        self._task = self.loop.create_task(self._work(), name="treadle async hooks",
-                                           context=contextvars.Context())
+        self._closing = False
+        self._task = self.loop.create_task(self._work(), name="treadle async hooks", context=self.home)
 
     def _arrived(self) -> None:
         self._wake.set()
@@ -134,11 +139,33 @@ class LoopLane(Lane):
             self._wake.clear()
             while self._jobs:
                 job, size, future = self._jobs.popleft()
-                made: Awaitable[Any] = job()
-                self._done(size, future, await made)
+                result: Any
+                try:
+                    made: Awaitable[Any] = job()
+                    result = await made
+                except KeyboardInterrupt:
+                    raise
+                except BaseException as error:  # also a hook that cancels the task that it runs in: ours
+                    if self._closing:
+                        raise
+                    self._task.uncancel()
+                    result = _refused(error)
+                self._done(size, future, result)
                 await asyncio.sleep(0)
 
     async def close(self) -> None:
         """End the task; what it has not done is left."""
+        self._closing = True
         self._task.cancel()
         await asyncio.wait([self._task])
+
+
+def _refused(error: BaseException) -> PluginError:
+    """What whoever asked for a job is told of how it ended."""
+    if isinstance(error, PluginError):
+        return error
+    logger.error("a hook ended what called it by %s: other calls that were due then may be left out",
+                 type(error).__name__, exc_info=error)
+    made = PluginError(f"a hook ended what called it by {type(error).__name__}")
+    made.__cause__ = error
+    return made

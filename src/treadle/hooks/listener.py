@@ -36,18 +36,22 @@ class Listener:
         self._timer: asyncio.TimerHandle | None = None
 
     async def consume(self, event: Happening) -> None:
-        cell, before = event.cell, event.before
-        if not isinstance(cell, NodeState):
-            return
-        if not isinstance(before, NodeState):
-            before = NodeState(cell.execution_id, cell.node_id, cell.iteration, cell.attempt, cell.epoch, 0,
-                               round=cell.round)
-        self._batch.append((cell.node_id, before, cell))
-        if len(self._batch) >= self._batch_max:
-            for lane in self.hand_over():
-                await asyncio.sleep(0)  # a long backlog must not hold the loop up
-                await lane.room()
-        elif self._timer is None:
+        await self.consume_many((event,))
+
+    async def consume_many(self, events: Sequence[Happening]) -> None:
+        for event in events:
+            cell, before = event.cell, event.before
+            if type(cell) is not NodeState:
+                continue
+            if before is None:
+                before = NodeState(cell.execution_id, cell.node_id, cell.iteration, cell.attempt, cell.epoch,
+                                   0, round=cell.round)
+            self._batch.append((cell.node_id, before, cell))  # type: ignore[arg-type]  # a cell of its kind
+            if len(self._batch) >= self._batch_max:
+                for lane in self.hand_over():
+                    await asyncio.sleep(0)  # a long backlog must not hold the loop up
+                    await lane.room()
+        if self._batch and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(HANDOVER_S, self.hand_over)
 
     def hand_over(self) -> list[Lane]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -15,12 +16,13 @@ import msgspec
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import PluginError
 from treadle.hooks import registering
-from treadle.hooks.calls import HookCall, Slow, Transition
+from treadle.hooks.calls import HookCall, Slow, Transition, joined, slowest_first
 from treadle.hooks.finding.discovery import Findings, Found, described, find
 from treadle.hooks.finding.making import make, put_in_order
 from treadle.hooks.lanes import Lane, LoopLane, ThreadLane
 from treadle.hooks.listener import Listener
-from treadle.hooks.specs import HOOKS, FinalReport, HookTimes
+from treadle.hooks.specs import HOOKS, FinalReport, HookTimes, SlowHook
+from treadle.state import codec
 
 if TYPE_CHECKING:
     from treadle.crypto.secrets import SecretStore
@@ -32,6 +34,8 @@ logger = logging.getLogger("treadle.plugins")
 
 CLOSE_S_MIN = 0.5
 """Seconds that plugins have to close, even if their hooks took all the time there was."""
+BROKEN_OFF_S = 0.5
+"""Seconds for which the end of an interrupted execution waits for hooks, to know which were slow."""
 Secrets = Callable[[str], str]
 """`secret://NAME` → its value; LookupError or PluginError if it isn't there."""
 
@@ -43,15 +47,22 @@ class PluginManager:
     def __init__(self, plugins: Iterable[object] = (), *, config: TreadleConfig = DEFAULT_CONFIG,
                  secrets: Secrets | None = None) -> None:
         self.config, self.secrets = config, secrets
+        self.in_use = False  # by an engine that is open
         self.notes: tuple[str, ...] = ()
         """What discovery found odd, and not wrong."""
+        self.home: contextvars.Context | None = None
+        """The context in which hooks run (None: an empty one), but for guards, which run in the writer's."""
         self._plugins: list[Found] = []
         self._calls: dict[str, tuple[HookCall, ...]] = {}
         self._slow = Slow()
+        self._held: set[HookCall] = set()  # guards of which was said that they hold the event loop
         self._stores: dict[str, Callable[[str], SecretStore]] | None = None
         self._thread: ThreadLane | None = None
         self._loop: LoopLane | None = None
         self._listener = Listener(self._put, config.hook_backlog_max)
+        given: object = plugins  # whatever it is
+        if isinstance(given, str | type) or not isinstance(given, Iterable):
+            raise PluginError(f"plugins={plugins!r}: put it into a list: plugins=[…]")
         self.register(*plugins)
 
     @classmethod
@@ -105,11 +116,12 @@ class PluginManager:
     # Registration
 
     def install(self, registry: registering.Registry) -> None:
-        """Register the plugins' types of nodes, transforms and content types; once, before the registry is
-        used. PluginError names the plugin whose wish can't be met."""
-        registering.register_content_types(self._asked("treadle_content_types"))
+        """Register the plugins' types of nodes, transforms, content types and stores of secrets; once, before
+        the registry is used. PluginError names the plugin whose wish can't be met."""
+        registering.register_content_types(registry, self._asked("treadle_content_types"))
         registering.register_strategies(registry, self._asked("treadle_strategies"))
         registering.register_transforms(registry, self._asked("treadle_transforms"))
+        registry.secret_schemes.update(self.secret_stores())
 
     def secret_stores(self) -> dict[str, Callable[[str], SecretStore]]:
         """What opens a store of secrets, by the scheme of its URL."""
@@ -146,8 +158,10 @@ class PluginManager:
         if one refuses the start."""
         calls = self._calls.get("pre_state_initialize")
         if calls:
-            values = (pipeline, diagram, MappingProxyType(dict(inputs)))
-            await self._thread_lane().ask(partial(_may_start, calls, values, pipeline.id), first=True)
+            raw = codec.encode(dict(inputs))  # each plugin gets a copy of its own
+            job = partial(_may_start, calls, lambda: (pipeline, diagram, MappingProxyType(codec.decode(raw))),
+                          pipeline.id)
+            await self._thread_lane().ask(job, first=True)
 
     @property
     def listener(self) -> Listener | None:
@@ -166,22 +180,20 @@ class PluginManager:
         calls = self._calls.get("pre_state_mutation")
         if not calls:
             return None
-        from treadle.hooks.sdk import Veto
+        from treadle.hooks.guards import ask
 
-        seen = msgspec.structs.replace(transaction, changes=MappingProxyType(dict(transaction.changes)))
-        for call in calls:
-            try:
-                reason = call((seen,), transaction.execution_id)
-            except Veto as veto:
-                reason = str(veto) or "it gave no reason"
-            if reason is not None:
-                return f"{call.plugin}: {reason}"
-        return None
+        return ask(calls, transaction, self.config, self._held)
+
+    @property
+    def reports(self) -> bool:
+        """Whether a plugin wants to be told of ends."""
+        return bool(self._calls.get("post_state_finalize"))
 
     async def finalize(self, state: ExecutionState, metrics: Any = None,
                        warnings: Iterable[str] = ()) -> FinalReport:
         """Call `post_state_finalize` once every hook has seen what the bus has told so far (drain the bus
-        before), and return when it was called: the report that it got."""
+        before), and return when it was called: the report that it got, with the slow ones among these last
+        calls."""
         await self._seen()
         warned = [*warnings, *(f"{one.plugin} {one.hook} raised {one.errors} times"
                                + ("" if one.active else " and is switched off")
@@ -189,9 +201,6 @@ class PluginManager:
         name = str(state.execution_id)
         report = FinalReport(name, str(state.status), metrics, tuple(warned), self._slow.take(name),
                              tuple(self.times))
-        if report.slow_hooks:
-            logger.warning("slow hooks of plugins in execution %s (hook_ms_max): %s", name,
-                           "; ".join(report.slow_hooks))
         plain, waiting = _by_lane(self._calls.get("post_state_finalize", ()))
         asked = []
         if plain:
@@ -199,7 +208,15 @@ class PluginManager:
         if waiting:
             asked.append(self._lane(True).ask(partial(_wait, waiting, (state, report), name)))
         await asyncio.gather(*asked)
-        return report
+        known = {(one.plugin, one.hook): one for one in report.slow_hooks}
+        joined(self._slow.take(name), known)
+        return msgspec.structs.replace(report, slow_hooks=_warned(name, slowest_first(known.values())))
+
+    async def broken_off(self, execution_id: str) -> tuple[SlowHook, ...]:
+        """The slow hooks of an execution that was interrupted, of which no plugin is told. What hooks have
+        not done after BROKEN_OFF_S doesn't count."""
+        await self.drain(BROKEN_OFF_S)
+        return _warned(execution_id, self._slow.take(execution_id))
 
     @property
     def times(self) -> list[HookTimes]:
@@ -247,7 +264,8 @@ class PluginManager:
             return
         call = HookCall(str(plugin), "close", plugin.target.close, (), self.config, self._slow)
         if call.is_async:
-            await call.wait((), "")
+            home = contextvars.Context() if self.home is None else self.home.copy()
+            await asyncio.get_running_loop().create_task(call.wait((), ""), context=home)
         else:
             await self._thread_lane().ask(partial(call, (), ""))
 
@@ -255,14 +273,14 @@ class PluginManager:
 
     def _thread_lane(self) -> ThreadLane:
         if self._thread is None:
-            self._thread = ThreadLane(self.config.hook_backlog_max)
+            self._thread = ThreadLane(self.config.hook_backlog_max, self.home)
         return self._thread
 
     def _lane(self, is_async: bool) -> Lane:
         if not is_async:
             return self._thread_lane()
         if self._loop is None:
-            self._loop = LoopLane(self.config.hook_backlog_max)
+            self._loop = LoopLane(self.config.hook_backlog_max, self.home)
         return self._loop
 
     @property
@@ -286,15 +304,21 @@ class PluginManager:
         await asyncio.gather(*(lane.ask(job) for lane, job in jobs.items() if lane is not None))
 
 
+def _warned(execution_id: str, slow: tuple[SlowHook, ...]) -> tuple[SlowHook, ...]:
+    for one in slow:
+        logger.warning("slow hook in execution %s (hook_ms_max): %s", execution_id, one)
+    return slow
+
+
 def _by_lane(calls: Sequence[HookCall]) -> tuple[list[HookCall], list[HookCall]]:
     """The plain ones, and the async ones."""
     return [call for call in calls if not call.is_async], [call for call in calls if call.is_async]
 
 
-def _may_start(calls: Iterable[HookCall], values: tuple[Any, ...], execution_id: str) -> None:
+def _may_start(calls: Iterable[HookCall], values: Callable[[], tuple[Any, ...]], execution_id: str) -> None:
     for call in calls:
         try:
-            call(values, execution_id)
+            call(values(), execution_id)
         except (PluginError, ValueError) as error:
             raise PluginError(f"plugin {call.plugin} refuses the start: {error}") from error
 
@@ -317,7 +341,7 @@ def _call_each(calls: Iterable[HookCall], transitions: Sequence[Transition]) -> 
 async def _wait_each(calls: Iterable[HookCall], transitions: Sequence[Transition]) -> None:
     for call in calls:
         for one in transitions:
-            await call.wait(one, one[2].execution_id)
+            await call.wait(one, one[2].execution_id, one[0])
 
 
 def _nothing() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from treadle.diagram.transform import Transforms
 from treadle.errors import PluginError
 from treadle.hooks.specs import PluginTransform
-from treadle.state.envelope import ContentHandler, ContentType
+from treadle.state.envelope import ContentHandler
 
 if TYPE_CHECKING:
     from treadle.crypto.secrets import SecretStore
@@ -18,16 +18,16 @@ Asked = Iterable[tuple[str, Callable[[], Any]]]
 
 
 class Registry(Protocol):
-    """What takes types of nodes and transforms: `treadle.nodes.registry.NodeRegistry`."""
+    """What takes types of nodes, transforms and content types: `treadle.nodes.registry.NodeRegistry`."""
 
     transforms: Transforms
+    secret_schemes: set[str]
 
     def register(self, kind: Any) -> None:
         """ValueError if there is a type of that name."""
 
-
-_content_types: dict[str, str] = {}
-"""Content types are known to the whole process: whose each is, so that a second engine may have it too."""
+    def register_content_type(self, name: str, handler: ContentHandler) -> None:
+        """ValueError if there is one of that name."""
 
 
 def register_strategies(registry: Registry, asked: Asked) -> None:
@@ -53,20 +53,21 @@ def register_transforms(registry: Registry, asked: Asked) -> None:
         registry.transforms.register(name, one.transform, precedence=one.precedence, check=one.check)
 
 
-def register_content_types(asked: Asked) -> None:
+def register_content_types(registry: Registry, asked: Asked) -> None:
+    whose: dict[str, str] = {}
     for plugin, (name, handler) in _each(asked, "treadle_content_types", dict):
         if not isinstance(handler, ContentHandler):
             raise PluginError(f"plugin {plugin}: the content type {name!r} must be a "
                               f"ContentHandler(encode, decode, validate), not {handler!r}")
         _require_name(plugin, "content type", name, handler.encode)
-        if _content_types.get(name) == plugin:
-            continue
+        if name in whose:
+            raise PluginError(f"plugin {plugin}: the content type {name!r} is that of plugin {whose[name]}: "
+                              "choose another name")
         try:
-            ContentType.register(name, encode=handler.encode, decode=handler.decode,
-                                 validate=handler.validate)
+            registry.register_content_type(name, handler)
         except ValueError as error:
             raise PluginError(f"plugin {plugin}: {error}") from None
-        _content_types[name] = plugin
+        whose[name] = plugin
 
 
 def secret_stores(asked: Asked) -> dict[str, Callable[[str], SecretStore]]:
@@ -92,11 +93,11 @@ def commands(asked: Asked) -> dict[str, Callable[..., Any]]:
 
 def _each(asked: Asked, hook: str, kind: type) -> Iterator[tuple[str, Any]]:
     """What each plugin's hook gives, one by one. PluginError for one that raises or gives something else."""
-    from treadle.hooks.finding.loading import foreign  # for those who have plugins
+    from treadle.hooks.finding.loading import aside, foreign  # for those who have plugins
 
     for plugin, function in asked:
         several: list[Any] | None = None
-        with foreign(f"plugin {plugin}: {hook}: "):
+        with foreign(f"plugin {plugin}: {hook}: "), aside():
             given = function()
             if kind is dict:
                 several = list(given.items()) if isinstance(given, Mapping) else None
@@ -113,5 +114,4 @@ def _require_name(plugin: str, what: str, name: Any, function: Any) -> None:
     if not isinstance(name, str) or not name:
         raise PluginError(f"plugin {plugin}: a {what} wants a name, not {name!r}")
     if not callable(function):
-        raise PluginError(f"plugin {plugin}: the {what} {name!r} is a {type(function).__name__}, not a "
-                          "function")
+        raise PluginError(f"plugin {plugin}: the {what} {name!r} is {function!r:.80}, not a function")

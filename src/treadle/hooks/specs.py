@@ -32,6 +32,23 @@ class HookTimes(msgspec.Struct, frozen=True):
     active: bool  # whether it has not been switched off
 
 
+class SlowHook(msgspec.Struct, frozen=True):
+    """A hook that took longer than `hook_ms_max` in an execution: its slowest call."""
+
+    plugin: str  # "Name@version"
+    hook: str
+    ms: float
+    node: str = ""
+    """The path of the node whose transition or write it was; "" for the execution as a whole."""
+    calls: int = 1
+    """How many of its calls took longer."""
+
+    def __str__(self) -> str:
+        at = f" at node {self.node!r}" if self.node else ""
+        more = f" ({self.calls} calls were slow)" if self.calls > 1 else ""
+        return f"{self.plugin} {self.hook}{at}: {self.ms:.0f} ms{more}"
+
+
 class FinalReport(msgspec.Struct, frozen=True):
     """What is said of an execution when its run is over."""
 
@@ -41,9 +58,9 @@ class FinalReport(msgspec.Struct, frozen=True):
     """`treadle.engine.tracker.ExecutionMetrics`."""
     warnings: tuple[str, ...] = ()
     """What went wrong beside the nodes: hooks that raised, events that were left out."""
-    slow_hooks: tuple[str, ...] = ()
-    """Hooks one call of which took longer than `hook_ms_max` in this execution: `Name@1.0
-    post_node_execute: 340 ms`, the slowest first."""
+    slow_hooks: tuple[SlowHook, ...] = ()
+    """Hooks that took longer than `hook_ms_max` in this execution, the slowest first; as a text each is
+    `Name@1.0 post_node_execute at node 'a': 340 ms`."""
     hooks: tuple[HookTimes, ...] = ()
     """Every hook of the engine so far."""
 

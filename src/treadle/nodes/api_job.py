@@ -12,13 +12,14 @@ from urllib.parse import quote
 
 import msgspec
 
+from treadle.crypto.secrets import SECRET
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression as Compiled
 from treadle.diagram.node import Node
 from treadle.diagram.types import Ports, Template
 from treadle.errors import ExpressionError
 from treadle.nodes import http
-from treadle.nodes.auth import check_auth, secrets_of, struct_of
+from treadle.nodes.auth import check_auth, secrets_of, struct_of, unsecret
 from treadle.nodes.base import BodyContext, NodeKind
 from treadle.nodes.files import plain
 from treadle.nodes.filling import filled, is_expression, require_templates
@@ -67,8 +68,8 @@ class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `details.body` (a text, 4096 characters at most) as well, if there was an answer.
 
     Secrets are named, never written: `secret://NAME` is looked up in the diagram's `secret_store`, `env:NAME`
-    is the environment variable NAME. They are sent to the host of `url` only, also when it redirects or its
-    pages lead elsewhere.
+    is the environment variable NAME (in `auth` only). They are sent to the host of `url` only, also when it
+    redirects or its pages lead elsewhere.
 
     The envelope's meta has `status`, `url`, `headers` (names in small letters; without Set-Cookie and
     Authorization), `elapsed_s` (seconds, all pages together) and, with `paginate`, `pages`.
@@ -79,10 +80,10 @@ class ApiJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] = "GET"
     """What to do there."""
     headers: _Values = {}
-    """Headers by name; each value is a template. One that is none is left out."""
+    """Headers by name; each value is a template, or `secret://NAME`. One that is none is left out."""
     params: _Values = {}
-    """Parameters that the URL's query gets, by name; each value is a template or a list of them, which
-    repeats the parameter. One that is none is left out."""
+    """Parameters that the URL's query gets, by name; each value is a template, a list of them, which repeats
+    the parameter, or `secret://NAME`. One that is none is left out."""
     json: Template | dict[str, _Deep1] | list[Template | dict[str, _Deep1]] | Any = None
     """A body to send as JSON: any structure, whose texts are templates."""
     form: _Values | None = None
@@ -161,7 +162,7 @@ class ApiJobStrategy:
         httpx = http.load()
         spec: ApiJob = node.spec
         fill = _Filler(context, inputs)
-        secrets = await secrets_of(spec.auth, context)
+        secrets = await secrets_of(spec.auth, context, spec.headers, spec.params)
         started = time.monotonic()
         try:
             url = httpx.URL(context.render(spec.url, inputs).strip())
@@ -171,7 +172,7 @@ class ApiJobStrategy:
             raise http.ApiError(f"`url: {spec.url}` gave no URL that begins with http:// or https://")
         if url.userinfo:
             raise http.ApiError(f"`url: {spec.url}` gave a URL with a user in it: use `auth`")
-        params = fill.fields(spec.params)
+        params = fill.fields(unsecret(spec.params))
         with ExitStack() as opened:
             call = _call(spec, context, fill, opened)
             call.url = url.copy_merge_params(params) if params else url
@@ -194,7 +195,7 @@ class ApiJobStrategy:
 
 def _call(spec: ApiJob, context: BodyContext, fill: _Filler, opened: ExitStack) -> http.Call:
     """The request without its URL."""
-    headers = fill.headers(spec.headers)
+    headers = fill.headers(unsecret(spec.headers))
     given = {name.lower() for name in headers}
     call = http.Call(spec.method, None, headers)
     if spec.idempotency and spec.method in ("POST", "PATCH") and "idempotency-key" not in given:
@@ -355,7 +356,8 @@ class ApiJobKind(NodeKind):
         if re.match(r"[a-z]+://[^/?#]*@", spec.url, re.IGNORECASE):
             raise ValueError("`url` has a user in it: use `auth: {basic: {user: …, password: env:NAME}}`")
         for name, value in spec.headers.items():
-            if name.lower() in ("authorization", "proxy-authorization") and "{{" not in str(value):
+            if name.lower() in ("authorization", "proxy-authorization") and (
+                    "{{" not in str(value) and SECRET not in str(value)):
                 raise ValueError(f"`headers.{name}` is a secret in the diagram: use `auth` with env:NAME")
         if spec.response_bytes_max < 1:
             raise ValueError(f"`response_bytes_max` must be at least 1, not {spec.response_bytes_max}")
@@ -394,4 +396,4 @@ def _check_pages(pages: _Pages) -> None:
                              f"{', '.join((*_PAGE_NAMES, *_ALWAYS))}")
 
 
-KIND = ApiJobKind("api_job", ApiJob, ApiJobStrategy())
+KIND = ApiJobKind("api_job", ApiJob, ApiJobStrategy(), secrets=("auth", "headers", "params"))

@@ -67,12 +67,32 @@ def check_auth(said: Said) -> None:
                              "secret itself has no place in a diagram")
 
 
-async def secrets_of(said: Said, context: BodyContext) -> http.Secrets:
-    """The secrets that `auth` names. ApiError names one that is missing or unfit."""
-    if said is None or isinstance(said, str):
-        return http.Secrets()
-    auth: _Auth = struct_of(said, _Auth, "auth")
-    return await asked(lambda: _resolved(auth, context), *_references(auth))
+def is_secret(value: Any) -> bool:
+    """Whether a header or parameter is `secret://NAME`. `env:NAME` may be any text there."""
+    return isinstance(value, str) and value.startswith(SECRET) and is_reference(value)
+
+
+def unsecret(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Headers or parameters without those that are secrets."""
+    if any(map(is_secret, values.values())):
+        return {name: value for name, value in values.items() if not is_secret(value)}
+    return values
+
+
+async def secrets_of(said: Said, context: BodyContext, headers: Mapping[str, Any],
+                     params: Mapping[str, Any]) -> http.Secrets:
+    """The secrets that `auth`, headers and parameters name. ApiError names one that is missing or unfit."""
+    auth = _Auth() if said is None or isinstance(said, str) else struct_of(said, _Auth, "auth")
+    named = [one for one in (*headers.values(), *params.values()) if is_secret(one)]
+
+    def look() -> http.Secrets:
+        secrets = _resolved(auth, context)
+        for values, into, what in (headers, secrets.headers, "headers"), (params, secrets.params, "params"):
+            into.update({name: http.resolve(value, secrets, context.secret, f"`{what}.{name}`")
+                         for name, value in values.items() if is_secret(value)})
+        return secrets
+
+    return await asked(look, *_references(auth), *named)
 
 
 def _references(auth: _Auth) -> list[str]:
@@ -108,8 +128,7 @@ async def environment_of(context: BodyContext) -> dict[str, str]:
     """What a program that a node starts gets beside our own environment: the variables of the execution, with
     their secrets looked up."""
     given = context.environment_vars
-    return await asked(lambda: {name: context.secret(value) if is_reference(value) else value
-                                for name, value in given.items()}, *given.values())
+    return await asked(lambda: {name: context.variable(name) for name in given}, *given.values())
 
 
 async def asked(look: Callable[[], _T], *references: str) -> _T:

@@ -112,7 +112,11 @@ class BodyContext(Protocol):
         """What never changes of the execution: id, version of the diagram, start, hash of the limits."""
     @property
     def environment_vars(self) -> Mapping[str, str]:
-        """What the execution was given for its environment."""
+        """What the node's diagram, those around it and the execution were given for their environment. A
+        value may name a secret."""
+    def variable(self, name: str) -> str:
+        """One of these; if it names a secret, that, looked up in the store of the diagram where it stands.
+        KeyError; else as `secret`."""
     @property
     def secret_store(self) -> str | None:
         """The URL of the store of secrets."""
@@ -202,9 +206,13 @@ class NodeKind:
     name: str
     properties: type[msgspec.Struct]
     strategy: NodeStrategyProtocol
+    secrets: tuple[str, ...] | None
+    """The properties in which `secret://NAME` is looked up; elsewhere `check` refuses it. None: the strategy
+    looks up what it likes (`context.secret`)."""
 
-    def __init__(self, name: str, properties: type[msgspec.Struct], strategy: NodeStrategyProtocol) -> None:
-        self.name, self.properties, self.strategy = name, properties, strategy
+    def __init__(self, name: str, properties: type[msgspec.Struct], strategy: NodeStrategyProtocol, *,
+                 secrets: tuple[str, ...] | None = None) -> None:
+        self.name, self.properties, self.strategy, self.secrets = name, properties, strategy, secrets
 
     def ports(self, spec: Any, node: Node, base: str) -> Ports:
         """See `treadle.diagram.types.NodeType`, here and below."""

@@ -19,7 +19,7 @@ from treadle.diagram.types import Ports
 from treadle.nodes import inline
 from treadle.nodes.auth import environment_of
 from treadle.nodes.base import Body, BodyContext, NodeKind, Suspend, result_of
-from treadle.nodes.binding import Arguments, Signature, plan
+from treadle.nodes.binding import CONTEXT, Arguments, Signature, plan
 from treadle.nodes.modules import (
     Reference,
     attribute,
@@ -48,7 +48,8 @@ class CodeJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     (`context.variables`, `context.artifacts`, `context.transaction()`: see context.md).
 
     In Python `code` the inputs are local names, as are the nodes that they come from, and `inputs` is all of
-    them; `variables` and `artifacts` are those that bodies share, to read and to set. The result is what
+    them; `variables` and `artifacts` are those that bodies share, to read and to set; `context` is what it
+    is for functions (`context.secret("secret://NAME")`), unless an input has that name. The result is what
     `return` gives, else the variable `result`, else that of the function which the code ends with. In bash
     each input is in the environment, as `INPUT_<name>` (a text as it is, a blob as the path of its file,
     anything else as JSON), beside the `environment_vars` of the diagram, and the result is what the
@@ -217,9 +218,12 @@ def _inline(node: ExecutableNode, spec: CodeJob, code: str) -> Body:
 
     async def body(context: BodyContext, inputs: dict[str, Any]) -> Envelope | Suspend:
         names = {**spec.arguments, **compiled.names(context, inputs)}
+        if CONTEXT in spec.arguments and names.get(CONTEXT) is context:
+            names[CONTEXT] = spec.arguments[CONTEXT]
         if isolation == "process":
-            shared = {name: SharedName(value.space, Limits.of(context.config))
-                      for name, value in names.items() if isinstance(value, Space)}
+            shared: dict[str, Any] = {name: SharedName(value.space, Limits.of(context.config))
+                                      for name, value in names.items() if isinstance(value, Space)}
+            shared |= {name: snapshot(context) for name, value in names.items() if value is context}
             if shared:
                 names |= shared
                 open_desk(context)
@@ -283,4 +287,4 @@ class CodeJobKind(NodeKind):
         return [source_of(function)]
 
 
-KIND = CodeJobKind("code_job", CodeJob, CodeJobStrategy())
+KIND = CodeJobKind("code_job", CodeJob, CodeJobStrategy(), secrets=())

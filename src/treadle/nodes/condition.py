@@ -94,4 +94,4 @@ class ConditionKind(NodeKind):
         return Ports(outputs=(*spec.cases, ELSE), chooses=True)
 
 
-KIND = ConditionKind("condition", Condition, ConditionStrategy())
+KIND = ConditionKind("condition", Condition, ConditionStrategy(), secrets=())

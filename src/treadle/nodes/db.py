@@ -353,4 +353,4 @@ def _check_files(spec: Db) -> None:
             _require_text(format_of(name, spec.format), name)
 
 
-KIND = DbKind("db", Db, DbStrategy())
+KIND = DbKind("db", Db, DbStrategy(), secrets=("url",))

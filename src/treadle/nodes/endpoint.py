@@ -43,4 +43,4 @@ class EndpointStrategy:
         return node_type == "endpoint"
 
 
-KIND = NodeKind("endpoint", Endpoint, EndpointStrategy())
+KIND = NodeKind("endpoint", Endpoint, EndpointStrategy(), secrets=())

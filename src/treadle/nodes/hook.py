@@ -85,7 +85,7 @@ class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     method: Literal["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"] = "POST"
     """http: what to do there."""
     headers: dict[str, Template | Any] = {}
-    """http: headers by name; each value is a template."""
+    """http: headers by name; each value is a template, or `secret://NAME`."""
     params: dict[str, Template | Any] = {}
     """http: parameters that the URL's query gets, each like a header."""
     body: Template | dict[str, Template | Any] | list[Template | Any] | Any = None
@@ -237,4 +237,4 @@ class HookKind(NodeKind):
         return code_job.KIND.sources(_job(spec), node, base) if spec.kind == "python" else []
 
 
-KIND = HookKind("hook", Hook, HookStrategy())
+KIND = HookKind("hook", Hook, HookStrategy(), secrets=("auth", "env", "headers", "params"))

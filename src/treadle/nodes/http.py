@@ -339,14 +339,15 @@ def require_header(text: str, what: str) -> None:
                             "have")
 
 
-def resolve(reference: str, secrets: Secrets, lookup: Callable[[str], str]) -> str:
-    """The value of a reference, hidden from now on. ApiError names the secret that is missing or unfit."""
+def resolve(reference: str, secrets: Secrets, lookup: Callable[[str], str], what: str = "`auth`") -> str:
+    """The value of a reference, hidden from now on. ApiError names the secret that is missing or unfit, and
+    `what` names it."""
     try:
         value = lookup(reference)
     except (NoSuchSecret, SecretError) as error:
-        raise ApiError(f"`auth`: {error}", retryable=isinstance(error, SecretError)) from None
+        raise ApiError(f"{what}: {error}", retryable=isinstance(error, SecretError)) from None
     secrets.hide(value)
-    require_header(value, f"`auth`: the secret {reference}")
+    require_header(value, f"{what}: the secret {reference}")
     return value
 
 

@@ -8,16 +8,19 @@ import functools
 import inspect
 import linecache
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from treadle.diagram.check import SHARED_NAMES
 from treadle.diagram.node import DEFAULT
 from treadle.nodes.base import BodyContext
-from treadle.nodes.binding import INPUTS, ITEM, Signature
+from treadle.nodes.binding import CONTEXT, INPUTS, ITEM, Signature
 from treadle.state.context import View
 
 _BODY = "code"
+_WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith)
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
+_FIRST: Any = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
+"""Where the function stands that the code is the body of."""
 
 
 class Code:
@@ -34,22 +37,18 @@ class Code:
 
     def _names(self) -> frozenset[str]:
         if self._used is None:
-            tree = _parse(self.text, self.file)
-            used = {one.id for one in ast.walk(tree) if isinstance(one, ast.Name)}
-            last = tree.body[-1] if tree.body else None
-            if isinstance(last, (ast.FunctionDef, ast.AsyncFunctionDef)):
-                # Called at the end with what its parameters name.
-                used |= {one.arg for one in (*last.args.args, *last.args.kwonlyargs)} | {DEFAULT, ITEM}
-            self._used = frozenset(used)
+            self._used = _read(self.text, self.file).used
         return self._used
 
     def names(self, context: BodyContext, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """The names that the code uses, and `inputs` if it does, with their values for an attempt."""
+        """The names that the code uses, `inputs` and `context` among them, with their values for an
+        attempt."""
         used = self._names()
         known = {**context.names(inputs), INPUTS: dict(inputs)}
         for name in SHARED_NAMES & used:
             if isinstance(known.get(name), View):  # not an input, or a node, of that name
                 known[name] = getattr(context, name)  # code may write there, too
+        known.setdefault(CONTEXT, context)
         return {name: known[name] for name in used if name in known}
 
     def run(self, names: Mapping[str, Any]) -> Any:
@@ -96,34 +95,54 @@ def _parse(text: str, file: str) -> ast.Module:
         raise ValueError(f"the code can't be read: {error}") from None
 
 
+class _Read(NamedTuple):
+    body: list[ast.stmt]
+    used: frozenset[str]  # the names in it
+    function: str | None  # that it ends with
+    waits: bool
+
+
+@functools.lru_cache(maxsize=16)
+def _read(text: str, file: str) -> _Read:
+    """What there is to know of code, in one walk: `check` asks for thousands of pieces."""
+    body = _parse(text, file).body
+    used, waits = set(), False
+    todo: list[tuple[ast.AST, bool]] = [(one, True) for one in body]  # whether it is the code's own `await`
+    while todo:
+        one, own = todo.pop()
+        if isinstance(one, ast.Name):
+            used.add(one.id)
+            continue
+        if own:
+            waits |= isinstance(one, _WAITS) or (isinstance(one, ast.comprehension) and one.is_async > 0)
+            own = not isinstance(one, _NESTED)
+        todo.extend([(child, own) for child in ast.iter_child_nodes(one)])
+    last = body[-1] if body else None
+    if not isinstance(last, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return _Read(body, frozenset(used), None, waits)
+    # Called at the end with what its parameters name.
+    used |= {one.arg for one in (*last.args.args, *last.args.kwonlyargs)} | {DEFAULT, ITEM}
+    return _Read(body, frozenset(used), last.name, waits)
+
+
+@functools.lru_cache(maxsize=16)
+def _end(function: str | None) -> list[ast.stmt]:
+    return ast.parse(f"return __finish__(locals(), {function})").body
+
+
 @functools.lru_cache(maxsize=1024)
 def _compile(text: str, file: str, names: tuple[str, ...]) -> Any:
     """The code as the body of a function of these names."""
-    tree = _parse(text, file)
-    last = tree.body[-1] if tree.body else None
-    at_the_end = last.name if isinstance(last, (ast.FunctionDef, ast.AsyncFunctionDef)) else None
-    made = ast.parse(f"return __finish__(locals(), {at_the_end})")
-    kind = ast.AsyncFunctionDef if _awaits(tree) else ast.FunctionDef
-    arguments = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[ast.arg(name) for name in names],
+    code = _read(text, file)
+    kind = ast.AsyncFunctionDef if code.waits else ast.FunctionDef
+    arguments = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[ast.arg(name, **_FIRST) for name in names],
                               kw_defaults=[None] * len(names), defaults=[])
-    body = kind(name=_BODY, args=arguments, body=[*tree.body, *made.body], decorator_list=[])
-    module = ast.fix_missing_locations(ast.Module(body=[body], type_ignores=[]))
+    body = kind(name=_BODY, args=arguments, body=[*code.body, *_end(code.function)], decorator_list=[],
+                **_FIRST)
     try:
-        return compile(module, file, "exec")
+        return compile(ast.Module(body=[body], type_ignores=[]), file, "exec")
     except SyntaxError as error:
         raise ValueError(f"the code has an error in line {error.lineno}: {error.msg}") from None
-
-
-def _awaits(tree: ast.Module) -> bool:
-    todo: list[ast.AST] = list(tree.body)
-    while todo:
-        one = todo.pop()
-        if isinstance(one, (ast.Await, ast.AsyncFor, ast.AsyncWith)) \
-                or (isinstance(one, ast.comprehension) and one.is_async):
-            return True
-        if not isinstance(one, _NESTED):
-            todo.extend(ast.iter_child_nodes(one))
-    return False
 
 
 def _finish(names: dict[str, Any], function: Callable[..., Any] | None) -> Any:
@@ -134,6 +153,8 @@ def _finish(names: dict[str, Any], function: Callable[..., Any] | None) -> Any:
     given = {name: names[name] for name in signature.names if name in names}
     if signature.inputs:
         given[INPUTS] = names.get(INPUTS, {})
+    if signature.context and CONTEXT in names:
+        given[CONTEXT] = names[CONTEXT]
     free = [name for name in signature.names if name not in given and name in signature.required]
     for value in (ITEM, DEFAULT):
         if free and value in names:

@@ -260,4 +260,5 @@ class JsonSchemaValidatorKind(NodeKind):
                                                               spec.schema_file)]
 
 
-KIND = JsonSchemaValidatorKind("json_schema_validator", JsonSchemaValidator, JsonSchemaValidatorStrategy())
+KIND = JsonSchemaValidatorKind("json_schema_validator", JsonSchemaValidator, JsonSchemaValidatorStrategy(),
+                               secrets=())

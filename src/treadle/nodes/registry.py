@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from treadle.crypto.secrets import SCHEMES
 from treadle.diagram.fingerprint import source_of
 from treadle.diagram.transform import default_transforms
 from treadle.errors import did_you_mean
@@ -26,7 +27,7 @@ from treadle.nodes import (
 )
 from treadle.nodes.base import NodeKind, NodeStrategyProtocol
 from treadle.nodes.modules import load_function
-from treadle.state.envelope import ContentType
+from treadle.state.envelope import ContentHandler, ContentType
 
 BUILT_IN = (start, endpoint, code_job, condition, template_job, db, api_job, hook, json_schema_validator,
             sub_diagram, user_response, wait_for, sleep)
@@ -59,14 +60,17 @@ def _load(path: str, base: str) -> tuple[_Call, str]:
 
 
 class NodeRegistry:
-    """The types of node by name, and `transforms`, those that arrows may name; what `check` calls
-    `NodeTypes`."""
+    """The types of node by name, `transforms`, those that arrows may name, `secret_schemes`, with which the
+    URL of a store of secrets may begin, and content types of its own beside those of the process
+    (`ContentType`); what `check` calls `NodeTypes`."""
 
     def __init__(self, kinds: Iterable[NodeKind] = ()) -> None:
         self.transforms = default_transforms()
         self.transforms.register("call", lambda value, call: call(value), precedence=50, bind=_load,
                                  check=lambda path: None if isinstance(path, str) else _WANTED)
+        self.secret_schemes = set(SCHEMES)
         self._kinds: dict[str, NodeKind] = {}
+        self._handlers: dict[str, ContentHandler] = {}
         for kind in kinds:
             self.register(kind)
 
@@ -82,8 +86,19 @@ class NodeRegistry:
     def names(self) -> list[str]:
         return list(self._kinds)
 
+    def register_content_type(self, name: str, handler: ContentHandler) -> None:
+        """Add a content type that only this registry knows. ValueError if the name is taken."""
+        if name in self.content_types():
+            raise ValueError(f"the content type {name!r} is registered already: choose another name")
+        self._handlers[name] = handler
+
+    def content_type(self, name: str) -> ContentHandler:
+        """How a kind of content is written down and checked; LookupError names the known ones."""
+        own = self._handlers.get(name)
+        return ContentType.handler(name) if own is None else own
+
     def content_types(self) -> list[str]:
-        return ContentType.names()
+        return [*ContentType.names(), *self._handlers]
 
     def kind(self, name: str) -> NodeKind:
         """The type of that name; LookupError with the nearest one."""

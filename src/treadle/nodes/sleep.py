@@ -65,4 +65,4 @@ class SleepKind(NodeKind):
         return Ports()
 
 
-KIND = SleepKind("sleep", Sleep, SleepStrategy())
+KIND = SleepKind("sleep", Sleep, SleepStrategy(), secrets=())

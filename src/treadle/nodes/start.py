@@ -44,4 +44,4 @@ class StartKind(NodeKind):
         return Ports(inputs=(), accepts_default=False)
 
 
-KIND = StartKind("start", Start, StartStrategy())
+KIND = StartKind("start", Start, StartStrategy(), secrets=())

@@ -19,6 +19,9 @@ class SubDiagram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inner diagram's endpoint, of several a map by name. With `for_each` it runs once per item, each an inner
     diagram of its own: an item that is a map is the inputs, any other value is the input `default`.
 
+    Its nodes have the `environment_vars` and the `secret_store` of the diagrams around it, unless it says its
+    own.
+
     ```yaml
     treadle: 1
     nodes:
@@ -63,4 +66,4 @@ class SubDiagramKind(NodeKind):
         return spec.diagram
 
 
-KIND = SubDiagramKind("sub_diagram", SubDiagram, SubDiagramStrategy())
+KIND = SubDiagramKind("sub_diagram", SubDiagram, SubDiagramStrategy(), secrets=())

@@ -100,4 +100,4 @@ def template_texts(path: str, base: str) -> list[str]:
     return texts
 
 
-KIND = TemplateJobKind("template_job", TemplateJob, TemplateJobStrategy())
+KIND = TemplateJobKind("template_job", TemplateJob, TemplateJobStrategy(), secrets=())

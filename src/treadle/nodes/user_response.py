@@ -41,4 +41,4 @@ class UserResponseStrategy:
         return node_type == "user_response"
 
 
-KIND = NodeKind("user_response", UserResponse, UserResponseStrategy())
+KIND = NodeKind("user_response", UserResponse, UserResponseStrategy(), secrets=())

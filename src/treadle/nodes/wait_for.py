@@ -49,4 +49,4 @@ class WaitForKind(NodeKind):
         return Ports()
 
 
-KIND = WaitForKind("wait_for", WaitFor, WaitForStrategy())
+KIND = WaitForKind("wait_for", WaitFor, WaitForStrategy(), secrets=())

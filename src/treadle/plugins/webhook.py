@@ -136,7 +136,8 @@ class WebhookNotifier(StateHook):
         at = f" at node {error.node}" if error is not None and error.node else ""
         self._put(Message(
             event=event, execution_id=str(state.execution_id), status=state.status, error=_public(error),
-            seconds=seconds, warnings=report.warnings, slow_hooks=report.slow_hooks, at=time.time(),
+            seconds=seconds, warnings=report.warnings,
+            slow_hooks=tuple(map(str, report.slow_hooks)), at=time.time(),
             text=f"{MARKS.get(state.status, '•')} {name or 'execution'} {state.status}{took}{at} "
                  f"({state.execution_id})" + (f": {error}" if error is not None else "")))
 

@@ -4,7 +4,8 @@ A value that holds a blob holds the digest, so it is small wherever it goes: int
 into an export. The file is on the disk before there is a blob that names it.
 
 Until then it is in the folder `new`, and locked. A lock ends with its process, so whoever comes next knows
-what nobody goes on with, and deletes it.
+what nobody goes on with, and deletes it. Copies of encrypted blobs that can be read by their paths are in the
+folder `plain`, alike.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from treadle.errors import StoreCorrupt, StoreFull
 
 CHUNK_BYTES = 1024 * 1024
 """How much of a blob is in memory at a time."""
-_NEW = "new"
+_NEW, _PLAIN = "new", "plain"
 _NAMED = re.compile(rb'"t":"blob","v":{"digest":"([0-9a-f]{64})"')  # as the codec writes it
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -91,7 +92,8 @@ class Blob:
 
     def path(self) -> Path:
         """The file itself, to be read only: other executions may use the same. In an encrypted store a copy
-        that can be read, which is deleted when the execution or the store is closed."""
+        that can be read, by this user only; it is deleted when the execution or the store is closed, or, if
+        the process was killed, when the store is opened next."""
         return self._home().plain(self.digest, self.name)
 
     def _home(self) -> Place:
@@ -112,7 +114,7 @@ class Place:
     def __init__(self, folder: Path, config: TreadleConfig = DEFAULT_CONFIG,
                  cipher: Cipher | None = None) -> None:
         self.folder, self.config, self.cipher = folder, config, cipher
-        self._copies: Path | None = None
+        self._copies: _Copies | None = None
         self._tidy = False
         _places[id(self)] = self
 
@@ -144,12 +146,12 @@ class Place:
         if self.cipher is None:
             return self.path(digest)
         if self._copies is None:
-            self._copies = Path(tempfile.mkdtemp(prefix="treadle-plain-"))
-            weakref.finalize(self, shutil.rmtree, self._copies, ignore_errors=True)
-        copy = self._copies / digest / (Path(name).name or "blob")
+            self._copies = _Copies(self.folder / _PLAIN)
+        folder = self._copies.folder
+        copy = folder / digest / (Path(name).name or "blob")
         if not copy.exists():
             copy.parent.mkdir(exist_ok=True)
-            handle, part = tempfile.mkstemp(dir=self._copies)
+            handle, part = tempfile.mkstemp(dir=folder)
             with os.fdopen(handle, "wb") as out, self.open(digest) as file:
                 shutil.copyfileobj(file, out, CHUNK_BYTES)
             os.replace(part, copy)
@@ -177,7 +179,7 @@ class Place:
     def clear(self) -> None:
         """Delete the copies that `plain` made."""
         if self._copies is not None:
-            shutil.rmtree(self._copies, ignore_errors=True)
+            self._copies.end()
             self._copies = None
 
     def sync(self, digest: str) -> None:
@@ -189,18 +191,22 @@ class Place:
         """Delete what writers left that were killed. Where files can't be locked, that is what nobody has
         written to since `before`."""
         self._tidy = True
-        new = self.folder / _NEW
-        for path in new.iterdir() if new.exists() else ():
-            # Somebody else was faster, or another user wrote it.
-            with contextlib.suppress(FileNotFoundError, PermissionError), path.open("rb") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue  # its writer lives
-                except OSError:
-                    if before is None or os.fstat(file.fileno()).st_mtime >= before:
-                        continue
-                path.unlink()  # while it is locked: a writer that waits for the lock begins again
+        for path in _entries(self.folder / _NEW):
+            with _abandoned(path, before) as left:
+                if left:
+                    path.unlink()  # while it is locked: a writer that waits for the lock begins again
+        for path in _entries(self.folder / _PLAIN):
+            with _abandoned(path, before) as left:
+                if left:
+                    shutil.rmtree(path, ignore_errors=True)
+
+    def left_plain(self) -> list[Path]:
+        """The folders with copies that can be read, of processes that were killed."""
+        found = []
+        for path in _entries(self.folder / _PLAIN):
+            with _abandoned(path, None) as left:
+                found += [path] if left else []
+        return found
 
     def begin(self) -> tuple[int, str]:
         """A fresh file that is not tidied away as long as its writer lives: its handle and name."""
@@ -215,6 +221,58 @@ class Place:
             if os.fstat(handle).st_nlink:
                 return handle, name
             os.close(handle)  # it was taken for an old one before it was locked
+
+
+class _Copies:
+    """A folder for copies that can be read by their paths. It ends with this object, and is locked till
+    then."""
+
+    def __init__(self, parent: Path) -> None:
+        parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        while True:
+            self.folder = Path(tempfile.mkdtemp(dir=parent))
+            try:
+                handle = os.open(self.folder, os.O_RDONLY)
+            except FileNotFoundError:  # it was taken for an old one before it was locked
+                continue
+            with contextlib.suppress(OSError):  # as in `begin`
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            if self.folder.exists():
+                break
+            os.close(handle)
+        self.end = weakref.finalize(self, _end_copies, str(self.folder), handle)
+
+
+def _end_copies(folder: str, handle: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(handle)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.exists() else []
+
+
+@contextlib.contextmanager
+def _abandoned(path: Path, before: float | None) -> Iterator[bool]:
+    """Whether whoever locked a file or folder is gone; it is locked meanwhile. Where nothing can be locked,
+    that is what was changed last before that instant."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, PermissionError):  # somebody else was faster, or another user made it
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            gone = True
+        except BlockingIOError:
+            gone = False  # it lives
+        except OSError:
+            gone = before is not None and os.fstat(handle).st_mtime < before
+        with contextlib.suppress(FileNotFoundError):
+            yield gone
+    finally:
+        os.close(handle)
 
 
 class Writer:

@@ -33,6 +33,8 @@ class ContentHandler(msgspec.Struct, frozen=True):
     validate: Callable[[Any], bool]
 
 
+Handlers = Callable[[str], ContentHandler]
+"""What knows content types by name; LookupError."""
 _handlers: dict[str, ContentHandler] = {}
 
 
@@ -122,10 +124,11 @@ class Envelope(msgspec.Struct, frozen=True):
         """Whether this is the message of a failure."""
         return self.content_type == "error" or self.meta.get("error") is not None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, handlers: Handlers = ContentType.handler) -> dict[str, Any]:
         """The envelope as JSON-ready data; `from_dict` is its inverse. ValueError if the body isn't what its
-        content type takes, NotEncodable if it can't be written down."""
-        handler = ContentType.handler(self.content_type)
+        content type takes, NotEncodable if it can't be written down. For content types of plugins, `handlers`
+        is their registry's `content_type`."""
+        handler = handlers(self.content_type)
         if not handler.validate(self.body):
             raise ValueError(f"envelope {self.id} of {self.produced_by!r}: a {type(self.body).__name__} is "
                              "no body of "
@@ -139,13 +142,13 @@ class Envelope(msgspec.Struct, frozen=True):
                 "body": body, "meta": msgspec.json.decode(codec.encode(self.meta))}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Envelope:
-        """The envelope that `to_dict` wrote; ValueError if it isn't one."""
+    def from_dict(cls, data: Mapping[str, Any], handlers: Handlers = ContentType.handler) -> Envelope:
+        """The envelope that `to_dict` wrote; ValueError if it isn't one. `handlers` as there."""
         try:
             body = data["body"]
             raw = base64.b64decode(body["base64"]) if "base64" in body else msgspec.json.encode(body["json"])
             return cls(data["id"], data["produced_by"], data["content_type"],
-                       ContentType.handler(data["content_type"]).decode(raw),
+                       handlers(data["content_type"]).decode(raw),
                        codec.decode(msgspec.json.encode(data.get("meta", {}))))
         except (KeyError, TypeError, binascii.Error) as error:
             raise ValueError(f"not an envelope's data ({type(error).__name__}: {error})") from error
@@ -156,10 +159,11 @@ class EnvelopeFactory:
     one."""
 
     @staticmethod
-    def make(content_type: str, body: Any, produced_by: str, meta: Mapping[str, Any]) -> Envelope:
+    def make(content_type: str, body: Any, produced_by: str, meta: Mapping[str, Any],
+             handlers: Handlers = ContentType.handler) -> Envelope:
         """An envelope of a kind; ValueError if the body isn't one of that kind, LookupError for an unknown
-        kind."""
-        if not ContentType.handler(content_type).validate(body):
+        kind (`handlers` as for `Envelope.to_dict`)."""
+        if not handlers(content_type).validate(body):
             raise ValueError(f"a {type(body).__name__} is no body of content type {content_type!r}")
         return Envelope(f"e{next(_numbers)}", produced_by, content_type, body,
                         {"timestamp": datetime.now(UTC), **meta})

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from treadle.crypto import hidden, hide
 from treadle.errors import StoreError
 from treadle.store.base import Batch, Lease, Owner, Signal, Store, Summary, Written
 from treadle.store.facade import ExecutionStateManager
@@ -22,20 +23,33 @@ __all__ = ["Batch", "ExecutionStateManager", "Lease", "MemoryStore", "Owner", "S
            "StateUpdate", "Store", "Summary", "Written", "default_store_url", "open_store"]
 
 
-def open_store(url: str | Path, *, key: str | None = None) -> Store:
+def open_store(url: str | Path, *, key: str | None = None, read_only: bool = False) -> Store:
     """Open a store by its URL: `sqlite:///path` (or a bare path), `memory:`.
 
     With a `key` it is encrypted: 32 bytes as base64 or hex, `file:PATH` or `env:NAME`; without, the key is
     that of the block `with encryption_key(…)` around, else of $TREADLE_STATE_ENCRYPTION_KEY. WrongKey if the
-    store has another, or has one and none was given. StoreError and its kinds say what is wrong with a file;
-    see `treadle.errors`.
+    store has another, or has one and none was given. With `read_only` a file is opened that is there and
+    can't be written, to look at it: StoreReadOnly is the answer to all that would change it. StoreError and
+    its kinds say what is wrong with a file; see `treadle.errors`.
     """
-    return _sealed(open_as_it_is(str(url)), key or given_key.get() or os.environ.get(KEY_VARIABLE))
+    return _sealed(open_as_it_is(str(url), read_only=read_only), key or key_around(), read_only)
 
 
 given_key: ContextVar[str | None] = ContextVar("given_key", default=None)
 KEY_VARIABLE = "TREADLE_STATE_ENCRYPTION_KEY"
 """The environment variable that gives the key."""
+
+
+def key_around() -> str | None:
+    """The key where none is said: that of the block, or of the environment."""
+    return given_key.get() or os.environ.get(KEY_VARIABLE) or hidden.get(KEY_VARIABLE)
+
+
+def hide_key(said: str | None) -> None:
+    """Take what gives a key out of this process's environment: programs that it starts would have it."""
+    hide(KEY_VARIABLE)
+    if said is not None and said.startswith("env:"):
+        hide(said[4:])
 
 
 @contextmanager
@@ -48,7 +62,7 @@ def encryption_key(key: str | None) -> Iterator[None]:
         given_key.reset(token)
 
 
-def _sealed(store: MemoryStore | SqliteStore, said: str | None) -> Store:
+def _sealed(store: MemoryStore | SqliteStore, said: str | None, read_only: bool) -> Store:
     own = None
     try:
         own = store.keys.found()
@@ -56,13 +70,16 @@ def _sealed(store: MemoryStore | SqliteStore, said: str | None) -> Store:
             return store
         from treadle.store.sealing.opening import in_front_of  # for those who encrypt
 
-        return in_front_of(store, own, said)
+        found = in_front_of(store, own, said)
+        if not read_only:
+            store.place.tidy()  # of copies that can be read, of processes that were killed
+        return found
     except BaseException:
         store.close()
         raise
 
 
-def open_as_it_is(text: str) -> MemoryStore | SqliteStore:
+def open_as_it_is(text: str, *, read_only: bool = False) -> MemoryStore | SqliteStore:
     """The store without its encryption: see `open_store`."""
     if text == "memory:":
         return MemoryStore()
@@ -73,7 +90,7 @@ def open_as_it_is(text: str) -> MemoryStore | SqliteStore:
         raise StoreError(f"{text!r} is no store: say sqlite:///path, a path, or memory:")
     from treadle.store.sqlite.store import SqliteStore
 
-    return SqliteStore(Path(text.removeprefix("sqlite:///")).expanduser())
+    return SqliteStore(Path(text.removeprefix("sqlite:///")).expanduser(), read_only=read_only)
 
 
 def default_store_url() -> str:

@@ -14,9 +14,9 @@ from typing import IO, Any, Protocol
 import msgspec
 
 from treadle.config import Retention
-from treadle.errors import StoreCorrupt
+from treadle.errors import StoreCorrupt, StoreError
 from treadle.state.blob import Place
-from treadle.state.cell import CellKey, ContextCell, ExecutionCell, NodeState
+from treadle.state.cell import CellKey, ContextCell, ErrorInfo, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
 from treadle.store.retention import Between, Pruned
 
@@ -132,6 +132,7 @@ class Batch(msgspec.Struct):
     document: Any = None  # what `Store.seal` made of all this
     context: dict[tuple[str, str], ContextCell] = {}  # by execution and key
     begun_context: list[ContextCell] = []  # that new executions begin with; left out like `begun`
+    unmade: dict[str, StoreError] = {}  # new executions that were left out before: see Written
 
     def begin(self, cell: ExecutionCell, source: str, cells: Iterable[NodeState],
               context: Iterable[ContextCell]) -> None:
@@ -153,7 +154,13 @@ class Written(msgspec.Struct):
     refused: dict[str, int] = {}  # executions whose lease is lost → the epoch that holds them now
     failed: list[tuple[CellKey, str]] = []  # cells that can't be written, each with the reason
     taken: list[str] = []  # executions that were not created, since their ids exist
+    unmade: dict[str, StoreError] = {}  # executions that were not created, each with the reason
     undrawn: list[str] = []  # executions that were, but the store has no source of their diagram (any more)
+
+    def not_created(self) -> dict[str, Exception]:
+        """Executions that were not created, each with what to raise."""
+        taken = (f"there is an execution {one!r} already: choose another id" for one in self.taken)
+        return {**self.unmade, **dict(zip(self.taken, map(ValueError, taken), strict=True))}
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -165,6 +172,53 @@ class Summary(msgspec.Struct, frozen=True):
     failed: int = 0
     owner: Owner | None = None
     stale: bool = False
+    ended: int = 0  # nodes: those that completed, failed, were skipped or cancelled
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """How far a watcher has read an execution. Its fields are the store's own."""
+
+    row: int = 0  # the newest row of a cell
+    open: dict[int, tuple[int, int]] = {}  # the versions of rows that may still change
+    own: tuple[Any, ...] = ()  # of the execution itself: what must not change in between
+    context: tuple[int, int] = (0, 0)  # the newest version there
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What is new in an execution. `cells` are bare: see `bare`; the own cell comes without inputs, output
+    and options. `last_log` is the id of its newest line, 0 if it has none."""
+
+    own: ExecutionCell
+    owner: Owner | None
+    stale: bool
+    cells: list[NodeState]
+    context: list[ContextCell]
+    last_log: int
+    mark: Mark  # for the next call
+    complete: bool = False  # these are all cells that there are
+
+
+def bare(cell: NodeState) -> NodeState:
+    """A cell for those who look on: in place of an output there is b"", in place of a map's items their
+    number, encoded, and neither meta nor traceback."""
+    if cell.output is None and cell.meta is None and cell.items is None and cell.error is None:
+        return cell
+    error = cell.error
+    return msgspec.structs.replace(
+        cell, output=None if cell.output is None else b"", meta=None, items=items_count(cell.items),
+        error=None if error is None else ErrorInfo(error.type, error.message, node=error.node))
+
+
+def head_of(cell: ExecutionCell) -> ExecutionCell:
+    """An execution's own cell for those who look on: without inputs, options and output."""
+    return msgspec.structs.replace(cell, inputs=b"{}", options=b"{}", output=None, blob=None)
+
+
+def items_count(items: bytes | None) -> bytes | None:
+    """How many items a map has, encoded; None for a sub-diagram, whose inputs stand there."""
+    if items is None or not items.startswith(b"["):
+        return items if items is not None and items.isdigit() else None
+    return str(len(msgspec.json.decode(items, type=list[msgspec.Raw]))).encode()
 
 
 class Store(Protocol):
@@ -223,12 +277,24 @@ class Store(Protocol):
         """The cells of an execution's shared context, deleted keys too, by key; none if there is no such
         execution."""
 
+    def changes(self, execution_id: str, since: Mark | None = None, *, cells: bool = True,
+                whole: bool = False) -> Changes:
+        """What an execution has become since the last call, whose mark is `since` (None: all of it), as of
+        one moment. Cells may come again; of each key the last counts. Without `cells` none are read, and the
+        mark stays where it was with them. `whole` cells have all their fields. NoSuchExecution."""
+
     def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
-                   before: str | None = None) -> list[Summary]:
-        """The newest executions first."""
+                   before: str | None = None, bare: bool = False) -> list[Summary]:
+        """The newest executions first; with `before`, an id, those that follow it, and none if it is gone.
+        `bare`: without inputs, options and outputs, and without the numbers of nodes, which take a look at
+        every cell."""
 
     def summary(self, execution_id: str) -> Summary:
         """One execution's line; `NoSuchExecution` with the nearest id. A unique prefix of an id is enough."""
+
+    def sizes(self, execution_ids: Sequence[str]) -> dict[str, int]:
+        """About how many bytes each of these executions takes, those that are there: its cells, its context,
+        its logs, and the blobs that it names, which count in full for each that names them."""
 
     def source(self, diagram: str) -> str:
         """The source of a diagram by its hash."""

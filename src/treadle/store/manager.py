@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,7 +20,7 @@ from treadle.errors import LeaseLost, NoSuchExecution, StoreClosed
 from treadle.state import codec
 from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState, instant, join_cells
 from treadle.state.status import ExecutionStatus, NodeStatus
-from treadle.store.base import Cached, LogLine, Store
+from treadle.store.base import Batch, Cached, LogLine, Store
 from treadle.store.cache import ExecutionCache, ExecutionStateCache
 from treadle.store.journal.journal import CELL_BYTES, Journal
 
@@ -60,6 +60,7 @@ class StateManager(Journal):
         self.cache = ExecutionStateCache(self._read_execution, pending=self._pending,
                                          written=lambda: self._flushed, config=config)
         self._own: ExecutionCache | None = None  # of the execution that update_node_state is for
+        self._set_taps(())
 
     async def start(self) -> None:
         """Start the writer thread; with an `execution_id`, create or claim that execution and load its cells.
@@ -97,6 +98,24 @@ class StateManager(Journal):
         mine = [cell for cell in cells if cell.execution_id == execution_id]
         newest = [cell for cell in own if cell.execution_id == execution_id]
         return newest[-1] if newest else None, mine, self._ticket if mine or newest else 0
+
+    def tap(self, callback: Callable[[Batch], None]) -> Callable[[], None]:
+        """Call back with each batch as it goes to the writer; nobody may change it. Returns what ends it."""
+        self._set_taps((*self._taps, callback))
+        return lambda: self._set_taps(tuple(one for one in self._taps if one is not callback))
+
+    def _set_taps(self, taps: tuple[Callable[[Batch], None], ...]) -> None:
+        self._taps: tuple[Callable[[Batch], None], ...] = taps
+        self._on_seal = self._tapped if taps else self.store.seal
+
+    def _tapped(self, batch: Batch) -> None:
+        self.store.seal(batch)
+        for callback in self._taps:
+            callback(batch)
+
+    def unsealed(self) -> tuple[Collection[NodeState], Iterable[ExecutionCell], Iterable[ContextCell]]:
+        """What waits for the next batch: cells of nodes, of executions, and of shared contexts."""
+        return self._dirty.values(), self._executions.values(), self._next.context.values()
 
     async def _stop(self) -> None:
         await super()._stop()

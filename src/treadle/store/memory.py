@@ -23,13 +23,17 @@ from treadle.store.base import (
     Arriving,
     Batch,
     Cached,
+    Changes,
     Lease,
     LogLine,
+    Mark,
     Owner,
     Signal,
     Summary,
     Written,
+    head_of,
 )
+from treadle.store.base import bare as bared
 from treadle.store.blobs import SETTLE_S, YOUNG_S, BlobFiles
 from treadle.store.owner import is_dead
 from treadle.store.retention import Between, Candidate, Pruned, considered, names_in, overdue
@@ -43,8 +47,14 @@ class _Row:
         self.cell, self.owner, self.expires = cell, owner, expires
         self.epoch = 1
         self.cells: dict[CellKey, NodeState] = {}
+        self.changed: dict[CellKey, int] = {}  # at which version of the store, the latest last
         self.logs: list[LogLine] = []
         self.context: dict[str, ContextCell] = {}
+
+
+def _place(row: _Row) -> tuple[float, str]:
+    """Where an execution stands in the list."""
+    return row.cell.created_at or 0.0, row.cell.execution_id
 
 
 class MemoryStore:
@@ -116,6 +126,7 @@ class MemoryStore:
             row.epoch = max([cell.epoch, *(one.epoch for one in cells), *(one.epoch for one in context)])
             row.context = {one.key: one for one in context}
             row.cells = {one.key: one for one in cells}
+            row.changed = dict.fromkeys(row.cells, self._version + 1)
             for signal in signals:
                 self._signals[self._next_signal] = msgspec.structs.replace(signal, id=self._next_signal)
                 self._next_signal += 1
@@ -162,8 +173,10 @@ class MemoryStore:
             for cell in [*begun, *batch.cells]:
                 row = self._held(cell.execution_id, cell.epoch, written)
                 if row is not None:
-                    known = row.cells.get(cell.key)
-                    row.cells[cell.key] = cell if known is None else join_cells(known, cell)
+                    key, known = cell.key, row.cells.get(cell.key)
+                    row.cells[key] = cell if known is None else join_cells(known, cell)
+                    row.changed.pop(key, None)
+                    row.changed[key] = self._version + 1
             for execution in batch.executions:
                 row = self._held(execution.execution_id, execution.epoch, written)
                 if row is not None:
@@ -207,14 +220,40 @@ class MemoryStore:
             row = self._rows.get(execution_id)
             return [] if row is None else [row.context[key] for key in sorted(row.context)]
 
-    def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
-                   before: str | None = None) -> list[Summary]:
+    def changes(self, execution_id: str, since: Mark | None = None, *, cells: bool = True,
+                whole: bool = False) -> Changes:
+        before = since or Mark()
         with self._lock:
+            row = self._row(execution_id)
+            own = (row.cell.epoch, row.cell.round, row.cell.ended_at, row.cell.created_at)
+            complete = cells and own != before.own
+            read = []
+            for key, version in reversed(row.changed.items()) if cells else ():
+                if version <= before.row and not complete:
+                    break
+                read.append(row.cells[key] if whole else bared(row.cells[key]))
+            context = [one for _, one in sorted(row.context.items()) if one.version > before.context]
+            lost = self._lost(row)
+            mark = Mark(self._version if cells else before.row, own=own if cells else before.own,
+                        context=max([before.context, *(one.version for one in context)]))
+            log = row.logs[-1].id if row.logs else 0
+            return Changes(head_of(row.cell), None if lost else row.owner, self._is_stale(row), read[::-1],
+                           context, log, mark, complete)
+
+    def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
+                   before: str | None = None, bare: bool = False) -> list[Summary]:
+        with self._lock:
+            last = None if before is None else self._rows.get(before)
+            if before is not None and last is None:
+                return []
             rows = [row for row in self._rows.values()
                     if status in (None, row.cell.status) and name in (None, row.cell.name)
-                    and (before is None or row.cell.execution_id < before)]
-            rows.sort(key=lambda row: (row.cell.created_at or 0.0, row.cell.execution_id), reverse=True)
-            return [self._summary(row) for row in rows[:limit]]
+                    and (last is None or _place(row) < _place(last))]
+            rows.sort(key=_place, reverse=True)
+            found = [self._summary(row) for row in rows[:limit]]
+        if not bare:
+            return found
+        return [Summary(head_of(one.cell), owner=one.owner, stale=one.stale) for one in found]
 
     def summary(self, execution_id: str) -> Summary:
         with self._lock:
@@ -233,10 +272,33 @@ class MemoryStore:
             if known is None or cell.attempt > known.attempt:
                 latest[cell.node_id, cell.iteration] = cell
         statuses = [cell.status for cell in latest.values()]
-        lost = row.owner is None or row.expires <= self._now() or is_dead(row.owner)
-        stale = lost and row.cell.status in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING)
         return Summary(row.cell, len(statuses), statuses.count(NodeStatus.COMPLETED),
-                       statuses.count(NodeStatus.FAILED), None if lost else row.owner, stale)
+                       statuses.count(NodeStatus.FAILED), None if self._lost(row) else row.owner,
+                       self._is_stale(row), sum(status.terminal for status in statuses))
+
+    def sizes(self, execution_ids: Sequence[str]) -> dict[str, int]:
+        with self._lock:
+            return {name: self._weight(row) for name in execution_ids
+                    if (row := self._rows.get(name)) is not None}
+
+    def _weight(self, row: _Row) -> int:
+        cell = row.cell
+        parts = [cell.inputs, cell.options, cell.output, *(one.value for one in row.context.values())]
+        parts += [part for one in row.cells.values()
+                  for part in (one.output, one.items, one.meta, one.request)]
+        total = 1000 + 250 * len(row.cells) + 100 * (len(row.logs) + len(row.context))
+        total += sum(len(part) for part in parts if part) + sum(len(line.text) for line in row.logs)
+        names = self._named({cell.execution_id: row})
+        total += sum(len(self._blobs[one]) for one in names if one in self._blobs)
+        if "place" in vars(self):
+            total += sum(map(BlobFiles(self.place).size_of, names - self._blobs.keys()))
+        return total
+
+    def _lost(self, row: _Row) -> bool:
+        return row.owner is None or row.expires <= self._now() or is_dead(row.owner)
+
+    def _is_stale(self, row: _Row) -> bool:
+        return row.cell.status in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING) and self._lost(row)
 
     def source(self, diagram: str) -> str:
         return self._sources[diagram]

@@ -14,6 +14,8 @@ from treadle.state.status import ExecutionStatus
 
 Between = Callable[[], bool]
 """Called between two portions; False ends a prune where it stands."""
+HALF_GONE = "(pruned)"
+"""The diagram of an execution that is deleted in part."""
 _DIGEST = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 _SLICE = 256 * 1024  # characters that are searched in one go: the search holds the GIL
 _ENDED = tuple(one.value for one in ExecutionStatus if one.terminal)
@@ -58,7 +60,8 @@ def considered(found: Iterable[Candidate], policy: Retention) -> list[Candidate]
         return []
     wanted = policy.status or _ENDED
     scope = [one for one in found if not one.held and not one.begun and one.status in wanted
-             and policy.name in (None, one.name)]
+             and policy.name in (None, one.name)
+             and (not policy.execution_ids or one.execution_id in policy.execution_ids)]
     scope.sort(key=attrgetter("created_at", "execution_id"))
     return scope
 

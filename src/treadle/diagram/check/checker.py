@@ -6,7 +6,7 @@ import marshal
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import msgspec
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.diagram.check.routes import route_faults
+from treadle.diagram.check.secrets import ALONE, SECRET, broken, misplaced, unknown_store
 from treadle.diagram.check.texts import texts_of
 from treadle.diagram.diagram import DiagramSpec
 from treadle.diagram.expression import Expression, Template
@@ -24,7 +25,7 @@ from treadle.diagram.formats.reading import INPUT_TYPES, NODE_KEYS, fits
 from treadle.diagram.formats.values import Mismatch, convert_struct
 from treadle.diagram.loops import Structure
 from treadle.diagram.node import DEFAULT, ERROR, FIRST, Arrow, Node
-from treadle.diagram.policy import OnItemError
+from treadle.diagram.policy import OnItemError, Policy
 from treadle.diagram.types import NodeType, NodeTypes, Ports
 from treadle.errors import ExpressionError, Fault, InvalidDiagram, LimitExceeded, Where, did_you_mean
 from treadle.ids import NodeID, is_node_id
@@ -36,6 +37,7 @@ NAMES = frozenset({"inputs", "nodes", "iteration", "attempt"}) | SHARED_NAMES
 ITEM_NAMES = frozenset({"item", "index"})
 REDUCE_NAMES = frozenset({"acc", "value"})
 """Names that the expressions of a map's items know beside them."""
+_PLAIN = Policy()
 
 
 _SHARING = re.compile(r"\bcontext\.(?:artifacts|variables|plugin|snapshot|transaction|update)\b")
@@ -135,6 +137,7 @@ class _Check:
             if arrow.target in self.into:
                 self.into[arrow.target].append(arrow)
         self.faults: list[Fault] = []
+        self.secret = not spec.source or SECRET in spec.source  # whether a node may name one
         self.specs: dict[tuple[type, bytes], Any] = {}  # equal nodes share one struct: there may be thousands
         self.checked = Checked(spec, specs={}, children={}, inline={}, ports={}, sources={})
 
@@ -166,6 +169,15 @@ class _Check:
             self.fault("the diagram has no nodes", where=spec.where)
         if spec.deadline is not None and not (math.isfinite(spec.deadline) and spec.deadline > 0):
             self.fault(f"deadline must be more than 0 seconds, not {spec.deadline}", where=spec.where)
+        for name, text in spec.environment_vars.items():
+            if broken(text):
+                self.fault(f"environment_vars.{name}: {ALONE}", where=spec.where,
+                           hint="let the secret be all of the variable, and put it together where it is used")
+        schemes: Collection[str] = getattr(self.types, "secret_schemes", ())
+        if schemes and spec.secret_store and (hint := unknown_store(spec.secret_store, schemes)):
+            # A warning: `--secret-store` may go before it.
+            self.fault(f"secret_store: there is no store of secrets {spec.secret_store!r}", where=spec.where,
+                       hint=hint, warning=True)
         seen: set[str] = set()
         for node in spec.nodes:
             if node.id in seen:
@@ -206,6 +218,10 @@ class _Check:
             place = f"{one.path}: " if one.path and not one.message.startswith("unknown property") else ""
             self.fault(f"{place}{one.message}", node, at=one.path, hint=one.hint)
         self.texts(node, kind)
+        allowed: Sequence[str] | None = getattr(kind, "secrets", None)  # None: the type's own affair
+        if allowed is not None and self.secret:
+            for stray in misplaced(node.properties, allowed):
+                self.fault(stray.message, node, at=stray.at, hint=stray.hint, warning=stray.warning)
         if spec is None:
             return
         self.checked.specs[node.id] = spec
@@ -250,6 +266,8 @@ class _Check:
 
     def policy(self, node: Node) -> None:
         policy, backoff = node.policy, node.policy.backoff
+        if policy == _PLAIN and policy.cache is False:  # not 0, which is equal
+            return
         for key, value, least in (
                 ("retries", policy.retries, 0), ("concurrency", policy.concurrency, 1),
                 ("backoff.initial", backoff.initial, 0), ("backoff.factor", backoff.factor, 1),
@@ -278,6 +296,8 @@ class _Check:
     def needed(self, node: Node, ports: Ports) -> None:
         """Required inputs that nothing brings. An unlabelled arrow or a map's item may bring any one of
         them."""
+        if not ports.required:
+            return
         arrows = self.into[node.id]
         brought = {arrow.input for arrow in arrows} | {
             arrow.source for arrow in arrows if arrow.input == DEFAULT
@@ -293,6 +313,9 @@ class _Check:
 
     def texts(self, node: Node, kind: NodeType) -> None:
         """Compile every expression and template, and look at the names in them."""
+        found = list(texts_of(node.properties, kind.properties, ""))
+        if not found and node.policy.for_each is None:
+            return
         known = NAMES | {arrow.input for arrow in self.into[node.id]} - {FIRST}
         known |= {arrow.source for arrow in self.into[node.id]}
         if node.policy.for_each is not None:
@@ -300,7 +323,7 @@ class _Check:
             known |= ITEM_NAMES
             if node.policy.reduce is not None:
                 self.text(node, Expression.kind, node.policy.reduce, "reduce", known | REDUCE_NAMES)
-        for what, text, at in texts_of(node.properties, kind.properties, ""):
+        for what, text, at in found:
             self.text(node, what, text, at, known)
 
     def text(self, node: Node, what: str, text: str, at: str, known: frozenset[str]) -> None:

@@ -104,12 +104,14 @@ class _Routes:
         reached: dict[int, Branches] = {}
         for node in self.structure.order:
             before = [a for a in self.into[node] if self.structure.back_of[a] < 0]
+            if len(before) < 2:
+                reached[node] = self.taken(before[0], reached) if before else frozenset()
+                continue
             needs = {arrow: self.taken(arrow, reached) for arrow in before}
-            reached[node] = frozenset.intersection(*needs.values()) if needs else frozenset()
-            if len(before) > 1:
-                self.doubled(before[:PAIRS_MAX], needs)
-                if self.spec.nodes[node].policy.join is Join.ALL:
-                    self.beside(before[:PAIRS_MAX], needs)
+            reached[node] = frozenset.intersection(*needs.values())
+            self.doubled(before[:PAIRS_MAX], needs)
+            if self.spec.nodes[node].policy.join is Join.ALL:
+                self.beside(before[:PAIRS_MAX], needs)
         for arrow, drawn in enumerate(self.spec.arrows):
             if drawn.input == FIRST and not self.structure.enters[arrow]:
                 self.faults.append(Fault(f"arrow '{drawn}' enters no loop, so 'first' means nothing",

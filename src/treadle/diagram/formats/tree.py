@@ -14,7 +14,7 @@ PLACES_DEPTH_MAX = 4
 """How deep inside a property the places of its parts are remembered for messages."""
 
 
-class Value(msgspec.Struct):
+class Value(msgspec.Struct, gc=False):
     """A value of a file. `data` is None, a bool, number or text, a list of values, or a map of them by
     text."""
 

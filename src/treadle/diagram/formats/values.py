@@ -6,7 +6,7 @@ import enum
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 
@@ -72,6 +72,8 @@ def _mismatch(text: str, value: Any, kind: Any, path: str) -> Mismatch:
     inner = match["path"].lstrip(".") if match else ""
     if match:
         text = text[:match.start()]
+    if inner == "[...]" and isinstance(value, Mapping):  # of a map it doesn't say which
+        inner = _first_unfit(value, kind) or inner
     if inner:
         path += inner if inner.startswith("[") or not path else f".{inner}"
     hint = None
@@ -86,6 +88,15 @@ def _mismatch(text: str, value: Any, kind: Any, path: str) -> Mismatch:
     return Mismatch(
         path, text[:1].lower() + text[1:] if text.startswith(("Object ", "Invalid ")) else text, hint
     )
+
+
+def _first_unfit(value: Mapping[str, Any], kind: Any) -> str | None:
+    """The key of the first value that is none of a `dict[str, …]`'s."""
+    for one in (kind, *get_args(kind)):
+        if get_origin(one) in (dict, Mapping):
+            items = get_args(one)[1]
+            return next((key for key, item in value.items() if convert_value(item, items)[1]), None)
+    return None
 
 
 def _choices(kind: Any) -> list[str]:

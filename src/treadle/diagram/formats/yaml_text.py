@@ -24,6 +24,7 @@ _WORDS = {
 INTEGER = re.compile(r"[-+]?[0-9]+\Z|0o[0-7]+\Z|0x[0-9a-fA-F]+\Z")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
 ODD_FLOAT = re.compile(r"[-+]?\.(inf|Inf|INF)\Z|\.(nan|NaN|NAN)\Z")
+_ENDS = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
 _CORE = "tag:yaml.org,2002:"
 
 
@@ -32,6 +33,9 @@ def read_yaml(text: str, file: str, builder: TreeBuilder) -> None:
     documents = 0
     try:
         for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, _ENDS):
+                builder.close()
+                continue
             mark = event.start_mark
             where = Where(file, mark.line + 1, mark.column + 1) if mark else Where(file)
             if isinstance(event, yaml.ScalarEvent):
@@ -45,8 +49,6 @@ def read_yaml(text: str, file: str, builder: TreeBuilder) -> None:
             elif isinstance(event, yaml.SequenceStartEvent):
                 _collection(event.tag, "seq", where)
                 builder.open([], where, event.anchor)
-            elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-                builder.close()
             elif isinstance(event, yaml.AliasEvent):
                 builder.alias(event.anchor or "", where)
             elif isinstance(event, yaml.DocumentStartEvent):

@@ -7,6 +7,7 @@ import difflib
 import inspect
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -25,6 +26,8 @@ _ARGUMENTS = {name: tuple(inspect.signature(getattr(HookSpecs, name)).parameters
 def hooks_of(target: type[StateHook] | ModuleType) -> tuple[str, ...]:
     """The hooks that a plugin has. PluginError names the first that is wrong, with its file and line."""
     is_class = isinstance(target, type)
+    if isinstance(target, type):
+        _check_attributes(target)
     found = dict(_methods(target) if isinstance(target, type) else _functions(target))
     for name, function in found.items():
         if name not in HOOKS:
@@ -33,6 +36,24 @@ def hooks_of(target: type[StateHook] | ModuleType) -> tuple[str, ...]:
                               f"name: {hint}")
         _check(name, function, target.__name__, bound=is_class)
     return tuple(name for name in HOOKS if name in found)
+
+
+_SAID_OF_ITSELF: dict[str, type | tuple[type, ...]] = {"name": str, "version": str, "requires": (tuple, list)}
+"""What a plugin may say of itself."""
+
+
+def _check_attributes(target: type[StateHook]) -> None:
+    """PluginError for what looks like one of those, misspelt."""
+    for name, value in vars(target).items():
+        near = difflib.get_close_matches(name, _SAID_OF_ITSELF, n=1, cutoff=0.8)
+        if near and name not in _SAID_OF_ITSELF and isinstance(value, _SAID_OF_ITSELF[near[0]]):
+            raise PluginError(f"{_place_of_class(target)}: {target.__name__}.{name}: did you mean "
+                              f"{near[0]!r}? (If it is something of your own, call it _{name}.)")
+
+
+def _place_of_class(target: type) -> str:
+    file = getattr(sys.modules.get(target.__module__), "__file__", None)
+    return "plugin" if file is None else shown(file)
 
 
 def _methods(target: Any) -> Iterator[tuple[str, Any]]:
@@ -76,6 +97,8 @@ def _check(name: str, given: Any, owner: str, *, bound: bool) -> None:
     known = _ARGUMENTS[name]
     gets = f"it gets {', '.join(known)}" if known else "it gets none"
     parameters = list(inspect.signature(function).parameters.values())
+    if bound and not isinstance(given, staticmethod) and (not parameters or parameters[0].name in known):
+        raise PluginError(f"{at}: its first argument must be `self`")
     for one in parameters[1:] if bound and not isinstance(given, staticmethod) else parameters:
         if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD, one.KEYWORD_ONLY):
             raise PluginError(f"{at}: write its arguments one by one, without `*`: {gets}")

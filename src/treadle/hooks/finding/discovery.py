@@ -97,19 +97,20 @@ def described(given: Any, origin: str = "registered", version: str = "") -> list
     from treadle.hooks.sdk import StateHook
 
     if isinstance(given, ModuleType):
-        version = str(getattr(given, "__version__", version))
+        version = getattr(given, "__version__", version)
         classes = [one for one in vars(given).values() if isinstance(one, type)
                    and issubclass(one, StateHook) and one.__module__ == given.__name__]
         found = [_of_class(one, one, origin, version) for one in classes if not one.__name__.startswith("_")]
         hooks = hooks_of(given)
         if hooks:
-            name = given.__name__.rpartition(".")[2]
+            name = _named(given.__name__.rpartition(".")[2], origin)
             requires = _requires(getattr(given, "requires", ()), origin)
-            found.append(Found(name, version or "0", origin, given, hooks, requires))
+            found.append(Found(name, _version(version, f"{origin}: {name}"), origin, given, hooks, requires))
         return found
     kind = given if isinstance(given, type) else type(given)
-    if not issubclass(kind, StateHook):
-        raise PluginError(f"{origin}: {given!r} is no plugin: it must be a subclass of StateHook, an "
+    if not issubclass(kind, StateHook) or kind is StateHook:
+        why = " itself, which has no hooks," if kind is StateHook else ""
+        raise PluginError(f"{origin}: {given!r}{why} is no plugin: it must be a subclass of StateHook, an "
                           "instance of one, or a module with functions marked @hookimpl")
     if not version:
         version = str(getattr(sys.modules.get(kind.__module__), "__version__", ""))
@@ -119,16 +120,35 @@ def described(given: Any, origin: str = "registered", version: str = "") -> list
 def _of_class(kind: type[StateHook], target: Any, origin: str, version: str) -> Found:
     from treadle.hooks.finding.checking import hooks_of
 
-    name = target.name
+    where = f"{origin}: {kind.__name__}"
+    name = _named(target.name, where)
+    return Found(name, _version(target.version or version, where), origin, target, hooks_of(kind),
+                 _requires(target.requires, where))
+
+
+def _named(name: Any, where: str) -> str:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise PluginError(f"{origin}: {kind.__name__}: a plugin's `name` has letters, digits, - and _, not "
-                          f"{name!r}")
-    return Found(name, str(target.version or version or "0"), origin, target, hooks_of(kind),
-                 _requires(target.requires, f"{origin}: {kind.__name__}"))
+        raise PluginError(f"{where}: a plugin's `name` has letters, digits, - and _, not {name!r}")
+    if name.lower() == "treadle":
+        raise PluginError(f"{where}: no plugin can have the name {name!r}: choose another `name`")
+    return name
+
+
+def _version(said: Any, where: str) -> str:
+    from packaging.version import InvalidVersion, Version  # for those who have plugins
+
+    if not isinstance(said, str):
+        raise PluginError(f"{where}: `version` must be a text: version = '{said}'")
+    try:
+        Version(said or "0")
+    except InvalidVersion:
+        raise PluginError(f"{where}: its version {said!r} is none: write numbers with dots, '1.4.0', and "
+                          "what else PEP 440 allows ('2.0rc1')") from None
+    return said or "0"
 
 
 def _requires(said: Any, where: str) -> tuple[str, ...]:
-    if isinstance(said, str) or not all(isinstance(one, str) for one in said):
+    if not isinstance(said, tuple | list) or not all(isinstance(one, str) for one in said):
         raise PluginError(f"{where}: `requires` must be a tuple of texts: requires = ('Other>=1.2,<2',)")
     return tuple(said)
 
@@ -159,10 +179,10 @@ def _collect(found: Findings, source: EntryPoint | Path | str) -> None:
 
 
 def _installed(point: EntryPoint) -> list[Found]:
-    from treadle.hooks.finding.loading import foreign
+    from treadle.hooks.finding.loading import aside, foreign
 
     package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an installed package"
-    with foreign(f"{package}: entry point {point.name} = {point.value}: "):
+    with foreign(f"{package}: entry point {point.name} = {point.value}: "), aside():
         target = point.load()
     try:
         return described(target, package, point.dist.version if point.dist is not None else "")

@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -56,7 +56,7 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     importlib.invalidate_caches()  # a helper beside it may be new
     try:
-        with foreign(file=str(path)):
+        with foreign(file=str(path)), aside():
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
@@ -75,6 +75,11 @@ def foreign(begin: str = "", *, ours: str | None = None, file: str = "") -> Iter
         raise PluginError(f"{begin if ours is None else ours}{error}") from error
     except (Exception, SystemExit) as error:
         raise PluginError(f"{begin}{failure(error, file)}") from error
+
+
+def aside() -> AbstractContextManager[object]:
+    """What a plugin prints when it is loaded goes to stderr: stdout is for results."""
+    return redirect_stdout(sys.stderr)
 
 
 def failure(error: BaseException, file: str = "") -> str:

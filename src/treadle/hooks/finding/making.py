@@ -72,11 +72,12 @@ def _made_of(kind: type[StateHook], settings: dict[str, Any], where: str) -> Sta
     missing = [name for name, one in named.items() if one.default is one.empty and name not in settings]
     if missing:
         raise PluginError(f"{where}: the setting `{missing[0]}` is missing: write it into treadle.toml, "
-                          f"under [plugins.{kind.name}]")
+                          f"under [plugins.{kind.name}], or in Python hand in {kind.__name__}"
+                          f"({missing[0]}=…)")
     given = {name: _fitting(kind, name, value, where) for name, value in settings.items()}
-    from treadle.hooks.finding.loading import foreign
+    from treadle.hooks.finding.loading import aside, foreign
 
-    with foreign(f"{where}: ", ours=f"{where} "):
+    with foreign(f"{where}: ", ours=f"{where} "), aside():
         return kind(**given)
 
 

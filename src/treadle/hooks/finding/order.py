@@ -54,7 +54,7 @@ def in_order(plugins: Sequence[_P]) -> tuple[list[_P], list[str]]:
 def _required(one: Known, text: str, known: dict[str, _P]) -> str:
     """The name in a requirement that is met; PluginError."""
     from packaging.requirements import InvalidRequirement, Requirement
-    from packaging.version import InvalidVersion, Version
+    from packaging.version import Version
 
     who = f"plugin {one.name}@{one.version} ({one.origin}) requires {text!r}"
     try:
@@ -71,10 +71,6 @@ def _required(one: Known, text: str, known: dict[str, _P]) -> str:
         hint = did_you_mean(wanted.name, others) or (
             f"there is {', '.join(others)}" if others else "there is no other")
         raise PluginError(f"{who}, and there is no plugin {wanted.name!r}: {hint}")
-    try:
-        fits = wanted.specifier.contains(Version(there.version), prereleases=True)
-    except InvalidVersion:
-        fits = not wanted.specifier
-    if not fits:
+    if not wanted.specifier.contains(Version(there.version), prereleases=True):
         raise PluginError(f"{who}, but {there.name} is {there.version} ({there.origin})")
     return wanted.name

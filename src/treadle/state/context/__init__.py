@@ -6,7 +6,14 @@ reads as of its beginning and commits all of its writes or none; of two that con
 to commit wins. Every key is a cell (`treadle.state.cell.ContextCell`) with a version, joined like any other.
 """
 
-from treadle.state.context.about import About, PipelineState, options_of
+from treadle.state.context.about import (
+    SECRETS_KEY,
+    SLOW_HOOKS_KEY,
+    About,
+    PipelineState,
+    of_bodies,
+    options_of,
+)
 from treadle.state.context.access import (
     Draft,
     Ground,
@@ -19,5 +26,6 @@ from treadle.state.context.access import (
 from treadle.state.context.spaces import Shares, Space
 from treadle.state.context.versions import Change, Mutation, SharedContext, snapshot_of
 
-__all__ = ["About", "Change", "Draft", "Ground", "Mutation", "PipelineState", "SharedContext", "Shares",
-           "Snapshot", "Space", "Transaction", "View", "options_of", "snapshot_of", "space_of", "tree_of"]
+__all__ = ["SECRETS_KEY", "SLOW_HOOKS_KEY", "About", "Change", "Draft", "Ground", "Mutation", "PipelineState",
+           "SharedContext", "Shares", "Snapshot", "Space", "Transaction", "View", "of_bodies", "options_of",
+           "snapshot_of", "space_of", "tree_of"]

@@ -24,6 +24,8 @@ _KEY = re.compile(r"(artifacts\.|variables\.|plugins\.[\w-]+\.).+", re.DOTALL)
 @functools.lru_cache(maxsize=4096)
 def space_of(key: str) -> str:
     """What a key begins with: `artifacts.`, `variables.` or `plugins.PLUGIN.`; ValueError if it is no key."""
+    if not isinstance(key, str):
+        raise TypeError(f"a key of the context is a text, 'variables.n', and {key!r:.80} is none")
     found = _KEY.fullmatch(key) if len(key) <= KEY_CHARS_MAX else None
     if found is None or not key.isprintable():
         hint = did_you_mean(key.partition(".")[0], ("artifacts", "variables", "plugins"))
@@ -45,7 +47,8 @@ class Draft(msgspec.Struct):
 
 
 class Ground(Protocol):
-    """What snapshots and transactions stand on: all of it may be called in any thread."""
+    """What snapshots and transactions stand on: all of it may be called in any thread. One that has an `async
+    def aside(function)`, too, is asked to call what ends an `async with`, which may take long."""
 
     @property
     def config(self) -> TreadleConfig: ...
@@ -72,6 +75,14 @@ class _Source(Protocol):
     def names(self, space: str) -> list[str]: ...
 
 
+def key_in(space: str, name: object) -> str:
+    """The whole key of a name in a space; TypeError for what is no text."""
+    if not isinstance(name, str):
+        raise TypeError(f"a name in the context is a text, and {name!r:.80} is none: write "
+                        f"{space.removesuffix('.')}[{str(name)!r:.80}]")
+    return space + name
+
+
 class View(Mapping[str, Any]):
     """The names of one space in a snapshot or transaction, to read only. Values are decoded when asked
     for."""
@@ -83,7 +94,7 @@ class View(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         try:
-            return self._source[self._space + name]
+            return self._source[key_in(self._space, name)]
         except KeyError:
             raise KeyError(name) from None
 
@@ -153,11 +164,11 @@ class Part(View, MutableMapping[str, Any]):
     _source: Transaction
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._source[self._space + name] = value
+        self._source[key_in(self._space, name)] = value
 
     def __delitem__(self, name: str) -> None:
         try:
-            del self._source[self._space + name]
+            del self._source[key_in(self._space, name)]
         except KeyError:
             raise KeyError(name) from None
 
@@ -166,8 +177,8 @@ _open: ContextVar[Transaction | None] = ContextVar("treadle_transaction", defaul
 
 
 class Transaction(MutableMapping[str, Any]):
-    """A map of whole keys that reads as of its beginning, and its own writes. For one `with`, at whose end
-    all writes are committed, or, if the block raises, none.
+    """A map of whole keys that reads as of its beginning, and its own writes. For one `with` or `async with`,
+    at whose end all writes are committed, or, if the block raises, none.
 
     The first to commit wins: WriteConflict at the end of the block if a key that it read, wrote or found
     missing, or a space that it iterated over, was changed meanwhile. One that writes nothing never fails.
@@ -200,6 +211,19 @@ class Transaction(MutableMapping[str, Any]):
     @property
     def is_open(self) -> bool:
         return self._state == "open"
+
+    async def __aenter__(self) -> Transaction:
+        return self.__enter__()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                        traceback: TracebackType | None) -> None:
+        """As `with`; but where others are asked before a commit, the event loop goes on meanwhile."""
+        aside = getattr(self._ground, "aside", None)
+        if aside is None:
+            self.__exit__(kind, error, traceback)
+            return
+        _open.set(None)  # it may be done in another context
+        await aside(functools.partial(self.__exit__, kind, error, traceback))
 
     def stands_on(self, ground: Ground) -> bool:
         """Whether it is a transaction of that context."""

@@ -17,6 +17,7 @@ from treadle.state.context.access import (
     Transaction,
     View,
     encoded,
+    key_in,
     plugin_space,
     refuse_inside,
     space_of,
@@ -92,7 +93,7 @@ class Space(MutableMapping[str, Any]):
         return tried(self._ground, self._writer, lambda tx: act(Part(tx, self._space)))
 
     def _key(self, name: str) -> str:
-        key = self._space + name
+        key = key_in(self._space, name)
         space_of(key)
         return key
 

@@ -19,6 +19,7 @@ from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import Conflict, MutationVetoed, TransactionError, WriteConflict
 from treadle.state import codec
 from treadle.state.cell import ContextCell, join_cells
+from treadle.state.context.about import of_bodies
 from treadle.state.context.access import Draft, Snapshot, Transaction, space_of
 from treadle.state.context.spaces import Shares, changed
 
@@ -288,8 +289,8 @@ class SharedContext(Shares):
 
 
 def snapshot_of(cells: Iterable[ContextCell]) -> Snapshot:
-    """A snapshot of recorded cells."""
-    found = list(cells)
+    """A snapshot of recorded cells, without the engine's own."""
+    found = of_bodies(cells)
     return Snapshot(SharedContext(found[0].execution_id if found else "", cells=found))
 
 

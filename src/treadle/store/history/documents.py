@@ -18,7 +18,7 @@ import msgspec
 
 from treadle import __version__
 from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState
-from treadle.state.context import About, tree_of
+from treadle.state.context import About, of_bodies, tree_of
 from treadle.store.history.names import BLOBS
 from treadle.store.transfer.layout import ENCODED
 
@@ -122,7 +122,7 @@ def _head(cell: ExecutionCell) -> dict[str, Any]:
 
 def _context(cell: ExecutionCell, context: Iterable[ContextCell]) -> dict[str, Any]:
     about = About.of(cell)
-    shared = {one.key: _raw(one.value) for one in context if one.value is not None}
+    shared = {one.key: _raw(one.value) for one in of_bodies(context) if one.value is not None}
     return {"environment_vars": dict(about.environment_vars), "secret_store": about.secret_store,
             "active_plugins": list(about.active_plugins), **tree_of(shared)}
 

@@ -133,6 +133,20 @@ class Folder:
             why = str(error)
         raise StoreCorrupt(f"{self.path / name} is damaged, or no file of a history: {why}")
 
+    @contextlib.contextmanager
+    def replacing(self, path: Path) -> Iterator[IO[bytes]]:
+        """A file that takes the place of another, on the disk itself, when the block ends well."""
+        with os.fdopen(self._begin(), "wb") as out:
+            yield out
+            out.flush()
+            os.fsync(out.fileno())
+        os.rename(self._unfinished, path)
+
+    @staticmethod
+    def framed(sealed: bytes) -> bytes:
+        """A sealed piece as it stands in a file of a blob: see `sealed_pieces`."""
+        return len(sealed).to_bytes(_SIZE_BYTES, "big") + sealed
+
     def has(self, name: str) -> bool:
         return os.path.exists(self._start + name)
 
@@ -170,8 +184,7 @@ class Folder:
                 if self._seal is AS_IT_IS:
                     out.write(piece)
                 else:
-                    sealed = self._seal.seal(f"{digest} {number}", piece)
-                    out.write(len(sealed).to_bytes(_SIZE_BYTES, "big") + sealed)
+                    out.write(self.framed(self._seal.seal(f"{digest} {number}", piece)))
                 number += 1
         os.rename(self._unfinished, self._blob(digest))
 
@@ -187,10 +200,10 @@ class Folder:
         """The content of a blob; StoreCorrupt at its end if it isn't what its name says."""
         found, number = hashlib.sha256(), 0
         with open(self._blob(digest), "rb") as file:
-            while piece := file.read(PIECE_BYTES if self._seal is AS_IT_IS else _SIZE_BYTES):
-                if self._seal is not AS_IT_IS:
-                    sealed = file.read(min(int.from_bytes(piece, "big"), 2 * PIECE_BYTES))
-                    piece = self._seal.open(f"{digest} {number}", sealed)
+            plain = self._seal is AS_IT_IS
+            for piece in iter(lambda: file.read(PIECE_BYTES), b"") if plain else sealed_pieces(file):
+                if not plain:
+                    piece = self._seal.open(f"{digest} {number}", piece)
                 number += 1
                 found.update(piece)
                 yield piece
@@ -209,6 +222,12 @@ class Folder:
 
     def _blob(self, digest: str) -> str:
         return f"{self._start}{names.BLOBS}{os.sep}{digest}"
+
+
+def sealed_pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """The sealed pieces in a file of a blob."""
+    while size := file.read(_SIZE_BYTES):
+        yield file.read(min(int.from_bytes(size, "big"), 2 * PIECE_BYTES))
 
 
 class _Pieces(io.RawIOBase):

@@ -11,7 +11,7 @@ from typing import IO
 import msgspec
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
-from treadle.errors import Corruption, InvalidInput, StoreCorrupt, did_you_mean
+from treadle.errors import Corruption, InvalidInput, StoreCorrupt, WrongKey, did_you_mean
 from treadle.ids import check_execution_id, parse_iteration, parse_path
 from treadle.state.blob import named_in
 from treadle.state.cell import CellKey, ContextCell, ExecutionCell, NodeState, join
@@ -127,17 +127,29 @@ def read_history(path: str | Path, execution_id: str | None = None, *, seal: Sea
     where, seal = Path(path), seal or seal_for_reading()
     folders = [where] if (where / names.INIT).is_file() else histories_in(where)
     if execution_id is not None:
-        found = [one for one in folders if _id(one, seal, config).startswith(execution_id)]
-        exact = [one for one in found if _id(one, seal, config) == execution_id]
-        if not found:
-            known = [_id(one, seal, config) for one in folders]
-            raise InvalidInput(f"{where} has no history of an execution {execution_id!r}: "
-                               f"{did_you_mean(execution_id, known) or 'it has ' + ', '.join(known[:5])}")
-        folders = exact or found
+        folders = _chosen(where, folders, execution_id, seal, config)
     if len(folders) > 1:
         listed = "".join(f"\n{one}" for one in folders[:10])
         raise InvalidInput(f"{where} has the histories of several executions: name one of them{listed}")
     return History(Folder(folders[0], seal, config))
+
+
+def _chosen(where: Path, folders: list[Path], execution_id: str, seal: Seal,
+            config: TreadleConfig) -> list[Path]:
+    """The folders of executions whose ids begin so; only the one whose id is just that, if there is one."""
+    known: dict[Path, str] = {}
+    for path in folders:
+        try:
+            known[path] = Folder(path, seal, config).execution(names.INIT).execution_id
+        except (StoreCorrupt, WrongKey):
+            if f"_{names.of_execution(execution_id)}" in path.name:
+                raise
+    found = [path for path, one in known.items() if one.startswith(execution_id)]
+    if not found:
+        listed = list(known.values())
+        raise InvalidInput(f"{where} has no history of an execution {execution_id!r}: "
+                           f"{did_you_mean(execution_id, listed) or 'it has ' + ', '.join(listed[:5])}")
+    return [path for path in found if known[path] == execution_id] or found
 
 
 def histories_in(path: Path) -> list[Path]:
@@ -174,7 +186,3 @@ def _execution(folder: Folder) -> ExecutionCell:
 
 def _damaged(folder: Folder, name: str, why: str) -> StoreCorrupt:
     return StoreCorrupt(f"{folder.path / name} is damaged, or belongs elsewhere: {why}")
-
-
-def _id(path: Path, seal: Seal, config: TreadleConfig) -> str:
-    return Folder(path, seal, config).execution(names.INIT).execution_id

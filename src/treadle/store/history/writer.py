@@ -13,7 +13,7 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,7 +21,7 @@ from typing import Protocol, TypeVar
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import NoSuchExecution, StoreError, TreadleError
-from treadle.state.cell import Cell, ContextCell, ExecutionCell, NodeState
+from treadle.state.cell import Cell, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import Store
 from treadle.store.history.folder import Seal
@@ -88,13 +88,20 @@ class HistoryWriter:
 
     async def consume(self, event: Announced) -> None:
         """Keep a cell for the thread; of the shared context it asks the store."""
-        cell = event.cell
-        if isinstance(cell, ContextCell):
-            return
-        self._next.append(cell)
-        if type(cell) is ExecutionCell and not cell.status.terminal:
-            self._tellers[cell.execution_id] = self._inputs(cell.execution_id)
-        if self._timer is None:
+        await self.consume_many((event,))
+
+    async def consume_many(self, events: Sequence[Announced]) -> None:
+        """The same with all that waits on the bus at once."""
+        keep = self._next.append
+        for event in events:
+            cell = event.cell
+            if type(cell) is NodeState:
+                keep(cell)
+            elif type(cell) is ExecutionCell:
+                keep(cell)
+                if not cell.status.terminal:
+                    self._tellers[cell.execution_id] = self._inputs(cell.execution_id)
+        if self._timer is None and self._next:
             self._timer = asyncio.get_running_loop().call_later(INTERVAL_S, self._hand_over)
 
     def _hand_over(self) -> None:

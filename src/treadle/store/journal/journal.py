@@ -45,6 +45,7 @@ class Journal:
     """The engine's face of `StateManager`. All methods belong to the event loop that called `start`."""
 
     cache: ExecutionStateCache
+    _on_seal: Callable[[Batch], None]  # first of all it is the store's `seal`
 
     def __init__(self, store: Store, *, batch_size: int | None, batch_interval: float | None,
                  config: TreadleConfig) -> None:
@@ -57,13 +58,12 @@ class Journal:
         self.stats: dict[str, int] = {"updates_queued": 0, "updates_processed": 0, "batches_written": 0,
                                       "errors": 0, "rows_written": 0, "retries": 0}
         self.congested = False
-        self._dirty: dict[CellKey, NodeState] = {}
+        self._dirty, self._executions = dict[CellKey, NodeState](), dict[str, ExecutionCell]()
         self._originals: dict[CellKey, int] = {}  # updates behind a dirty cell, where more than one
-        self._executions: dict[str, ExecutionCell] = {}
         self._next = self._new_batch()  # all but its cells and executions
-        self._taken, self._undrawn = set[str](), set[str]()  # what became of new executions: see Written
-        self._bytes = 0
-        self._urgent = False  # somebody waits: seal as soon as the writer is free
+        self._unmade, self._undrawn = dict[str, Exception](), set[str]()  # new executions: see Written
+        self._making = set[str]()  # ids on their way
+        self._bytes, self._urgent = 0, False  # somebody waits: seal as soon as the writer is free
         self._exact = batch_size is not None
         self._batch_min = self.batch_size if self._exact else min(BATCH_MIN, self.batch_size)
         self._look_at = self._batch_min  # dirty cells at which to look whether a batch is due
@@ -71,22 +71,19 @@ class Journal:
         self._queued = 0  # updates in the dirty cells
         self._ticket = self._flushed = 0  # the newest, and the newest that is on disk
         self._waiting: deque[tuple[int, Callable[[], None]]] = deque()
-        self._awaited: set[asyncio.Future[None]] = set()
-        self._flight: deque[Sealed] = deque()
+        self._awaited, self._flight = set[asyncio.Future[None]](), deque[Sealed]()
         self._flight_cells = self._flight_bytes = 0
         self._timer: asyncio.TimerHandle | None = None
         self._pausing: asyncio.TimerHandle | None = None
-        self._room: asyncio.Event = asyncio.Event()
-        self._lost: dict[str, int] = {}
+        self._room, self._lost = asyncio.Event(), dict[str, int]()
         self._on_lost: Callable[[str, int], None] | None = None
         self._on_dead: Callable[[BaseException], None] | None = None
         self._on_signal: Callable[[], None] | None = None
         self._watch = Watch(store, self.owner, self.leases, config,
                             lost=lambda lease: self._post(self._lose_lease, lease),
                             heard=lambda: self._post(self._heard))
-        self._trouble = Trouble(lambda: self.queue_depth)
+        self._trouble, self._closing, self._thread = Trouble(lambda: self.queue_depth), False, 0
         self._dead: BaseException | None = None
-        self._closing, self._thread = False, 0
         self._stopping: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._writer: Writer | None = None
@@ -164,11 +161,14 @@ class Journal:
         """Write a new execution, claimed for us, with the cells that it begins with; committed on return.
         `draw` gives a source that the store had until a prune. ValueError if the id is taken, or no id."""
         check_execution_id(cell.execution_id)
+        if cell.execution_id in self._making:  # by its id a batch tells what it made: for one, once
+            raise ValueError(f"there is an execution {cell.execution_id!r} already: choose another id")
+        self._making.add(cell.execution_id)
         self._next.begin(cell, source, cells, context)
         await self._soon()
-        if cell.execution_id in self._taken:
-            self._taken.discard(cell.execution_id)
-            raise ValueError(f"there is an execution {cell.execution_id!r} already: choose another id")
+        self._making.discard(cell.execution_id)  # if cancelled it stays: the row comes
+        if cell.execution_id in self._unmade:
+            raise self._unmade.pop(cell.execution_id)
         lease = self.leases[cell.execution_id] = Lease(cell.execution_id, 1)
         if cell.execution_id in self._undrawn and draw is not None:
             await self.call(self.store.redraw, lease, cell, draw())
@@ -318,7 +318,7 @@ class Journal:
             self._timer = None
         batch, self._next = self._next, self._new_batch()
         batch.cells, batch.executions = list(self._dirty.values()), list(self._executions.values())
-        self.store.seal(batch)
+        self._on_seal(batch)
         self._flight.append(Sealed(batch, self._originals, self._queued, self._ticket, self._bytes))
         self._flight_cells += len(batch.cells)
         self._flight_bytes += self._bytes
@@ -377,7 +377,7 @@ class Journal:
             bad += sum(sealed.counts.get(key, 1) for key in gone)
             for execution_id, epoch in written.refused.items():
                 self._lose(execution_id, epoch)
-        self._taken.update(written.taken)
+        self._unmade.update(written.not_created())
         self._undrawn.update(written.undrawn)
         self.stats["updates_processed"] += sealed.updates - bad
         self.stats["errors"] += bad

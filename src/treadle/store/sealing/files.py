@@ -9,7 +9,7 @@ from typing import IO
 
 from treadle.crypto.seal import Sealer
 from treadle.crypto.stream import BlobCipher
-from treadle.errors import StoreError
+from treadle.errors import StoreClosed, StoreError
 from treadle.state.blob import Place, Sealing, Writer
 
 
@@ -57,7 +57,10 @@ class AnyExecutions:
         self._holder = holder
 
     def address(self, digest: str) -> str:
-        sealer = self._holder(digest)
+        try:
+            sealer = self._holder(digest)
+        except StoreClosed:  # a blob of another store is looked for, everywhere
+            sealer = None
         return digest if sealer is None else sealer.address(digest)
 
     def sealing(self, file: IO[bytes]) -> Sealing:

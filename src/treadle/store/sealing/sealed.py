@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import IO, NamedTuple
@@ -13,7 +13,7 @@ import msgspec
 from treadle.config import DEFAULT_CONFIG, Retention
 from treadle.crypto.keys import MasterKey
 from treadle.crypto.seal import MARK, Sealer
-from treadle.errors import KeyForgotten, NoSuchExecution, StoreCorrupt, StoreError
+from treadle.errors import KeyForgotten, NoSuchExecution, StoreCorrupt, StoreError, WrongKey
 from treadle.state import codec
 from treadle.state.blob import CHUNK_BYTES, Place
 from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState
@@ -23,20 +23,24 @@ from treadle.store.base import (
     Arriving,
     Batch,
     Cached,
+    Changes,
     Lease,
     LogLine,
+    Mark,
     Owner,
     Signal,
     Summary,
     Written,
 )
+from treadle.store.base import bare as bared
 from treadle.store.packing import open_packed, pack
-from treadle.store.retention import Between, Pruned, names_in
+from treadle.store.retention import HALF_GONE, Between, Pruned, names_in
 from treadle.store.sealing.fields import (
     named,
     open_cached,
     open_cell,
     open_execution,
+    open_head,
     open_line,
     open_shared,
     open_signal,
@@ -48,10 +52,9 @@ from treadle.store.sealing.fields import (
     seal_signal,
 )
 from treadle.store.sealing.files import AnyExecutions, has_file, open_file, place_of, put_file
-from treadle.store.sealing.table import KeyedStore, KeyRow, Keys
+from treadle.store.sealing.ring import KEPT_MAX, KeyRing
+from treadle.store.sealing.table import KeyedStore, Keys
 
-KEPT_MAX = 10_000
-"""Keys, and whereabouts of blobs, that stay in memory."""
 _replace = msgspec.structs.replace
 
 
@@ -67,11 +70,10 @@ class SealedStore:
     KeyForgotten, StoreCorrupt (it was changed) and PlaintextFound."""
 
     def __init__(self, inner: KeyedStore, master: MasterKey, own: bytes) -> None:
-        self.inner, self.master = inner, master
-        self.url = inner.url
-        self._steady = inner.url == "memory:"  # it compares cells
-        self._own = Sealer(own, "", steady=self._steady)
-        self._sealers: dict[str, Sealer] = {}
+        self.inner, self.url = inner, inner.url
+        steady = inner.url == "memory:"  # it compares cells
+        self._own = Sealer(own, "", steady=steady)
+        self._ring = KeyRing(inner.keys, master, inner.url, inner.summary, steady=steady)
         self._holders: dict[str, str] = {}  # an execution that has a blob, by digest
         self._inside: dict[str, set[str]] = {}  # the blobs that a blob names
         # Here the blobs of all executions are found, and none is made: see `place_of`.
@@ -87,39 +89,18 @@ class SealedStore:
 
     # Keys
 
+    @property
+    def master(self) -> MasterKey:
+        """The master key; another after it was changed."""
+        return self._ring.master
+
+    @master.setter
+    def master(self, new: MasterKey) -> None:
+        self._ring.master = new
+
     def sealer(self, execution_id: str) -> Sealer:
-        """What seals an execution's texts. KeyForgotten; NoSuchExecution if it isn't there either."""
-        found = self._sealers.get(execution_id)
-        return found or self._sealer_of(execution_id, self.inner.keys.get(execution_id))
-
-    def _sealer_of(self, execution_id: str, row: KeyRow | None) -> Sealer:
-        if row is None:
-            self.inner.summary(execution_id)
-            raise KeyForgotten(f"the store has no key of execution {execution_id}: nothing of it can be "
-                               "read; restore the store from a copy, or delete it with `treadle prune`")
-        if row.wrapped is None:
-            when = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.at))
-            raise KeyForgotten(f"execution {execution_id} was forgotten on {when}: its key was destroyed, "
-                               "and nothing of it can be read any more")
-        return self._keep(execution_id, self.master.unwrap(row.wrapped, execution_id, row.master_id))
-
-    def _keep(self, execution_id: str, key: bytes) -> Sealer:
-        if len(self._sealers) >= KEPT_MAX:
-            self._sealers.clear()
-        made = self._sealers[execution_id] = Sealer(key, execution_id, steady=self._steady)
-        return made
-
-    def _begin(self, execution_ids: Sequence[str]) -> None:
-        """Make keys for new executions; one whose id is taken has a key."""
-        at = time.time()
-        fresh = {one: self.master.fresh(one) for one in execution_ids}
-        rows = [KeyRow(one, self.master.id, wrapped, at) for one, (_, wrapped) in fresh.items()]
-        for one, row in self.inner.keys.put(rows).items():
-            key, wrapped = fresh[one]
-            if row.wrapped == wrapped:
-                self._keep(one, key)
-            elif row.wrapped is not None:
-                self._sealer_of(one, row)
+        """What seals an execution's texts: see `KeyRing`."""
+        return self._ring.sealer(execution_id)
 
     def _writing(self, execution_id: str) -> Sealer:
         """The same for what is to be written; of an execution that isn't there nothing will be."""
@@ -137,19 +118,18 @@ class SealedStore:
 
     def drop(self, execution_ids: Iterable[str]) -> None:
         """Keep the keys of these executions in memory no more."""
-        for one in execution_ids:
-            self._sealers.pop(one, None)
+        self._ring.drop(execution_ids)
 
     # Writing
 
     def create(self, cell: ExecutionCell, source: str, owner: Owner, lease_s: float) -> Lease:
-        if self.apply(Batch([], created=[(cell, source)], owner=owner, lease_s=lease_s, sync=True)).taken:
-            raise ValueError(f"there is an execution {cell.execution_id!r} already: choose another id")
+        done = self.apply(Batch([], created=[(cell, source)], owner=owner, lease_s=lease_s, sync=True))
+        for error in done.not_created().values():
+            raise error
         return Lease(cell.execution_id, 1)
 
     def claim(self, execution_id: str, owner: Owner, lease_s: float) -> Lease:
-        self._sealers.pop(execution_id, None)  # it may have been deleted and made anew
-        self.sealer(execution_id)
+        self._ring.looked_up(execution_id)
         return self.inner.claim(execution_id, owner, lease_s)
 
     def redraw(self, lease: Lease, cell: ExecutionCell, source: str) -> None:
@@ -160,7 +140,7 @@ class SealedStore:
     def adopt(self, cell: ExecutionCell, cells: Sequence[NodeState], source: str, *,
               signals: Sequence[Signal] = (), blobs: Sequence[Arriving] = (),
               logs: Sequence[LogLine] = (), context: Sequence[ContextCell] = ()) -> None:
-        self._begin([cell.execution_id])
+        self._ring.begin([cell.execution_id])
         sealer = self.sealer(cell.execution_id)
         outputs = {cell.blob, *(one.blob for one in cells)}
         for blob in blobs:
@@ -186,12 +166,20 @@ class SealedStore:
     def apply(self, batch: Batch) -> Written:
         if batch.document is None:  # else it is tried again
             batch.document = self._sealed(batch)
-        return self.inner.apply(batch.document)
+        written = self.inner.apply(batch.document)
+        written.unmade = batch.document.unmade
+        return written
 
     def _sealed(self, batch: Batch) -> Batch:
-        """The batch as the inner store gets it."""
+        """The batch as the inner store gets it: without new executions, where the master key is another by
+        now, since what others wait for in it can be written all the same."""
         if batch.created:
-            self._begin([cell.execution_id for cell, _ in batch.created])
+            names = [cell.execution_id for cell, _ in batch.created]
+            try:
+                self._ring.begin(names)
+            except WrongKey as error:
+                batch = _replace(batch, created=[], begun=[], begun_context=[],
+                                 unmade=dict.fromkeys(names, error))
         found = self._blobs_of(batch)
         key, inside = self._writing, self._names
         sealed = _replace(
@@ -311,8 +299,7 @@ class SealedStore:
         return self._inside.get(digest, set())
 
     def send(self, signal: Signal) -> int:
-        self._sealers.pop(signal.execution_id, None)
-        sealer = self.sealer(signal.execution_id)
+        sealer = self._ring.looked_up(signal.execution_id)
         self._bring_now(signal.execution_id, named(signal.payload))
         return self.inner.send(seal_signal(signal, sealer))
 
@@ -329,33 +316,52 @@ class SealedStore:
         return done
 
     def close(self) -> None:
-        self._sealers.clear()
+        self._ring.clear()
         self.place.clear()
         self.inner.close()
 
     # Reading
 
     def load(self, execution_id: str) -> tuple[ExecutionCell, list[NodeState]]:
-        cell, cells = self.inner.load(execution_id)
-        sealer, tell = self.sealer(execution_id), self._telling(execution_id)
-        return open_execution(cell, sealer, tell), [open_cell(one, sealer, tell) for one in cells]
+        found, cells = self.inner.load(execution_id)
+        cell, sealer, tell = self._whole(found), self.sealer(execution_id), self._telling(execution_id)
+        return cell, [open_cell(one, sealer, tell) for one in cells]
+
+    def _whole(self, cell: ExecutionCell) -> ExecutionCell:
+        if cell.diagram == HALF_GONE:  # a prune writes without a key
+            raise StoreError(f"a prune that was ended has deleted a part of execution {cell.execution_id}: "
+                             "`treadle prune --collect` deletes the rest")
+        execution_id = cell.execution_id
+        return open_execution(cell, self.sealer(execution_id), self._telling(execution_id))
 
     def _telling(self, execution_id: str) -> Callable[[str, set[str]], None]:
         return lambda digest, inner: self._tell(execution_id, digest, inner)
 
+    def changes(self, execution_id: str, since: Mark | None = None, *, cells: bool = True,
+                whole: bool = False) -> Changes:
+        found = self.inner.changes(execution_id, since, cells=cells, whole=True)
+        sealer, tell = self.sealer(execution_id), self._telling(execution_id)
+        opened = [open_cell(one, sealer, tell) for one in found.cells]
+        return _replace(found, own=open_head(found.own, sealer),
+                        cells=opened if whole else list(map(bared, opened)),
+                        context=[open_shared(one, sealer) for one in found.context])
+
     def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
-                   before: str | None = None) -> list[Summary]:
-        found = self.inner.executions(status=status, name=name, limit=limit, before=before)
-        return list(map(self._shown, found))
+                   before: str | None = None, bare: bool = False) -> list[Summary]:
+        found = self.inner.executions(status=status, name=name, limit=limit, before=before, bare=bare)
+        return [self._shown(one, bare) for one in found]
 
     def summary(self, execution_id: str) -> Summary:
         return self._shown(self.inner.summary(execution_id))
 
-    def _shown(self, summary: Summary) -> Summary:
+    def sizes(self, execution_ids: Sequence[str]) -> dict[str, int]:
+        return self.inner.sizes(execution_ids)
+
+    def _shown(self, summary: Summary, bare: bool = False) -> Summary:
         """Where an execution can't be read, why, instead of its error: a list shows the others."""
         cell = summary.cell
         try:
-            cell = open_execution(cell, self.sealer(cell.execution_id), self._telling(cell.execution_id))
+            cell = open_head(cell, self.sealer(cell.execution_id)) if bare else self._whole(cell)
         except StoreError as error:
             cell = _replace(cell, inputs=b"{}", options=b"{}", output=None, blob=None,
                             error=ErrorInfo(type(error).__name__, str(error)))
@@ -386,16 +392,21 @@ class SealedStore:
         return self.inner.last_signal()
 
     def cached(self, key: str) -> Cached | None:
-        found = self.inner.cached(self._mask(key))
+        return self.opened_result(self._mask(key))
+
+    def opened_result(self, mask: str) -> Cached | None:
+        """A result by the name under which it is kept."""
+        found = self.inner.cached(mask)
         return None if found is None else self._opened(found)
 
     def cached_results(self, node: str | None = None) -> list[Cached]:
-        found = map(self._opened, self.inner.cached_results(node))
+        found = [self._opened(one, whole=False) for one in self.inner.cached_results(node)]
         return [one for one in found if one is not None]
 
-    def _opened(self, one: Cached) -> Cached | None:
+    def _opened(self, one: Cached, *, whole: bool = True) -> Cached | None:
         try:
-            return open_cached(one, self.sealer(one.execution_id), self._telling(one.execution_id))
+            return open_cached(one, self.sealer(one.execution_id), self._telling(one.execution_id),
+                               whole=whole)
         except (KeyForgotten, NoSuchExecution):
             return None
 
@@ -429,6 +440,13 @@ class SealedStore:
         holder = self._holder(digest)
         if holder is None:
             raise KeyError(digest)
+        return self._open(holder, digest)
+
+    def open_own(self, execution_id: str, digest: str) -> IO[bytes]:
+        """The same as one execution has it."""
+        return self._open(self.sealer(execution_id), digest)
+
+    def _open(self, holder: Sealer, digest: str) -> IO[bytes]:
         if has_file(self.inner.place, holder, digest):
             return open_file(self.inner.place, holder, digest)
         return io.BytesIO(self._content(holder, digest))
@@ -445,21 +463,15 @@ class SealedStore:
     def _holder(self, digest: str) -> Sealer | None:
         """The sealer of an execution that has a blob."""
         known = self._holders.get(digest)
-        for one in [known] if known is not None else []:
-            try:
-                sealer = self.sealer(one)
-            except (KeyForgotten, NoSuchExecution):
-                continue
-            if self._has(sealer, digest):
-                return sealer
-        for row in self.inner.keys.rows():
-            if row.wrapped is not None:
-                sealer = self._sealers.get(row.execution_id) or Sealer(
-                    self.master.unwrap(row.wrapped, row.execution_id, row.master_id), row.execution_id,
-                    steady=self._steady)
+        if known is not None:
+            with contextlib.suppress(KeyForgotten, NoSuchExecution):
+                sealer = self.sealer(known)
                 if self._has(sealer, digest):
-                    self._tell(row.execution_id, digest, set())
                     return sealer
+        for sealer in self._ring.all():
+            if self._has(sealer, digest):
+                self._tell(sealer.execution_id, digest, set())
+                return sealer
         return None
 
     def _content(self, sealer: Sealer, digest: str) -> bytes:

@@ -12,7 +12,7 @@ import msgspec
 from treadle.store.base import Owner
 from treadle.store.owner import is_dead
 from treadle.store.sealing.table import OWN, KeyRow, check_master, has_plaintext, refuse_running
-from treadle.store.sqlite.connection import queries
+from treadle.store.sqlite.connection import all_rows, first_row, queries
 from treadle.store.sqlite.sweep import Lend
 from treadle.store.sqlite.writing import BatchWriter
 
@@ -31,7 +31,7 @@ class SqliteKeys:
         return self._lend(lambda connection: self._get(connection, execution_id))
 
     def _get(self, connection: apsw.Connection, execution_id: str) -> KeyRow | None:
-        row: Any = connection.execute(self._sql["get_key"], (execution_id,)).fetchone()
+        row = first_row(connection, self._sql["get_key"], (execution_id,))
         return None if row is None else KeyRow(*row)
 
     def found(self) -> KeyRow | None:
@@ -55,7 +55,7 @@ class SqliteKeys:
             if self._put(connection, rows) == len(rows):
                 return {row.execution_id: row for row in rows}
             wanted = _json([row.execution_id for row in rows]).decode()
-            return {row[0]: KeyRow(*row) for row in connection.execute(self._sql["get_keys"], (wanted,))}
+            return {row[0]: KeyRow(*row) for row in all_rows(connection, self._sql["get_keys"], (wanted,))}
 
     def _put(self, connection: apsw.Connection, rows: Sequence[KeyRow]) -> int:
         """Write keys where there is none, in one statement; returns how many."""
@@ -77,7 +77,7 @@ class SqliteKeys:
     def destroy(self, execution_ids: Iterable[str]) -> list[str]:
         wanted = _json([one for one in execution_ids if one != OWN]).decode()
         with self._writer().transaction(patient=True) as connection:
-            there = [str(row[0]) for row in connection.execute(self._sql["get_keys"], (wanted,))]
+            there = [str(row[0]) for row in all_rows(connection, self._sql["get_keys"], (wanted,))]
             refuse_running(set(there).intersection(self._running(connection)))
             connection.execute(self._sql["destroy_keys"], (wanted, time.time()))
         self._writer().empty_wal()  # pages from before are in it, too

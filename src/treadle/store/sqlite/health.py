@@ -9,7 +9,7 @@ import contextlib
 import os
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,9 +23,8 @@ from treadle.store.base import Owner
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
 from treadle.store.packing import MARK, can_unpack, unpack
-from treadle.store.retention import Pruned
-from treadle.store.sqlite.connection import APPLICATION_ID, migrations, translated
-from treadle.store.sqlite.pruning import HALF_GONE
+from treadle.store.retention import HALF_GONE, Pruned
+from treadle.store.sqlite.connection import APPLICATION_ID, connect_to_look, migrations, translated
 from treadle.store.sqlite.sweep import Questions, Sweep
 
 _T = TypeVar("_T")
@@ -39,6 +38,8 @@ WAL_BYTES_MAX = 256 * MB
 DISK_BYTES_MIN, DISK_BYTES_LOW = 32 * MB, GB
 BUSY_MS = 5000
 """How long another program may lock the file."""
+SEALED = ("executions", "node_states", "context", "logs", "signals", "cache", "diagrams")
+"""The tables whose texts an encrypted store seals."""
 NAMED_MAX = 5
 """Leases and faults that are named one by one."""
 
@@ -52,14 +53,16 @@ class Finding(msgspec.Struct, frozen=True):
     hint: str = ""
 
 
-def examine(path: Path, now: float, options: str = "") -> Iterator[Finding]:
-    """Look at a store's file. `options` are what commands in hints need to find it."""
+def examine(path: Path, now: float, options: str = "",
+            opened: Callable[[], Iterable[Finding]] | None = None) -> Iterator[Finding]:
+    """Look at a store's file. `options` are what commands in hints need to find it; `opened` looks through an
+    encrypted one, if there is a key."""
     yield Finding(OK, "store", str(path))
     try:
         _check_kind(path)
         yield from _surroundings(path)
         with translated(str(path)), contextlib.closing(_connect(path)) as connection:
-            yield from _inside(path, connection, now, options)
+            yield from _inside(path, connection, now, options, opened)
     except StoreError as error:
         text, _, hint = str(error).partition(": ")
         yield Finding(ERROR, "store", text, hint)
@@ -89,13 +92,9 @@ def _check_kind(path: Path) -> None:
 
 def _connect(path: Path) -> apsw.Connection:
     """A connection that changes nothing, also where the file or its folder can't be written."""
-    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    else:
-        wal = path.with_name(path.name + "-wal")
-        how = "mode=ro" if wal.exists() and wal.stat().st_size else "immutable=1"
-        connection = apsw.Connection(f"{path.as_uri()}?{how}",
-                                     flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    if not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+        return connect_to_look(str(path))
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     connection.set_busy_timeout(BUSY_MS)
     connection.pragma("query_only", True)
     return connection
@@ -137,7 +136,8 @@ def _file_system(path: Path) -> str | None:
 
 # Inside
 
-def _inside(path: Path, connection: apsw.Connection, now: float, options: str) -> Iterator[Finding]:
+def _inside(path: Path, connection: apsw.Connection, now: float, options: str,
+            opened: Callable[[], Iterable[Finding]] | None) -> Iterator[Finding]:
     if connection.pragma("application_id") != APPLICATION_ID:
         raise NotAStore(f"{path} is a SQLite file, but not a Treadle store: choose another path")
     yield from _intact(path, connection)
@@ -148,10 +148,12 @@ def _inside(path: Path, connection: apsw.Connection, now: float, options: str) -
         return
     yield Finding(OK, "schema", f"version {version}"
                   + ("" if version == known else f"; it becomes {known} when it is next opened"))
-    own = version == known and connection.execute("SELECT master_id FROM keys WHERE execution_id = ''").get
-    if own:
-        yield Finding(OK, "encryption", f"with the key {own}")
+    own = None
+    if version == known:
+        own = connection.execute("SELECT master_id FROM keys WHERE execution_id = ''").get
+        yield from _encryption(connection, own)
     files = BlobFiles(Place(Path(f"{path}.blobs")))
+    yield from _copies(files.place, options)
     yield from _sizes(path, connection, files, options)
     counts = connection.execute(
         "SELECT status, count(*) FROM executions GROUP BY status ORDER BY status").fetchall()
@@ -159,10 +161,33 @@ def _inside(path: Path, connection: apsw.Connection, now: float, options: str) -
     yield from _leases(connection, now, options)
     half = connection.execute("SELECT count(*) FROM executions WHERE diagram = ?", (HALF_GONE,)).get
     if half:
-        yield Finding(WARNING, "prune", f"{half} executions are deleted in part: a prune was ended",
+        yield Finding(WARNING, "prune", f"executions that a prune deleted in part: {half}",
                       f"treadle prune --collect{options}")
     if version == known:
         yield from _blobs(connection, files, options)
+    if own is None:
+        return
+    if opened is None:
+        yield Finding(OK, "sealed", "whether all can be opened is looked at with the key",
+                      f"treadle doctor --state-encryption-key KEY{options}")
+    else:
+        yield from opened()
+
+
+def _encryption(connection: apsw.Connection, own: str | None) -> Iterator[Finding]:
+    if own is not None:
+        rows = sum(connection.execute(f"SELECT count(*) FROM {table}").get for table in SEALED)
+        yield Finding(OK, "encryption", f"with the key {own}, {rows} rows")
+    elif connection.execute("SELECT EXISTS (SELECT 1 FROM keys)").get:
+        yield Finding(ERROR, "encryption", "the store's own key was deleted, and executions have keys",
+                      "restore a copy")
+
+
+def _copies(place: Place, options: str) -> Iterator[Finding]:
+    left = len(place.left_plain())
+    if left:
+        yield Finding(WARNING, "copies", f"{left} processes that were killed left copies of encrypted blobs "
+                                         "that can be read", f"treadle prune --collect{options}")
 
 
 def _intact(path: Path, connection: apsw.Connection) -> Iterator[Finding]:

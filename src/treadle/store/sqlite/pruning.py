@@ -27,6 +27,7 @@ from treadle.store.base import Owner
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
 from treadle.store.retention import (
+    HALF_GONE,
     Between,
     Candidate,
     Pruned,
@@ -35,7 +36,7 @@ from treadle.store.retention import (
     names_in,
     overdue,
 )
-from treadle.store.sqlite.sweep import Lend, Questions, Sweep
+from treadle.store.sqlite.sweep import Lend, Questions, Sweep, Weight, weights
 from treadle.store.sqlite.writing import BatchWriter, patiently
 
 _T = TypeVar("_T")
@@ -55,8 +56,6 @@ MARK = "-pruned"
 """The end of the name of a file beside the store; its time is that of the last prune by a policy. It is
 empty, unless that prune was ended: then the next one is thorough."""
 _UNFINISHED = "unfinished\n"
-HALF_GONE = "(pruned)"
-"""The diagram of an execution that is deleted in part."""
 
 
 class _Row(NamedTuple):
@@ -161,14 +160,8 @@ class Pruner:
                 done.bytes_freed += size
         return done
 
-    def _weigh(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """Of each execution its cells, and about how many bytes they take."""
-        weighed = dict.fromkeys(ids, (0, 1000))
-        for at in range(0, len(ids), LISTED):
-            for name, cells, size in self._ask.json("weigh", _text(ids[at:at + LISTED]),
-                                               type=list[tuple[str, int, int]]):
-                weighed[name] = (cells, size + 1000)
-        return weighed
+    def _weigh(self, ids: Sequence[str]) -> dict[str, Weight]:
+        return weights(self._ask, self._files, ids)
 
     def _until_freed(self, rest: Sequence[Candidate], over: int) -> Iterator[tuple[str, int, int]]:
         """The oldest executions that free so many bytes together."""

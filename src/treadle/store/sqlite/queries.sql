@@ -123,12 +123,17 @@ SELECT execution_id, epoch, seq, status, name, diagram, inputs, options, created
        output, blob, error, parent, round, owner, expires_at
 FROM executions WHERE execution_id = ?
 
+-- name: listed
+-- A part of others: the newest first, those that follow the one with the id ?3.
+WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR name = ?2) AND (?3 IS NULL OR (created_at, execution_id) < (
+    SELECT created_at, execution_id FROM executions WHERE execution_id = ?3))
+ORDER BY created_at DESC, execution_id DESC LIMIT ?4
+
 -- name: list_executions
 SELECT execution_id, epoch, seq, status, name, diagram, inputs, options, created_at, started_at, ended_at, deadline_at,
        output, blob, error, parent, round, owner, expires_at
 FROM executions
-WHERE (?1 IS NULL OR status = ?1) AND (?2 IS NULL OR name = ?2) AND (?3 IS NULL OR execution_id < ?3)
-ORDER BY created_at DESC, execution_id DESC LIMIT ?4
+{listed}
 
 -- name: matching_ids
 SELECT execution_id FROM executions WHERE substr(execution_id, 1, length(?1)) = ?1 LIMIT 3
@@ -137,13 +142,76 @@ SELECT execution_id FROM executions WHERE substr(execution_id, 1, length(?1)) = 
 SELECT execution_id FROM executions ORDER BY created_at DESC LIMIT 1000
 
 -- name: count_nodes
-SELECT count(*), sum(status = 'completed'), sum(status = 'failed') FROM (
+SELECT count(*), sum(status = 'completed'), sum(status = 'failed'),
+       sum(status IN ('completed', 'failed', 'skipped', 'cancelled')) FROM (
     SELECT status, max(attempt) FROM node_states WHERE execution_id = ? GROUP BY node_id, iteration)
 
 -- name: get_cells
 SELECT execution_id, node_id, iteration, attempt, epoch, seq, status, scheduled_at, started_at, ended_at, wake_at,
        output, blob, content_type, meta, error, retryable, port, lineage, claims, worker, winner, request, items, round
 FROM node_states WHERE execution_id = ?
+
+-- name: bare_row
+-- A part of others: a row as those who look on get it, without what may be large. Many rows are one JSON document, since
+-- each row would be a wait for the GIL.
+json_array(id, node_id, iteration, attempt, epoch, seq, status, scheduled_at, started_at, ended_at, wake_at,
+           iif(output IS NULL, NULL, ''), blob, content_type, NULL,
+           json_remove(error, '$.traceback', '$.details') || '', retryable, port, lineage, claims,
+           worker, winner, request, iif(items LIKE '[%', json_array_length(items) || '', NULL), round)
+
+-- name: whole_row
+json_array(id, node_id, iteration, attempt, epoch, seq, status, scheduled_at, started_at, ended_at, wake_at,
+           output, blob, content_type, meta, error, retryable, port, lineage, claims, worker, winner, request, items, round)
+
+-- name: new_rows
+-- The index is the way: it finds the rows of one execution, and holds their rowids.
+SELECT json_group_array(id) FROM (
+    SELECT rowid AS id FROM node_states INDEXED BY node_states_by_key
+    WHERE execution_id = ?1 AND rowid > ?2 ORDER BY rowid)
+
+-- name: new_cells
+SELECT json_group_array({bare_row}) FROM (
+    SELECT node_states.rowid AS id, node_states.*
+    FROM json_each(?) AS wanted CROSS JOIN node_states ON node_states.rowid = wanted.value)
+
+-- name: new_whole_cells
+SELECT json_group_array({whole_row}) FROM (
+    SELECT node_states.rowid AS id, node_states.*
+    FROM json_each(?) AS wanted CROSS JOIN node_states ON node_states.rowid = wanted.value)
+
+-- name: changed_cells
+-- CROSS: the few that were open are looked up, not all compared with them.
+SELECT json_group_array({bare_row}) FROM (
+    SELECT node_states.rowid AS id, node_states.*
+    FROM json_each(:open) AS was CROSS JOIN node_states ON node_states.rowid = was.value ->> 0
+    WHERE execution_id = :execution_id AND (epoch, seq) <> (was.value ->> 1, was.value ->> 2))
+
+-- name: changed_whole_cells
+SELECT json_group_array({whole_row}) FROM (
+    SELECT node_states.rowid AS id, node_states.*
+    FROM json_each(:open) AS was CROSS JOIN node_states ON node_states.rowid = was.value ->> 0
+    WHERE execution_id = :execution_id AND (epoch, seq) <> (was.value ->> 1, was.value ->> 2))
+
+-- name: new_context
+SELECT execution_id, key, epoch, seq, value, writer, at FROM context
+WHERE execution_id = ? AND (epoch, seq) > (?, ?) ORDER BY key
+
+-- name: last_log
+SELECT max(id) FROM logs WHERE execution_id = ?
+
+-- name: head
+-- A part of others: the columns of `get_execution` without what may be large.
+execution_id, epoch, seq, status, name, diagram, '{}', '{}', created_at, started_at, ended_at, deadline_at,
+       NULL, NULL, error, parent, round, owner, expires_at
+
+-- name: get_head
+SELECT {head}
+FROM executions WHERE execution_id = ?
+
+-- name: list_heads
+SELECT {head}
+FROM executions
+{listed}
 
 -- name: put_cached
 INSERT OR REPLACE INTO cache (key, node_id, name, execution_id, at, output, blob, content_type, meta, port)
@@ -189,11 +257,22 @@ SELECT json_group_array(json_array(id, execution_id, status, name, created_at, c
 FROM (SELECT rowid AS id, * FROM executions WHERE rowid > ?1 ORDER BY rowid LIMIT ?2)
 
 -- name: weigh
-SELECT json_group_array(json_array(execution_id, cells, bytes)) FROM (
-    SELECT execution_id, count(*) AS cells,
-           sum(250 + ifnull(octet_length(output), 0) + ifnull(octet_length(items), 0) + ifnull(octet_length(error), 0)
-               + ifnull((SELECT abs(size) FROM blobs WHERE digest = blob), 0)) AS bytes
-    FROM node_states WHERE execution_id IN (SELECT value FROM json_each(?)) GROUP BY execution_id)
+-- Cells, bytes without blobs, and texts in which the digests of the blobs stand.
+SELECT json_group_array(json_array(
+    execution_id, ifnull(cells, 0),
+    1000 + octet_length(inputs) + octet_length(options) + ifnull(octet_length(output), 0) + ifnull(bytes, 0)
+        + (SELECT ifnull(sum(100 + octet_length(text)), 0) FROM logs WHERE logs.execution_id = e.execution_id)
+        + (SELECT ifnull(sum(100 + ifnull(octet_length(value), 0)), 0) FROM context
+           WHERE context.execution_id = e.execution_id),
+    ifnull(blob, '') || ' ' || {texts_of_execution} || ' ' || ifnull(names, '') || ' ' || ifnull((
+        SELECT group_concat(value, ' ') FROM context
+        WHERE context.execution_id = e.execution_id AND value GLOB '*$treadle*'), '')))
+FROM executions AS e LEFT JOIN (
+    SELECT execution_id, count(*) AS cells, group_concat(ifnull(blob, '') || ' ' || {texts_with_blobs}, ' ') AS names,
+           sum(250 + ifnull(octet_length(output), 0) + ifnull(octet_length(items), 0) + ifnull(octet_length(meta), 0)
+               + ifnull(octet_length(request), 0) + ifnull(octet_length(error), 0)) AS bytes
+    FROM node_states WHERE execution_id IN (SELECT value FROM json_each(?1)) GROUP BY execution_id) USING (execution_id)
+WHERE execution_id IN (SELECT value FROM json_each(?1))
 
 -- name: count_rows
 -- Cells, other rows (lines of logs, keys of the context), and as how many rows the outputs count that are so long that they have pages of their own.
@@ -223,6 +302,17 @@ iif(meta GLOB '*$treadle*', meta, '') || ' ' || iif(request GLOB '*$treadle*', r
 
 -- name: texts_of_execution
 iif(output GLOB '*$treadle*', output, '') || ' ' || iif(inputs GLOB '*$treadle*', inputs, '')
+
+-- name: texts_with_blobs
+-- The same, but only what does name blobs, and little else of it.
+CASE WHEN output GLOB '{"$treadle"*"t":"blob"*' THEN output
+     WHEN output GLOB '~*$treadle*' THEN substr(output, instr(output, '$treadle')) ELSE '' END || ' ' ||
+CASE WHEN meta GLOB '{"$treadle"*"t":"blob"*' THEN meta
+     WHEN meta GLOB '~*$treadle*' THEN substr(meta, instr(meta, '$treadle')) ELSE '' END || ' ' ||
+CASE WHEN request GLOB '{"$treadle"*"t":"blob"*' THEN request
+     WHEN request GLOB '~*$treadle*' THEN substr(request, instr(request, '$treadle')) ELSE '' END || ' ' ||
+CASE WHEN items GLOB '*"t":"blob"*' THEN items
+     WHEN items GLOB '~*$treadle*' THEN substr(items, instr(items, '$treadle')) ELSE '' END
 
 -- name: names_in_cells
 SELECT json_array(group_concat(blob, ' '), group_concat({texts_of_cell}, ' '))

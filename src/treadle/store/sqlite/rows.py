@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
+from treadle.errors import StoreCorrupt
 from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Cached, LogLine, Owner
 
 _error = msgspec.json.Decoder(ErrorInfo).decode
 _owner = msgspec.json.Decoder(Owner).decode
+_Row = tuple[Any, ...]
+_T = TypeVar("_T")
 _dump = msgspec.json.encode
 _encode_into = msgspec.json.Encoder().encode_into
 _PIECE = 500
@@ -30,7 +34,13 @@ def packed(source: str) -> str | bytes:
 
 
 def unpacked(stored: str | bytes) -> str:
-    return stored if isinstance(stored, str) else zlib.decompress(stored).decode()
+    if isinstance(stored, str):
+        return stored
+    try:
+        return zlib.decompress(stored).decode()
+    except (zlib.error, ValueError) as error:
+        raise StoreCorrupt(f"the source of a diagram can't be unpacked ({error}); somebody changed it: "
+                           "restore the store from a copy") from None
 
 
 def text(raw: bytes | None) -> str | None:
@@ -48,6 +58,22 @@ def _error_text(error: ErrorInfo) -> str:
     except UnicodeEncodeError:  # half of a surrogate pair, as names of files have: recorded all the same
         plain = [text.encode(errors="backslashreplace").decode() for text in (error.message, error.traceback)]
         return _dump(msgspec.structs.replace(error, message=plain[0], traceback=plain[1])).decode()
+
+
+def _or_corrupt(what: str) -> Callable[[Callable[[_Row], _T]], Callable[[_Row], _T]]:
+    """Say which row can't be read. No row that we wrote can't; others have their hands on files, too."""
+    def around(make: Callable[[_Row], _T]) -> Callable[[_Row], _T]:
+        @functools.wraps(make)
+        def made(row: _Row) -> _T:
+            try:
+                return make(row)
+            except (ValueError, TypeError, LookupError, AttributeError, msgspec.MsgspecError) as error:
+                raise StoreCorrupt(f"{what.format(*row)} can't be read ({type(error).__name__}: {error}); "
+                                   "somebody changed it: restore the store from a copy") from None
+
+        return made
+
+    return around
 
 
 def cells_json(cells: Sequence[NodeState]) -> str:
@@ -95,6 +121,7 @@ def _rows_json(cells: Sequence[NodeState],
     return out.decode()
 
 
+@_or_corrupt("a cell of node {1!r} of execution {0}")
 def cell_of(row: tuple[Any, ...]) -> NodeState:
     """The cell that a row of `get_cells` holds."""
     (execution_id, node_id, iteration, attempt, epoch, seq, status, scheduled, started, ended, wake, output,
@@ -112,6 +139,7 @@ def cached_row(one: Cached) -> tuple[Any, ...]:
             one.content_type, text(one.meta), one.port)
 
 
+@_or_corrupt("a result of node {1!r} of execution {3}")
 def cached_of(row: tuple[Any, ...]) -> Cached:
     """The result that a row of `get_cached` or `list_cached` holds."""
     key, node_id, name, execution_id, at, output, blob, kind, meta, port = row
@@ -131,6 +159,7 @@ def new_execution_row(c: ExecutionCell) -> tuple[Any, ...]:
             None if c.error is None else _error_text(c.error), c.parent, c.round)
 
 
+@_or_corrupt("execution {0}")
 def execution_of(row: tuple[Any, ...]) -> tuple[ExecutionCell, Owner | None, float | None]:
     """The cell, the owner and the end of the lease that a row of `get_execution` holds."""
     (execution_id, epoch, seq, status, name, diagram, inputs, options, created, started, ended, deadline,
@@ -148,6 +177,7 @@ def context_json(cells: Iterable[ContextCell]) -> str:
                   for c in cells]).decode()
 
 
+@_or_corrupt("the key {1!r} of the context of execution {0}")
 def context_of(row: tuple[Any, ...]) -> ContextCell:
     """The cell that a row of `get_context` holds."""
     execution_id, key, epoch, seq, value, writer, at = row
@@ -169,6 +199,7 @@ def _text_json(text: str) -> str:
         return json.dumps(text)
 
 
+@_or_corrupt("line {9} of the logs of execution {0}")
 def log_of(row: tuple[Any, ...]) -> LogLine:
     """The line that a row of `get_logs` holds."""
     execution_id, node_id, iteration, attempt, at, stream, text, level, logger, number = row

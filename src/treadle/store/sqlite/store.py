@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -23,8 +23,10 @@ from treadle.store.base import (
     Arriving,
     Batch,
     Cached,
+    Changes,
     Lease,
     LogLine,
+    Mark,
     Owner,
     Signal,
     Summary,
@@ -36,7 +38,7 @@ from treadle.store.packing import open_packed, pack, unpack
 from treadle.store.retention import Between, Pruned
 from treadle.store.sealing.sqlite_keys import SqliteKeys
 from treadle.store.sqlite.adopting import adopt
-from treadle.store.sqlite.connection import connect_reader, queries, translated
+from treadle.store.sqlite.connection import Looks, Readers, Values, all_rows, first_row, queries
 from treadle.store.sqlite.rows import (
     cached_of,
     cell_of,
@@ -46,8 +48,10 @@ from treadle.store.sqlite.rows import (
     packed,
     unpacked,
 )
-from treadle.store.sqlite.writing import BatchWriter, BlobRow, document_of
+from treadle.store.sqlite.writing import BatchWriter, BlobRow, NoWriter, document_of
 
+CHANGES_ROWS = 2000
+"""Cells that one statement gives to those who look on."""
 _T = TypeVar("_T")
 _json = msgspec.json.Encoder().encode
 
@@ -56,27 +60,28 @@ _writers_lock = threading.Lock()
 
 
 class SqliteStore:
-    """See `treadle.store.base.Store`. `path` is a file that is made if it isn't there."""
+    """See `treadle.store.base.Store`. `path` is a file that is made if it isn't there; with `read_only` it
+    must be, and it is not changed."""
 
-    def __init__(self, path: str | Path, *, vfs: str | None = None) -> None:
+    def __init__(self, path: str | Path, *, vfs: str | None = None, read_only: bool = False) -> None:
         self.path = str(Path(path).resolve())
         self.url = f"sqlite:///{self.path}"
-        self._vfs = vfs
         self._key = (self.path, vfs)
         self._sql = queries()
         self.place = Place(Path(self.path + ".blobs"))
         self._blobs = BlobFiles(self.place)
-        self._readers: list[apsw.Connection] = []
-        self._readers_lock = threading.Lock()
-        self._watcher: apsw.Connection | None = None
         self._closed = False
+        self._readers = Looks(self.path) if read_only else Readers(self.path, vfs)
+        self._writer = NoWriter(self.path) if read_only else self._sharing()
+        self.keys = SqliteKeys(self.path, lambda: self._batches, self._readers.lend)
+
+    def _sharing(self) -> BatchWriter:
         with _writers_lock:
             writer = _writers.get(self._key)
             if writer is None:
-                writer = _writers[self._key] = BatchWriter(self.path, vfs)
+                writer = _writers[self._key] = BatchWriter(self.path, self._key[1])
             writer.users += 1
-        self._writer = writer
-        self.keys = SqliteKeys(self.path, lambda: self._batches, self._read)
+            return writer
 
     def place_of(self, execution_id: str) -> Place:
         return self.place
@@ -98,7 +103,7 @@ class SqliteStore:
         if failpoints.armed:
             failpoints.hit("lease.before")
         with self._batches.transaction() as connection:
-            row = connection.execute(self._sql["get_lease"], (execution_id,)).fetchone()
+            row = first_row(connection, self._sql["get_lease"], (execution_id,))
             if row is None:
                 raise self._unknown(connection, execution_id)
             epoch, held, expires = row
@@ -119,7 +124,7 @@ class SqliteStore:
             connection.execute(self._sql["redraw_execution"], (
                 cell.diagram, cell.inputs.decode(), cell.epoch, cell.seq, lease.execution_id, lease.epoch))
             if not connection.changes():
-                row = connection.execute(self._sql["get_lease"], (lease.execution_id,)).fetchone()
+                row = first_row(connection, self._sql["get_lease"], (lease.execution_id,))
                 raise LeaseLost.to(lease.execution_id, 0 if row is None else row[0])
 
     def adopt(self, cell: ExecutionCell, cells: Sequence[NodeState], source: str, *,
@@ -177,126 +182,157 @@ class SqliteStore:
               every_s: float = 0.0, between: Between | None = None) -> Pruned:
         from treadle.store.sqlite.pruning import Pruner  # for those who prune
 
-        return Pruner(self.path, self._batches, self._read, self.blob, self._blobs, between).prune(
+        return Pruner(self.path, self._batches, self._readers.lend, self.blob, self._blobs, between).prune(
             policy, now, thorough=thorough, dry_run=dry_run, every_s=every_s)
 
     # Reading: any thread
 
-    def _read(self, use: Callable[[apsw.Connection], _T]) -> _T:
-        if self._closed:
-            raise StoreClosed(f"{self.path} is closed")
-        with self._readers_lock:
-            connection = self._readers.pop() if self._readers else None
-        connection = connection or connect_reader(self.path, self._vfs)
-        try:
-            with translated(self.path):
-                return use(connection)
-        finally:
-            self._give_back(connection)
+    def _all(self, query: str, values: Values) -> list[Any]:
+        return self._readers.lend(lambda connection: all_rows(connection, self._sql[query], values))
 
-    def _give_back(self, connection: apsw.Connection) -> None:
-        # Under load a statement sometimes outlives its cursor, and holds its snapshot of the file: all later
-        # reads with this connection would be of that moment.
-        stuck = connection.txn_state("main") != apsw.SQLITE_TXN_NONE
-        with self._readers_lock:
-            if not self._closed and not stuck:
-                self._readers.append(connection)
-                return
-        connection.close(True)
+    def _first(self, query: str, values: Values) -> Any:
+        return self._readers.lend(lambda connection: first_row(connection, self._sql[query], values))
 
     def load(self, execution_id: str) -> tuple[ExecutionCell, list[NodeState]]:
         def use(connection: apsw.Connection) -> tuple[Any, list[Any]]:
             connection.execute("BEGIN")
             try:
-                row = connection.execute(self._sql["get_execution"], (execution_id,)).fetchone()
+                row = first_row(connection, self._sql["get_execution"], (execution_id,))
                 if row is None:
                     raise self._unknown(connection, execution_id)
-                return row, connection.execute(self._sql["get_cells"], (execution_id,)).fetchall()
+                return row, all_rows(connection, self._sql["get_cells"], (execution_id,))
             finally:
                 connection.execute("COMMIT")
 
-        row, cells = self._read(use)  # the transaction ends before the rows become cells
+        row, cells = self._readers.lend(use)  # the transaction ends before the rows become cells
         return execution_of(row)[0], list(map(cell_of, cells))
 
     def context(self, execution_id: str) -> list[ContextCell]:
-        return list(map(context_of, self._read(lambda connection: connection.execute(
-            self._sql["get_context"], (execution_id,)).fetchall())))
+        return list(map(context_of, self._all("get_context", (execution_id,))))
+
+    def changes(self, execution_id: str, since: Mark | None = None, *, cells: bool = True,
+                whole: bool = False) -> Changes:
+        def use(connection: apsw.Connection) -> tuple[Any, list[Any], list[Any], Any, Mark | None]:
+            connection.execute("BEGIN")
+            try:
+                head = first_row(connection, self._sql["get_head"], (execution_id,))
+                if head is None:
+                    raise self._unknown(connection, execution_id)
+                # What changes these may change any cell: epoch, round, end, and what was made anew.
+                own = (head[1], head[16], head[10], head[8])
+                begin = since if since is not None and (since.own == own or not cells) else None
+                rows = self._changed(connection, execution_id, begin, whole) if cells else []
+                shared = all_rows(connection, self._sql["new_context"], (
+                    execution_id, *(Mark() if since is None else since).context))
+                log = first_row(connection, self._sql["last_log"], (execution_id,))[0]
+                return head, rows, shared, (own, log or 0), begin
+            finally:
+                connection.execute("COMMIT")
+
+        head, rows, shared, (own, log), begin = self._readers.lend(use)
+        cell, owner, lost = _held(head)
+        read = [cell_of((execution_id, *row[1:])) for row in rows]
+        context = list(map(context_of, shared))
+        before = since or Mark()
+        still = dict((begin or Mark()).open)
+        for row, one in zip(rows, read, strict=True):
+            if one.status.terminal:
+                still.pop(row[0], None)
+            else:
+                still[row[0]] = one.version
+        mark = Mark(max([(begin or Mark()).row, *(row[0] for row in rows)]), still,
+                    own if cells else before.own,
+                    max([before.context, *(one.version for one in context)]))
+        return Changes(cell, None if lost else owner, _stale(cell, lost), read, context, log, mark,
+                       cells and begin is None)
+
+    def _changed(self, connection: apsw.Connection, execution_id: str, since: Mark | None,
+                 whole: bool) -> list[Any]:
+        kind, found, row = "_whole" if whole else "", [], 0
+        if since is not None:
+            row = since.row
+            if since.open:
+                opened = _json([(number, *version) for number, version in since.open.items()]).decode()
+                found = _rows(first_row(connection, self._sql[f"changed{kind}_cells"],
+                                        {"execution_id": execution_id, "open": opened})[0])
+        fresh: list[int] = msgspec.json.decode(
+            first_row(connection, self._sql["new_rows"], (execution_id, row))[0])
+        for at in range(0, len(fresh), CHANGES_ROWS):
+            wanted = _json(fresh[at:at + CHANGES_ROWS]).decode()
+            found += _rows(first_row(connection, self._sql[f"new{kind}_cells"], (wanted,))[0])
+        return found
 
     def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
-                   before: str | None = None) -> list[Summary]:
+                   before: str | None = None, bare: bool = False) -> list[Summary]:
         bindings = (None if status is None else status.value, name, before, limit)
-        return self._read(lambda connection: [
-            self._summary(connection, row)
-            for row in connection.execute(self._sql["list_executions"], bindings).fetchall()])
+        query = self._sql["list_heads" if bare else "list_executions"]
+        return self._readers.lend(lambda connection: [
+            self._summary(connection, row, bare) for row in all_rows(connection, query, bindings)])
 
     def summary(self, execution_id: str) -> Summary:
         def use(connection: apsw.Connection) -> Summary:
-            row = connection.execute(self._sql["get_execution"], (execution_id,)).fetchone()
+            row = first_row(connection, self._sql["get_execution"], (execution_id,))
             if row is None:
-                found = connection.execute(self._sql["matching_ids"], (execution_id or None,)).fetchall()
+                found = all_rows(connection, self._sql["matching_ids"], (execution_id or None,))
                 if len(found) > 1:
                     raise NoSuchExecution(f"several executions begin with {execution_id!r}: give more of "
                                           "the id")
                 if not found:
                     raise self._unknown(connection, execution_id)
-                row = connection.execute(self._sql["get_execution"], found[0]).fetchone()
+                row = first_row(connection, self._sql["get_execution"], found[0])
             return self._summary(connection, row)
 
-        return self._read(use)
+        return self._readers.lend(use)
 
-    def _summary(self, connection: apsw.Connection, row: Any) -> Summary:
-        cell, owner, expires = execution_of(row)
-        counts: Any = connection.execute(self._sql["count_nodes"], (cell.execution_id,)).fetchone()
-        nodes, completed, failed = counts
-        lost = owner is None or (expires or 0.0) <= time.time() or is_dead(owner)
-        stale = cell.status in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING) and lost
-        return Summary(cell, nodes, completed or 0, failed or 0, None if lost else owner, stale)
+    def sizes(self, execution_ids: Sequence[str]) -> dict[str, int]:
+        from treadle.store.sqlite.sweep import Questions, weights  # for those who want to know
+
+        found = weights(Questions(self._readers.lend, self.blob), self._blobs, execution_ids)
+        return {name: one.size for name, one in found.items()}
+
+    def _summary(self, connection: apsw.Connection, row: Any, bare: bool = False) -> Summary:
+        cell, owner, lost = _held(row)
+        nodes, completed, failed, ended = (0, 0, 0, 0) if bare else first_row(
+            connection, self._sql["count_nodes"], (cell.execution_id,))
+        return Summary(cell, nodes, completed or 0, failed or 0, None if lost else owner, _stale(cell, lost),
+                       ended or 0)
 
     def source(self, diagram: str) -> str:
-        row = self._read(lambda connection: connection.execute(
-            self._sql["get_diagram"], (diagram,)).fetchone())
+        row = self._first("get_diagram", (diagram,))
         if row is None:
             raise KeyError(f"the store has no diagram {diagram}: was it pruned?")
         return unpacked(row[0])
 
     def signals(self, execution_ids: Iterable[str]) -> list[Signal]:
         wanted = _json(list(execution_ids)).decode()
-        return self._read(lambda connection: [
-            Signal(execution_id, kind, name, node_id, iteration, payload.encode(), number, at)
-            for execution_id, kind, name, node_id, iteration, payload, number, at
-            in connection.execute(self._sql["get_signals"], (wanted,))])
+        return [Signal(execution_id, kind, name, node_id, iteration, payload.encode(), number, at)
+                for execution_id, kind, name, node_id, iteration, payload, number, at
+                in self._all("get_signals", (wanted,))]
 
     def version(self) -> int:
-        return int(self._watching.pragma("data_version"))
+        return self._readers.version()
 
     def last_signal(self) -> int:
-        return int(self._watching.execute(self._sql["last_signal"]).get or 0)
-
-    @property
-    def _watching(self) -> apsw.Connection:
-        # data_version compares with the same connection's last answer, so the watcher has its own.
-        if self._watcher is None:
-            self._watcher = connect_reader(self.path, self._vfs)
-        return self._watcher
+        return self._readers.watch(lambda connection: int(
+            connection.execute(self._sql["last_signal"]).get or 0))
 
     def cached(self, key: str) -> Cached | None:
-        row = self._read(lambda connection: connection.execute(self._sql["get_cached"], (key,)).fetchone())
+        row = self._first("get_cached", (key,))
         return None if row is None else cached_of(row)
 
     def cached_results(self, node: str | None = None) -> list[Cached]:
-        return list(map(cached_of, self._read(lambda connection: connection.execute(
-            self._sql["list_cached"], {"node": node}).fetchall())))
+        return list(map(cached_of, self._all("list_cached", {"node": node})))
 
     def forget(self, keys: Iterable[str]) -> None:
         with self._batches.transaction(patient=True) as connection:
             connection.execute(self._sql["forget_cached"], (_json(list(keys)).decode(),))
 
     def blob(self, digest: str) -> bytes:
-        row = self._read(lambda connection: connection.execute(self._sql["get_blob"], (digest,)).fetchone())
+        row = self._first("get_blob", (digest,))
         return self._blobs.get(digest) if row is None or row[0] is None else unpack(row[0])
 
     def open_blob(self, digest: str) -> IO[bytes]:
-        row = self._read(lambda connection: connection.execute(self._sql["get_blob"], (digest,)).fetchone())
+        row = self._first("get_blob", (digest,))
         return self._blobs.open(digest) if row is None or row[0] is None else open_packed(row[0])
 
     def logs(self, execution_id: str, *, node: str | None = None, attempt: int | None = None,
@@ -312,19 +348,15 @@ class SqliteStore:
               number: int, limit: int) -> list[LogLine]:
         bindings = {"execution_id": execution_id, "node": node, "attempt": attempt, "at": at, "id": number,
                     "limit": limit}
-        rows = self._read(lambda connection: connection.execute(self._sql[query], bindings).fetchall())
-        return list(map(log_of, rows))
+        return list(map(log_of, self._all(query, bindings)))
 
     def close(self) -> None:
         if self._closed:
             return
         self._closed = True
-        with self._readers_lock:
-            for reader in self._readers:
-                reader.close()
-            self._readers.clear()
-        if self._watcher is not None:
-            self._watcher.close()
+        self._readers.close()
+        if isinstance(self._writer, NoWriter):
+            return
         with _writers_lock:
             self._writer.users -= 1
             if not self._writer.users:
@@ -332,6 +364,22 @@ class SqliteStore:
                 self._writer.close()
 
     def _unknown(self, connection: apsw.Connection, execution_id: str) -> NoSuchExecution:
-        hint = did_you_mean(execution_id, [row[0] for row in connection.execute(self._sql["some_ids"])])
+        hint = did_you_mean(execution_id, [row[0] for row in all_rows(connection, self._sql["some_ids"])])
         return NoSuchExecution(f"{self.path} has no execution {execution_id!r}"
                                + (f": {hint}" if hint else ""))
+
+
+def _held(row: Any) -> tuple[ExecutionCell, Owner | None, bool]:
+    """The cell, the owner and whether the lease is lost, of a row of `get_execution`."""
+    cell, owner, expires = execution_of(row)
+    return cell, owner, owner is None or (expires or 0.0) <= time.time() or is_dead(owner)
+
+
+def _stale(cell: ExecutionCell, lost: bool) -> bool:
+    return lost and cell.status in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING)
+
+
+def _rows(document: str) -> list[Any]:
+    """The rows of a JSON document, each with its rowid first."""
+    found: list[Any] = msgspec.json.decode(document)
+    return found

@@ -18,9 +18,9 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import apsw
 import msgspec
@@ -37,6 +37,8 @@ _json = msgspec.json.Encoder().encode
 
 WINDOW = 2000
 """Rows that are looked through in one read transaction."""
+WEIGHED = 100
+"""Executions whose sizes one statement tells."""
 BYTES = 4 * 1024 * 1024
 """Contents of blobs that one transaction dooms or deletes."""
 
@@ -70,6 +72,29 @@ class Questions:
             return product
 
         return self._lend(use)
+
+
+class Weight(NamedTuple):
+    """What an execution takes: its cells, and about how many bytes with its logs, its context, and the blobs
+    that it names."""
+
+    cells: int
+    size: int
+
+
+def weights(ask: Questions, files: BlobFiles, ids: Sequence[str]) -> dict[str, Weight]:
+    """What these executions take, in their order, those that are there. A blob counts once for every
+    execution that names it; what a large output names in its turn isn't looked for."""
+    found: dict[str, Weight] = {}
+    for at in range(0, len(ids), WEIGHED):
+        rows = ask.json("weigh", _text(ids[at:at + WEIGHED]), type=list[tuple[str, int, int, str]])
+        named = {name: names_in(texts) for name, _, _, texts in rows}
+        blobs = ask.json("some_blobs", _text(set().union(*named.values())), type=list[_Blob])
+        sizes = {one.digest: max(one.size, ~one.size) for one in blobs}
+        for name, cells, size, _ in rows:
+            shares = (sizes[one] if one in sizes else files.size_of(one) for one in named[name])
+            found[name] = Weight(cells, size + sum(shares))
+    return {name: found[name] for name in ids if name in found}
 
 
 class _Blob(msgspec.Struct, frozen=True, array_like=True):

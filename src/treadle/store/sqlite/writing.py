@@ -6,17 +6,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeAlias, TypeVar
+from typing import NoReturn, TypeAlias, TypeVar
 
 import apsw
 import msgspec
 
 from treadle import failpoints
-from treadle.errors import StoreError
+from treadle.errors import StoreError, StoreReadOnly
 from treadle.state.cell import ContextCell, NodeState
 from treadle.store.base import Batch, Written
 from treadle.store.retention import names_in
-from treadle.store.sqlite.connection import BUSY_MS, at_once, connect, queries, translated
+from treadle.store.sqlite.connection import BUSY_MS, RIGHTS, all_rows, at_once, connect, queries, translated
 from treadle.store.sqlite.reserve import Reserve
 from treadle.store.sqlite.rows import (
     cached_row,
@@ -161,8 +161,7 @@ class BatchWriter:
                 self._save_blobs(connection, batch.begun, batch.begun_context)
                 cells = [*cells, *(cell for cell in batch.begun if cell.execution_id not in written.taken)]
                 payload = cells_json(cells)
-            held = dict(connection.execute(
-                self._sql["lease_epochs"], (_json([one for one, _ in owned]).decode(),)))
+            held = dict(all_rows(connection, self._sql["lease_epochs"], (_text([one for one, _ in owned]),)))
             refused = {pair for pair in owned if held.get(pair[0]) != pair[1]}
             if refused:
                 written.refused = {one: held.get(one, 0) for one, _ in refused}
@@ -203,13 +202,14 @@ class BatchWriter:
     def _create(self, connection: apsw.Connection, batch: Batch, written: Written) -> None:
         for digest, source in {cell.diagram: source for cell, source in batch.created if source}.items():
             connection.execute(self._sql["put_diagram"], (digest, packed(source)))
-        made = {row[0] for row in connection.execute(
+        made = {row[0] for row in all_rows(
+            connection,
             self._sql["insert_executions"] + " ON CONFLICT (execution_id) DO NOTHING RETURNING execution_id",
             {"owner": _text(batch.owner), "expires_at": time.time() + batch.lease_s,
              "created": _created(batch)})}
         written.taken += [cell.execution_id for cell, _ in batch.created if cell.execution_id not in made]
-        written.undrawn += [row[0] for row in connection.execute(
-            self._sql["without_diagram"], {"created": _created(batch)})]
+        written.undrawn += [row[0] for row in all_rows(
+            connection, self._sql["without_diagram"], {"created": _created(batch)})]
 
     def _save_blobs(self, connection: apsw.Connection, cells: Sequence[NodeState],
                     context: Sequence[ContextCell]) -> None:
@@ -244,6 +244,25 @@ class BatchWriter:
             middle = len(cells) // 2
             for half in (cells[:middle], cells[middle:]):
                 self._put_cells(connection, half, cells_json(half), written)
+
+
+class NoWriter(BatchWriter):
+    """In place of the one of a file that is only looked at."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def _ready(self, sync: bool) -> NoReturn:
+        raise StoreReadOnly(f"{self.path} was opened to be read only: {RIGHTS}")
+
+    def erase(self) -> None:
+        """Nothing is deleted."""
+
+    def empty_wal(self) -> None:
+        """Nothing was deleted."""
+
+    def close(self) -> None:
+        pass
 
 
 def patiently(begin: Callable[[], _T], path: str) -> _T:

@@ -397,16 +397,17 @@ class StoreContract:
 
     def test_executions_are_listed_newest_first(self, opener: Opener) -> None:
         store = opener()
-        for number in range(5):
-            store.create(an_execution(f"run{number}", created_at=float(number)), "", this_owner(), 15)
+        for at, number in enumerate((0, 1, 9, 3, 4)):  # the order is that of their times, not of their ids
+            store.create(an_execution(f"run{number}", created_at=float(at)), "", this_owner(), 15)
         ended = msgspec.structs.replace(an_execution("run1", 1.0), seq=2, status=ExecutionStatus.COMPLETED)
         store.apply(Batch([], [ended]))
 
         def ids(**wanted: object) -> list[str]:
             return [one.cell.execution_id for one in store.executions(**wanted)]  # type: ignore[arg-type]
 
-        assert ids() == ["run4", "run3", "run2", "run1", "run0"]
-        assert ids(limit=2, before="run3") == ["run2", "run1"]
+        assert ids() == ["run4", "run3", "run9", "run1", "run0"]
+        assert ids(limit=2, before="run3") == ids(limit=2, before="run3", bare=True) == ["run9", "run1"]
+        assert ids(before="run9") == ["run1", "run0"] and ids(before="gone") == []
         assert ids(status=ExecutionStatus.COMPLETED) == ["run1"]
         assert ids(name="demo", limit=1) == ["run4"]
         assert ids(name="other") == []
@@ -420,7 +421,7 @@ class StoreContract:
             a_cell("b", status=NodeStatus.FAILED), a_cell("c", iteration="1"),
             a_cell("c", iteration="2", status=NodeStatus.COMPLETED)]))
         line = store.summary("ru")  # the beginning of an id is enough
-        assert (line.nodes, line.completed, line.failed) == (4, 2, 1)
+        assert (line.nodes, line.completed, line.failed, line.ended) == (4, 2, 1, 3)
         assert (line.owner, line.stale) == (owner, False)
         store.close()
 

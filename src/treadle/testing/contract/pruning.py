@@ -8,11 +8,21 @@ from random import Random
 
 import msgspec
 
-from treadle.config import Retention
+from treadle.config import STATUSES, Retention
+from treadle.state import codec
+from treadle.state.blob import Blob
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import Batch, Signal, Store
 from treadle.store.owner import this_owner
-from treadle.testing.contract import Opener, a_cell, an_execution, raised
+from treadle.testing.contract.stores import (
+    Opener,
+    a_cell,
+    a_key,
+    a_line,
+    an_execution,
+    context_batch,
+    raised,
+)
 
 NOW = 1000.0
 
@@ -72,6 +82,18 @@ class PruneContract:
         assert store.prune(Retention(keep=0), NOW).execution_ids == ["run3", "run4"]
         store.close()
 
+    def test_some_go_by_their_ids(self, opener: Opener) -> None:
+        store = opener()
+        for number in range(3):
+            ended(store, f"run{number}", float(number))
+        ended(store, "waits", 3.0, status="suspended")
+        chosen = Retention(execution_ids=("run1", "waits", "nobody"))
+        assert store.prune(chosen, NOW).execution_ids == ["run1"]  # what hasn't ended must be named as such
+        whatever = Retention(execution_ids=("waits",), status=STATUSES)
+        assert store.prune(whatever, NOW).execution_ids == ["waits"]
+        assert left(store) == ["run0", "run2"]
+        store.close()
+
     def test_each_limit_holds_on_its_own(self, opener: Opener) -> None:
         store = opener()
         for number in range(4):
@@ -90,6 +112,34 @@ class PruneContract:
         assert done.execution_ids == [f"run{number}" for number in range(len(done.execution_ids))]
         assert 2 <= len(left(store)) <= 3
         assert done.bytes_freed > 800_000
+        store.close()
+
+    def test_a_size_has_all_that_is_an_executions_own(self, opener: Opener) -> None:
+        store = opener()
+        shared, inner = blob_of(Random(1).randbytes(50_000)), blob_of(Random(2).randbytes(70_000))
+        naming = codec.encode(Blob(inner[0], len(inner[1]), "inner.bin"))
+        ended(store, "plain")
+        ended(store, "output", output=b'"%b"' % (b"o" * 10_000))
+        ended(store, "blobs", blobs=[shared, shared, inner])
+        ended(store, "shares", blobs=[shared])
+        ended(store, "said")
+        store.apply(Batch([], logs=[a_line("s" * 20_000, execution_id="said")]))
+        ended(store, "context")
+        long = b'"%b"' % (b"c" * 30_000)
+        store.apply(context_batch(a_key("artifacts.a", value=long, execution_id="context")))
+        ended(store, "named", blobs=[inner], output=naming)
+        names = [one.cell.execution_id for one in store.executions()]
+        sizes = store.sizes([*names, "nobody"])
+        assert list(sizes) == names
+        own = {name: size - sizes["plain"] for name, size in sizes.items()}
+        assert 10_000 <= own["output"] < 18_000
+        assert 50_000 + 70_000 <= own["blobs"] < 128_000  # each once, in it
+        assert 50_000 <= own["shares"] < 55_000  # and in full in every other
+        assert 20_000 <= own["said"] < 32_000
+        assert 30_000 <= own["context"] < 45_000
+        assert 70_000 <= own["named"] < 76_000
+        assert 1000 < sizes["plain"] < 3000
+        assert opener().sizes([]) == {}
         store.close()
 
     def test_only_the_chosen_are_considered(self, opener: Opener) -> None:

@@ -1,0 +1,110 @@
+"""Words to an execution that may run elsewhere, or nowhere at the moment; and what a node of it got.
+
+They are left in the store, durably, and whoever runs the execution picks them up; a resume does. All of this
+reads and writes the store in the thread that calls.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.diagram.node import Node
+from treadle.engine.edited import types_for
+from treadle.engine.inbox import request_of
+from treadle.engine.replay import inputs_of
+from treadle.engine.showing import message_of
+from treadle.engine.sources import Source, compile_stored
+from treadle.errors import InvalidInput, NoSuchNode, TreadleError, did_you_mean
+from treadle.nodes.registry import NodeRegistry
+from treadle.state import codec
+from treadle.state.cell import ExecutionCell, NodeState, turn_of
+from treadle.state.status import ExecutionStatus, NodeStatus
+from treadle.store.base import Signal, Store, Summary
+
+
+def runs_elsewhere(summary: Summary) -> bool:
+    """Whether somebody, in whatever process, runs the execution."""
+    # In its first tenth of a second an execution is `pending` in the store, though it runs.
+    at_work = summary.cell.status in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING)
+    return at_work and summary.owner is not None and not summary.stale
+
+
+def still_open(summary: Summary) -> None:
+    """InvalidInput for an execution in which nothing waits any more."""
+    cell = summary.cell
+    if cell.status is ExecutionStatus.COMPLETED:
+        raise InvalidInput(f"execution {cell.execution_id} has completed: nothing in it waits any more")
+
+
+def send(store: Store, execution_id: str, kind: str, *, name: str = "", node: str = "", iteration: str = "",
+         value: Any = None, config: TreadleConfig = DEFAULT_CONFIG) -> None:
+    """Send an execution an answer, a signal or a wish to cancel; durable on return. NoSuchExecution,
+    LimitExceeded."""
+    payload = codec.encode(value)
+    if len(payload) > config.signal_bytes_max:
+        raise config.exceeded("signal_bytes_max", f"a value of {len(payload)} bytes (the path of a file can "
+                                                  "be sent instead)")
+    store.send(Signal(execution_id, kind, name, node, iteration, payload, at=time.time()))
+
+
+def schema_of_answer(store: Store, summary: Summary, node: str, iteration: str | None) -> Any:
+    """The JSON schema that an answer to a node has to fit, None if there is none or it isn't known yet.
+    InvalidInput, NoSuchNode if no answer can be right."""
+    _, cells = store.load(summary.cell.execution_id)
+    mine = [cell for cell in cells if cell.node_id == node and iteration in (None, cell.iteration)]
+    if not mine:
+        asks = _known(store, summary, node, cells)
+        return asks.properties.get("schema") if asks.id == node else None
+    cell = max(mine, key=turn_of)
+    if cell.status is not NodeStatus.SUSPENDED:
+        if cell.status is NodeStatus.COMPLETED or summary.cell.status is not ExecutionStatus.RUNNING:
+            raise InvalidInput(f"node {node!r} does not wait for an answer: it is {cell.status}"
+                               + _who_waits(cells))
+        return None
+    request = request_of(cell)
+    if request.get("kind") not in ("answer", "signal"):
+        raise InvalidInput(f"node {node!r} waits for a time, not for an answer")
+    return request.get("schema")
+
+
+def _known(store: Store, summary: Summary, node: str, cells: Iterable[NodeState]) -> Node:
+    """The outermost node of a path, which may be answered before it is reached; NoSuchNode if the diagram
+    lacks it."""
+    from treadle.diagram.formats import loads
+
+    name = summary.cell.execution_id
+    try:
+        source = msgspec.json.decode(store.source(summary.cell.diagram), type=Source)
+    except KeyError as error:
+        raise NoSuchNode(f"execution {name} has not reached a node {node!r}, and {error.args[0]}") from None
+    spec = loads(source.text, file=source.file or "<stored>", base=source.base, format=source.format)
+    nodes: Mapping[str, Node] = {str(one.id): one for one in spec.nodes}
+    first = node.split("/")[0].split("[")[0]
+    if first not in nodes:
+        raise NoSuchNode(f"execution {name} has no node {node!r}: "
+                         + (did_you_mean(first, nodes) or f"there is {', '.join(nodes)}") + _who_waits(cells))
+    return nodes[first]
+
+
+def _who_waits(cells: Iterable[NodeState]) -> str:
+    waiting = sorted({cell.node_id for cell in cells if cell.status is NodeStatus.SUSPENDED})
+    return f" (who waits: {', '.join(waiting)})" if waiting else ""
+
+
+def inputs_recorded(store: Store, execution: ExecutionCell, cells: Iterable[NodeState],
+                    cell: NodeState, types: Callable[[Path], NodeRegistry] = types_for,
+                    ) -> tuple[dict[str, Any] | None, str | None]:
+    """A node's inputs, or why they can't be told any more: the diagram's files may be gone. `types` gives the
+    types of nodes for a folder's diagrams."""
+    try:
+        source = store.source(execution.diagram)
+        diagram = compile_stored(source, types(Path(msgspec.json.decode(source, type=Source).base)))
+        return inputs_of(cell, execution, cells, diagram, store.blob), None
+    except (TreadleError, OSError, LookupError) as error:
+        return None, message_of(error)
