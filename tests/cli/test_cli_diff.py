@@ -14,8 +14,8 @@ inputs:
   n: {type: integer, default: 3}
   more: {type: object, default: {a: [1, 2]}}
 nodes:
-  rows: {type: code_job, code: "return {'rows': [{'id': i, 'v': i} for i in range(100)]}"}
-  parse: {type: code_job, code: "return item * 2", for_each: "{{ range(inputs.n) }}"}
+  rows: {type: code_job, isolation: thread, code: "return {'rows': [{'id': i, 'v': i} for i in range(100)]}"}
+  parse: {type: code_job, isolation: thread, code: "return item * 2", for_each: "{{ range(inputs.n) }}"}
   many: {type: condition, when: "{{ parse | length > 3 }}", needs: parse}
   yes: {type: template_job, text: "many", needs: many.true}
   no: {type: template_job, text: "few", needs: many.false}
@@ -45,7 +45,7 @@ def test_equal_executions_have_no_difference(ran: Any) -> None:
     done = ran.here("diff", "a", "b")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0].startswith("A: a  sums  completed, took ")
-    assert done.stdout.splitlines()[-1].startswith("no difference: diagram, inputs, 9 nodes and the result")
+    assert done.stdout.splitlines()[-1].startswith("no difference: diagram, inputs, context, 9 nodes and the")
     assert len(done.stdout.splitlines()) == 4
     document = ran.json("diff", "a", "b")
     assert document["same"] is True
@@ -73,6 +73,37 @@ def test_inputs_outputs_ports_and_what_only_one_has(ran: Any) -> None:
     assert nodes["many"]["port"] == ["false", "true"]
     assert nodes["parse[3]"]["only"] == "b"
     assert document["output"] == {"count": 1, "note": None, "places": [{"path": "", "a": "few", "b": "many"}]}
+
+
+SHARES = """
+treadle: 1
+inputs: {n: {type: integer, default: 3}}
+nodes:
+  a: {type: code_job, call: "shares:write", isolation: inline}
+"""
+WRITE = """
+def write(context):
+    n = context.execution_inputs["n"]
+    context.variables.update(rows=[{"id": 1}, {"id": n}], same="always")
+    context.artifacts[f"file{n}"] = "x"
+    context.plugin("Tally")["n"] = n
+"""
+
+
+def test_what_bodies_share_is_compared_place_by_place(treadle: Any) -> None:
+    treadle.write(WRITE, "shares.py")
+    treadle.write(SHARES)
+    for name, n in (("a", 3), ("b", 3), ("c", 4)):
+        assert treadle.here("run", "diagram.yaml", "--execution-id", name, "-i", f"n={n}").returncode == 0
+    assert treadle.here("diff", "a", "b").returncode == 0
+    done = treadle.here("diff", "a", "c")
+    assert done.returncode == 1
+    rows = [line.split() for line in done.stdout.partition("\ncontext")[2].splitlines()[1:5]]
+    assert rows == [["artifacts.file3", "x", "(none)"], ["artifacts.file4", "(none)", "x"],
+                    ["plugins.Tally.n", "3", "4"], ["variables.rows[1].id", "3", "4"]]
+    document = treadle.json("diff", "a", "c")["context"]
+    assert document["count"] == 4
+    assert document["places"][1] == {"path": "artifacts.file4", "b": "x"}
 
 
 def test_a_diagram_that_changed(ran: Any) -> None:
@@ -121,9 +152,9 @@ def test_turns_of_a_loop_are_compared_one_by_one(treadle: Any) -> None:
 treadle: 1
 inputs: {most: {type: integer, default: 2}}
 nodes:
-  count: {type: code_job, code: "return (last if last else 0) + 1", needs: []}
+  count: {type: code_job, isolation: thread, code: "return (last if last else 0) + 1", needs: []}
   more: {type: condition, when: "{{ count < inputs.most }}"}
-  begin: {type: code_job, code: "return 0"}
+  begin: {type: code_job, isolation: thread, code: "return 0"}
 arrows:
   - begin -> count.last
   - count -> more
@@ -145,7 +176,7 @@ treadle: 1
 inputs: {k: {type: integer}}
 nodes:
   k: {type: template_job, text: "{{ inputs.k }}"}
-  big: {type: code_job, code: "return ['x' * 50 + str(i // int(k)) for i in range(3000)]"}
+  big: {type: code_job, isolation: thread, code: "return ['x' * 50 + str(i // int(k)) for i in range(3000)]"}
   each: {type: template_job, text: "{{ item // inputs.k }}", for_each: "{{ range(100) }}"}
 arrows: [k -> big.k, k -> each.k]
 """)
@@ -164,7 +195,7 @@ arrows: [k -> big.k, k -> each.k]
 
 
 def test_times_are_said_and_make_no_difference(treadle: Any) -> None:
-    treadle.write("treadle: 1\nnodes: {a: {type: code_job, code: 'return 1'}}\n")
+    treadle.write("treadle: 1\nnodes: {a: {type: code_job, isolation: thread, code: 'return 1'}}\n")
     for name, seconds in (("a", 0.4), ("b", 0.01)):
         treadle.here("run", "diagram.yaml", "--execution-id", name)
         took(treadle, seconds, name)

@@ -14,8 +14,8 @@ treadle: 1
 name: held
 nodes:
   one: {type: code_job, call: "tasks:first"}
-  each: {type: code_job, code: "return item * 2", for_each: "{{ [1, 2, 3] }}", needs: one}
-  large: {type: code_job, code: "return 'x' * 100000"}
+  each: {type: code_job, isolation: thread, code: "return item * 2", for_each: "{{ [1, 2, 3] }}", needs: one}
+  large: {type: code_job, isolation: thread, code: "return 'x' * 100000"}
   hold: {type: code_job, call: "tasks:hold", needs: [each, large]}
   done: {type: endpoint, needs: hold}
 """

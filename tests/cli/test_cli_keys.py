@@ -14,7 +14,7 @@ DIAGRAM = """
 treadle: 1
 name: hello
 nodes:
-  say: {type: code_job, code: "return 'the ' + 'marker'"}
+  say: {type: code_job, isolation: thread, code: "return 'the ' + 'marker'"}
   wait: {type: wait_for, signal: go, needs: say}
 """
 
@@ -39,7 +39,9 @@ def test_every_command_with_a_store_takes_its_key(treadle: Any) -> None:
     assert treadle("signal", "one", "go", "1", *KEY).returncode == 0
     assert treadle("resume", "one", *KEY).returncode == 0
     assert treadle("fork", "one", "--from", "say", *KEY).returncode == 3
-    assert treadle("export", "one", "out.zip", *KEY).returncode == 0
+    done = treadle("export", "one", "out.zip", *KEY)
+    assert done.returncode == 0 and "not encrypted, as the store is: only you can read it" in done.stderr
+    assert (treadle.folder / "out.zip").stat().st_mode & 0o777 == 0o600
     assert treadle("import", "out.zip", "--store", "other.db").returncode == 0
     assert b"the marker" not in treadle.store.read_bytes()
 
@@ -81,7 +83,7 @@ def test_a_rotation_changes_the_key(treadle: Any) -> None:
     before, after = (read_key(f"file:{treadle.folder}/{name}").id for name in ("key", "new"))
     done = treadle("keys", "rotate", *KEY, "--new-key", "file:new")
     assert done.returncode == 0
-    assert f"the key is now {after}, no more {before}; 1 executions are as they were" in done.stderr
+    assert f"the key is now {after}, no more {before}; 1 execution kept" in done.stderr
     assert treadle("list", *KEY).returncode == 2
     assert treadle("show", "one", "--state-encryption-key", "file:new").returncode == 0
     done = treadle("keys", "rotate", "--state-encryption-key", "file:new", "--new-key", "file:new")

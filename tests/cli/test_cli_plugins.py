@@ -173,3 +173,42 @@ class StateLogger(StateHook):
     assert done.returncode == 0, done.stderr
     assert "plugin StateLogger: Node a transitioned: pending → running" in done.stderr
     assert "plugin StateLogger: Node a transitioned: running → completed" in done.stderr
+
+
+SLOW = '''
+import time
+from treadle import StateHook
+
+class Slow(StateHook):
+    version = "2.1"
+
+    def post_node_execute(self, node_id, previous_state, current_state):
+        if node_id == "b" and current_state.status == "completed":
+            time.sleep(0.3)
+
+    def post_state_finalize(self, state, report):
+        print("the end of", state.execution_id)
+'''
+
+
+def test_slow_hooks_are_named_at_the_end_of_a_run_and_in_show(treadle: Any) -> None:
+    (treadle.folder / "plugins").mkdir()
+    treadle.write(SLOW, "plugins/slow.py")
+    treadle.write("[limits]\nhook_ms_max = 250\n", "treadle.toml")
+    treadle.write("treadle: 1\nnodes:\n  a: {type: start}\n  b: {type: template_job, text: x, needs: a}\n"
+                  "  c: {type: code_job, code: 'return 1 / context', needs: b}\n")
+    done = treadle("run", "diagram.yaml", "--execution-id", "x")
+    line = "Slow@2.1 post_node_execute at node 'b': "
+    assert done.returncode == 1
+    assert f"warning: slow hook in execution x (hook_ms_max): {line}" in done.stderr
+    assert "plugin: the end of x" in done.stderr.splitlines()
+    shown = treadle("show", "x").stdout.splitlines()
+    assert [one for one in shown if one.startswith(f"slow hook: {line}")] and "CONTEXT" not in "".join(shown)
+    context = treadle.json("show", "x")["context"]
+    assert context["plugins"] == {} and context["slow_hooks"][0]["node"] == "b"
+    again = treadle("resume", "x", "--json")
+    assert "the end of" not in again.stdout and "plugin: the end of x" in again.stderr
+    assert treadle.json("diff", "x", "x")["same"] is True
+    forked = treadle.json("fork", "x", "--from", "c", "--execution-id", "y")
+    assert forked["slow_hooks"] == [] and treadle.json("show", "y")["context"]["slow_hooks"] == []
+    assert treadle.json("show", "x")["context"]["slow_hooks"][0]["calls"] == context["slow_hooks"][0]["calls"]

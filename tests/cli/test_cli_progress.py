@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 from datetime import UTC, datetime
 from typing import Any
@@ -10,14 +11,17 @@ from typing import Any
 import pytest
 
 from treadle.cli.common import parse_inputs, parse_value, say_command
-from treadle.cli.render import failure, message_of, plain, report, result_text, seconds, shortened, table
+from treadle.cli.render import failure, report, result_text, seconds, shortened, table
 from treadle.cli.running import progress
-from treadle.cli.running.progress import Lines, Live, Logged, Pace, Silent, noted, view_for
+from treadle.cli.running.progress import JsonLines, Lines, Live, Logged, Pace, Silent, noted, view_for
+from treadle.cli.running.screen import ERRORS_SHOWN
 from treadle.diagram.node import Input
 from treadle.engine.bus import Event, EventType
+from treadle.engine.showing import message_of, plain
 from treadle.errors import InvalidDiagram, InvalidInput, NoSuchNode, StoreFull
 from treadle.state.cell import ErrorInfo, ExecutionCell, ItemError, NodeState
-from treadle.state.status import NodeStatus
+from treadle.state.status import ExecutionStatus, NodeStatus
+from treadle.store.base import LogLine
 
 
 class Handle:
@@ -26,6 +30,9 @@ class Handle:
     def __init__(self, **counts: int) -> None:
         self.counts = {"known": 0, "completed": 0, "failed": 0, "skipped": 0, "running": 0, "suspended": 0,
                        "retrying": 0, **counts}
+        self.cell = ExecutionCell("x", name="d", status=ExecutionStatus.RUNNING)
+        self.execution_id = "x"
+        self.diagram: Any = None
         self.names: list[str] = []
         self.waits: list[tuple[str, str, dict[str, Any]]] = []
 
@@ -80,19 +87,30 @@ def test_the_live_view_draws_a_bar_what_runs_and_the_last_errors(monkeypatch: py
     handle = Handle(known=100, completed=40, failed=2, running=3)
     handle.names = ["measure[7]"]
     view.begin(handle, "execution x runs")  # type: ignore[arg-type]
-    for _ in range(5):
-        view.note(event(NodeStatus.FAILED))
+    for node in range(5):
+        view.note(event(NodeStatus.FAILED, iteration=str(node + 2)))
     view.line("warning: [not markup]")
     drawn = view._display.console
     with drawn.capture() as captured:
-        drawn.print(view._drawn(handle))  # type: ignore[arg-type]
+        drawn.print(view._screen)
     view.close()
     view.close()
     said = captured.get()
-    assert "42/100 nodes" in said and "2 failed" in said
+    assert "42/100" in said and "d running" in said
     assert "running: measure[7] and 2 more" in said
-    assert said.count("failed: call: ValueError: boom") == progress.ERRORS_SHOWN
+    assert said.count("ValueError: boom") == ERRORS_SHOWN
     assert "warning: [not markup]" in screen.getvalue()
+
+
+def test_lines_of_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    view = JsonLines()
+    view.begin(Handle(), "execution x runs")  # type: ignore[arg-type]
+    view.take('{"event_type":"snapshot"}')
+    view.line("warning: slow")
+    view.said(LogLine("x", "a", "1", 1, 2.0, "stdout", "hello"))
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(one["event_type"], one.get("message") or one.get("text")) for one in lines] == [
+        ("begin", "execution x runs"), ("snapshot", None), ("message", "warning: slow"), ("log", "hello")]
 
 
 def test_a_view_says_what_is_waited_for() -> None:
@@ -114,9 +132,14 @@ def test_the_pace_forgets_what_is_long_ago(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_which_view_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert isinstance(view_for(live=True, as_json=True), Silent)
-    assert isinstance(view_for(live=True, as_json=False), Live)
     assert isinstance(view_for(live=None, as_json=False), Lines)  # not a terminal here
+    assert isinstance(view_for(live=True, as_json=False), JsonLines)
+    assert isinstance(view_for(live=True, as_json=True), JsonLines)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert isinstance(view_for(live=None, as_json=False), Live)
+    assert isinstance(view_for(live=False, as_json=False), Lines)
+    assert isinstance(view_for(live=None, as_json=True), Silent)
 
 
 def test_warnings_that_are_logged_pass_through_the_view(capsys: pytest.CaptureFixture[str]) -> None:

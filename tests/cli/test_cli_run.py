@@ -49,7 +49,7 @@ def test_the_document_of_a_run(treadle: Any) -> None:
     assert document.pop("seconds") > 0
     assert document.pop("counts")["completed"] == 2
     assert document == {"execution_id": "mine", "name": "sum", "status": "completed", "output": "3",
-                        "error": None, "waiting": []}
+                        "error": None, "waiting": [], "slow_hooks": []}
 
 
 def test_an_id_that_is_taken_is_refused(treadle: Any) -> None:

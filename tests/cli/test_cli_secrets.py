@@ -50,6 +50,7 @@ def test_a_secret_that_is_missing_fails_its_node_at_once(treadle: Any) -> None:
     (("--env", "A-B=1"), "--env A-B: write it as --env NAME=VALUE"),
     (("--env", "A"), "--env A: write it as --env NAME=VALUE"),
     (("--env", "A=1", "--env", "A=2"), "--env A: the variable is given twice"),
+    (("--env", "A=Bearer secret://x"), "--env A: a secret is looked up only where the whole value is secret"),
     (("--secret-store", "valt://x"), "there is no store of secrets 'valt://x': did you mean 'vault'?"),
     (("--secret-store", "vault://"), "'vault://' names no place in Vault"),
 ])

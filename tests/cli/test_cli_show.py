@@ -14,7 +14,7 @@ GREET = """
 treadle: 1
 name: greet
 nodes:
-  names: {type: code_job, code: "return ['Ada', 'Grace', 'x']"}
+  names: {type: code_job, isolation: thread, code: "return ['Ada', 'Grace', 'x']"}
   hello:
     type: code_job
     for_each: "{{ names }}"

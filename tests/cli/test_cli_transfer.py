@@ -15,7 +15,7 @@ treadle: 1
 name: held
 nodes:
   one: {type: code_job, call: "tasks:first"}
-  large: {type: code_job, code: "return 'x' * 100000"}
+  large: {type: code_job, isolation: thread, code: "return 'x' * 100000"}
   hold: {type: code_job, call: "tasks:hold", needs: one}
   done: {type: endpoint, needs: hold}
 """

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from treadle.cli.common import COMPLETED, WRONG, JsonOption, readers_may_leave, types_for
+from treadle.cli.common import COMPLETED, WRONG, JsonOption, readers_may_leave
 from treadle.cli.render import print_json, say, table
+from treadle.engine.edited import nearby, types_for
 from treadle.errors import Fault, InvalidInput, Where, did_you_mean
 
 if TYPE_CHECKING:
@@ -77,13 +77,6 @@ def _fault(fault: Fault) -> dict[str, Any]:
     where = fault.where or Where()
     return {"file": where.file, "line": where.line, "column": where.column, "node": fault.node,
             "message": fault.message, "hint": fault.hint, "warning": fault.warning}
-
-
-def nearby(path: Path) -> str | None:
-    """A hint for a file that isn't there: the one whose name is nearest."""
-    if os.path.lexists(path) or not path.parent.is_dir():
-        return None
-    return did_you_mean(path.name, [one.name for one in path.parent.iterdir() if one.is_file()])
 
 
 def nodes(

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, overload
 import typer
 
 from treadle import __version__
-from treadle.errors import InvalidInput, NotAStore, did_you_mean
+from treadle.errors import InvalidInput, NotAStore, StoreReadOnly, did_you_mean
 
 if TYPE_CHECKING:
     from treadle.diagram.node import Input
-    from treadle.nodes.registry import NodeRegistry
     from treadle.store.base import Store
 
 _S = TypeVar("_S")
@@ -111,14 +110,22 @@ def existing_store(url: str | None, opener: Callable[[str], Any] | None = None) 
     return (opener or open_store)(where)
 
 
-def types_for(folder: Path) -> NodeRegistry:
-    """The types of nodes for diagrams of a folder, with those that plugins add. PluginError, InvalidInput."""
-    from treadle.hooks.manager import PluginManager
-    from treadle.nodes.registry import default_registry
+def store_to_look_at(url: str | None) -> Store:
+    """The same for a command that changes nothing: the right to read the store is enough."""
+    from treadle.store import open_store
 
-    registry = default_registry()
-    PluginManager.discover(folder).install(registry)
-    return registry
+    return existing_store(url, at_least_to_look(open_store))
+
+
+def at_least_to_look(opener: Callable[..., _S]) -> Callable[[str], _S]:
+    """An opener that opens what can't be written to be read only."""
+    def opened(where: str) -> _S:
+        try:
+            return opener(where)
+        except StoreReadOnly:
+            return opener(where, read_only=True)
+
+    return opened
 
 
 YES = ("y", "yes")
@@ -173,6 +180,8 @@ def parse_inputs(given: Iterable[str], declared: Mapping[str, Input]) -> dict[st
 
 def parse_environment(given: Iterable[str]) -> dict[str, str]:
     """The variables of `--env NAME=VALUE`. InvalidInput."""
+    from treadle.crypto.secrets import is_reference
+
     found: dict[str, str] = {}
     for one in given:
         name, equals, value = one.partition("=")
@@ -182,6 +191,9 @@ def parse_environment(given: Iterable[str]) -> dict[str, str]:
                                "NAME")
         if name in found:
             raise InvalidInput(f"--env {name}: the variable is given twice")
+        if "secret://" in value and not is_reference(value):
+            raise InvalidInput(f"--env {name}: a secret is looked up only where the whole value is "
+                               "secret://NAME")
         found[name] = value
     return found
 

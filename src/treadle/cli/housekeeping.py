@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +25,7 @@ from treadle.cli.common import (
     existing_store,
     readers_may_leave,
 )
-from treadle.cli.render import colored, print_json, say, seconds
+from treadle.cli.render import colored, counted, print_json, say, seconds
 from treadle.config import Retention, parse_bytes, parse_seconds, read_retention, size_text
 from treadle.errors import InvalidInput, StoreError
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from treadle.store.retention import Pruned
     from treadle.store.sqlite.health import Finding
 
+FAULTS_MAX = 20
+"""Texts that can't be opened which `doctor` names."""
 NAMED_MAX = 10
 """Ids of executions that `prune` prints before it says how many more there are."""
 
@@ -118,7 +122,7 @@ def _foretell(done: Pruned, whose: str) -> None:
     if not count:
         say(f"there is no execution to delete{_by(whose)}")
         return
-    say(f"{_count(count, 'execution')} would go, with {_count(done.cells, 'cell')}{_by(whose)}; that frees "
+    say(f"{counted(count, 'execution')} would go, with {counted(done.cells, 'cell')}{_by(whose)}; that frees "
         f"at most about {size_text(done.bytes_freed)}:")
     for one in done.execution_ids[:NAMED_MAX]:
         say(f"  {one}")
@@ -127,7 +131,7 @@ def _foretell(done: Pruned, whose: str) -> None:
 
 
 def _agreed(done: Pruned) -> bool:
-    question = (f"delete {_count(len(done.execution_ids), 'execution')} for good?" if done.execution_ids else
+    question = (f"delete {counted(len(done.execution_ids), 'execution')} for good?" if done.execution_ids else
                 "collect what nothing uses any more?")
     if agreed(question, default=False):
         return True
@@ -136,17 +140,13 @@ def _agreed(done: Pruned) -> bool:
 
 
 def _tell(done: Pruned, whose: str) -> None:
-    parts = [f"{_count(len(done.execution_ids), 'execution')} with {_count(done.cells, 'cell')}"]
-    parts += [_count(number, what) for number, what in ((done.blobs, "blob"), (done.diagrams, "diagram"))
+    parts = [f"{counted(len(done.execution_ids), 'execution')} with {counted(done.cells, 'cell')}"]
+    parts += [counted(number, what) for number, what in ((done.blobs, "blob"), (done.diagrams, "diagram"))
               if number]
     say(f"deleted {', '.join(parts)}{_by(whose)}; the store is smaller by {size_text(done.bytes_freed)}")
     if done.blobs_young:
         say(f"  left for the next prune, since somebody may be about to use what is so young: "
-            f"{_count(done.blobs_young, 'blob file')}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
+            f"{counted(done.blobs_young, 'blob file')}")
 
 
 def _by(whose: str) -> str:
@@ -204,7 +204,7 @@ def _program() -> Iterator[Finding]:
 
 
 def _store(url: str | None) -> Iterator[Finding]:
-    from treadle.store import default_store_url
+    from treadle.store import default_store_url, given_key
     from treadle.store.sqlite.health import ERROR, OK, WARNING, Finding, examine
 
     where = url or default_store_url()
@@ -220,7 +220,34 @@ def _store(url: str | None) -> Iterator[Finding]:
             text, _, hint = str(error).partition(": ")
             yield Finding(ERROR if url else WARNING, "store", text, hint)
         return
-    yield from examine(path, time.time(), f" --store {shlex.quote(url)}" if url else "")
+    opened = None if given_key.get() is None else partial(_opened, path)
+    yield from examine(path, time.time(), f" --store {shlex.quote(url)}" if url else "", opened)
+
+
+def _opened(path: Path) -> Iterator[Finding]:
+    """Whether every sealed text of an encrypted store can be opened. It changes nothing."""
+    from treadle.store import open_store
+    from treadle.store.sealing.sealed import SealedStore
+    from treadle.store.sealing.verify import Look
+    from treadle.store.sqlite.health import ERROR, OK, Finding
+
+    store = open_store(path, read_only=True)
+    try:
+        assert isinstance(store, SealedStore)
+        look, faults = Look(store), 0
+        for fault in look.faults():
+            faults += 1
+            if faults <= FAULTS_MAX:
+                text, restore, hint = re.split(r"[:;] (restore|$)", fault + "; ", maxsplit=1)
+                yield Finding(ERROR, "sealed", text, (restore + hint).rstrip("; "))
+        if faults > FAULTS_MAX:
+            yield Finding(ERROR, "sealed", f"{faults - FAULTS_MAX} more can't be opened")
+        forgotten = f"; {counted(look.forgotten, 'execution')} forgotten" if look.forgotten else ""
+        if not faults:
+            yield Finding(OK, "sealed", f"{counted(look.rows, 'row')} and {counted(look.blobs, 'blob')} "
+                                        f"could be opened{forgotten}")
+    finally:
+        store.close()
 
 
 def _retention() -> Iterator[Finding]:

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from treadle.cli.common import (
+    FAILED,
     JsonOption,
     StoreOption,
     agreed,
+    at_least_to_look,
     existing_store,
     keyed,
     readers_may_leave,
     somebody_to_ask,
 )
-from treadle.cli.render import local, print_json, say
+from treadle.cli.render import counted, local, print_json, say
 from treadle.errors import InvalidInput, NoSuchExecution, StoreError
 
 if TYPE_CHECKING:
+    from treadle.crypto.keys import MasterKey
     from treadle.store.sealing.sealed import SealedStore
 
 keys = typer.Typer(help="Make keys, change the one of an encrypted store, destroy that of an execution.",
@@ -50,7 +53,7 @@ def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
     from treadle.store import open_as_it_is
 
     readers_may_leave()
-    found = existing_store(store, open_as_it_is)
+    found = existing_store(store, at_least_to_look(open_as_it_is))
     try:
         own, rows = found.keys.found(), found.keys.rows()
     finally:
@@ -64,7 +67,7 @@ def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
         print(f"{found.url} is not encrypted")
     else:
         print(f"{found.url} is encrypted with the key {own.master_id}, since {local(own.at)}: "
-              f"{len(rows) - len(forgotten)} executions, {len(forgotten)} forgotten")
+              f"{counted(len(rows) - len(forgotten), 'execution')}, {len(forgotten)} forgotten")
 
 
 @keys.command()
@@ -73,17 +76,24 @@ def rotate(
     new_key: Annotated[str, typer.Option(
         "--new-key", metavar="KEY", show_default=False,
         help="The new one: file:PATH, env:NAME, or 32 bytes as base64 or hex.")],
+    history: Annotated[Path | None, typer.Option(
+        "--history", metavar="DIR", show_default=False,
+        help="Give the histories that --state-history wrote there another key, instead of a store.")] = None,
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give a store another key. What is recorded is not written again, only the executions' keys are.
 
-    Nobody may run an execution meanwhile. Killed half-way, the store has the old key.
+    Nobody may run an execution meanwhile. Killed half-way, the store has the old key. Histories have keys of
+    their own: each folder wants a `keys rotate --history` too.
     """
     from treadle.crypto.keys import read_key
     from treadle.store.sealing.rotation import rotate
 
     after = read_key(new_key, what="--new-key")
+    if history is not None:
+        _rotate_histories(history, after, store, as_json=as_json)
+        return
     found = _encrypted(store)
     try:
         before = found.master.id
@@ -96,8 +106,42 @@ def rotate(
     if as_json:
         print_json({"key": after.id, "former": before, "executions": count})
     else:
-        say(f"the key is now {after.id}, no more {before}; {count} executions are as they were. Copies of "
-            "the store from before still open with the old one")
+        say(f"the key is now {after.id}, no more {before}; {counted(count, 'execution')} kept. Copies of "
+            "the store from before still open with the old one, and histories do: `treadle keys rotate "
+            "--history DIR`")
+
+
+def _rotate_histories(folder: Path, after: MasterKey, store: str | None, *, as_json: bool) -> None:
+    from treadle.crypto.keys import read_key
+    from treadle.store import given_key
+    from treadle.store.history import histories_in
+    from treadle.store.history.names import INIT
+    from treadle.store.history.rotation import rotate_histories
+
+    said = given_key.get()
+    if store is not None:
+        raise InvalidInput("--history is instead of --store: rotate each on its own")
+    if said is None:
+        raise InvalidInput("say the key that the histories have: --state-encryption-key file:PATH")
+    if not (folder / INIT).is_file():
+        histories_in(folder)  # says what is wrong with it
+    before = read_key(said)
+    if after.id == before.id:
+        raise InvalidInput(f"--new-key is the key that is given ({before.id}): make another with `treadle "
+                           "keys new`")
+    done = rotate_histories(folder, before, after)
+    if as_json:
+        print_json({"key": after.id, "former": before.id, "folders": done.folders, "files": done.files,
+                    "plain": done.plain, "failed": done.failed})
+    else:
+        say(f"{done.folders} histories have the key {after.id}, {done.files} files of them anew. Copies from "
+            "before still open with the old one")
+        for path in done.plain:
+            say(f"  not encrypted, and left as it is: {path}")
+        for one in done.failed:
+            say(f"  not done: {one}")
+    if done.failed:
+        raise typer.Exit(FAILED)
 
 
 @keys.command()

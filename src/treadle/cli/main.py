@@ -68,9 +68,10 @@ def _run(given: list[str]) -> int:
 def _app(given: list[str]) -> typer.Typer:
     import typer
 
-    from treadle.cli import author, common, housekeeping, keys
+    from treadle.cli import author, common, housekeeping, keys, serve
+    from treadle.cli.drawing import command as drawing
     from treadle.cli.inspecting import cached, compare, inspect, plugins, transfer
-    from treadle.cli.running import control, run
+    from treadle.cli.running import control, run, watching
 
     app = typer.Typer(
         help="Run workflow diagrams that survive crashes and resume where they stopped.",
@@ -82,7 +83,8 @@ def _app(given: list[str]) -> typer.Typer:
     for function in (run.run, run.resume, run.fork, author.check, inspect.list_, inspect.show, inspect.logs,
                      control.cancel, control.answer, control.signal, author.init, author.nodes, cached.cache,
                      author.schema, compare.diff, transfer.export, transfer.import_, housekeeping.prune,
-                     housekeeping.doctor, plugins.plugins):
+                     housekeeping.doctor, plugins.plugins, drawing.render, serve.serve,
+                     watching.watch):
         app.command(function.__name__.rstrip("_"))(common.keyed(function))
     app.add_typer(keys.keys, name="keys")
     taken = {str(one.name) for one in app.registered_commands}

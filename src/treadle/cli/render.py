@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
+from treadle.engine.showing import blobs_as_maps, message_of, plain
 from treadle.errors import (
     InvalidDiagram,
     InvalidInput,
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 WRONG_USAGE = (InvalidDiagram, InvalidInput, NoSuchExecution, NoSuchNode, LeaseHeld, StoreError)
 """Errors that end with exit code 2: nothing was run."""
-INT_BITS_MAX = 14_000
-"""A number with more is printed as hexadecimal text."""
 TEXT_MAX = 4000
 """Characters of one value that `show` prints, unless it is asked for JSON."""
 COLORS = {"completed": "32", "failed": "31", "cancelled": "31", "running": "36", "retrying": "33",
@@ -46,54 +44,13 @@ def print_json(document: Any) -> None:
     print(json.dumps(plain(document), ensure_ascii=False, indent=2))
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON can hold it: dates as text, tuples as lists, blobs as maps; what has no such form as
-    its `repr`."""
-    from treadle.nodes.files import plain as written
-
-    try:
-        return _finite(written(_blobs_as_maps(value)))
-    except (ValueError, TypeError):
-        pass
-    try:
-        return repr(value)
-    except ValueError:  # a number of very many digits in it
-        return f"a {type(value).__name__} that can't be written out"
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity, and Python writes no number of more than 4300 digits but as hex."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return repr(value)
-    if isinstance(value, int) and value.bit_length() > INT_BITS_MAX:
-        return hex(value)
-    if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
-
-
-def _blobs_as_maps(value: Any) -> Any:
-    from treadle.state.blob import Blob, fields_of
-
-    if isinstance(value, dict):
-        return {key: _blobs_as_maps(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_blobs_as_maps(one) for one in value]
-    if not isinstance(value, Blob):
-        return value
-    try:
-        return {**fields_of(value), "path": str(value.path())}
-    except FileNotFoundError:
-        return {**fields_of(value), "path": None}
-
-
 def result_text(value: Any) -> str:
     """A result for stdout: a text as it is, a blob as one line, anything else as JSON."""
     from treadle.state.blob import Blob
 
     if isinstance(value, Blob):
         from treadle.config import size_text
-        found = _blobs_as_maps(value)
+        found = blobs_as_maps(value)
         return (f"{value.name or 'blob'}, {size_text(value.size)}, SHA-256 {value.digest}, "
                 f"{found['path'] or 'in no open store'}")
     return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False, indent=2)
@@ -105,6 +62,11 @@ def shortened(value: Any, chars_max: int = TEXT_MAX) -> str:
     if len(text) <= chars_max:
         return text
     return f"{text[:chars_max]}\n… {len(text) - chars_max} more characters (--json prints all)"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of something: `1 row`, `2,000 rows`."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 # Times
@@ -215,15 +177,6 @@ def report(error: BaseException, *, as_json: bool, debug: bool = False) -> int:
     else:
         say(prefixed(message_of(error)))
     return code
-
-
-def message_of(error: BaseException) -> str:
-    """What an error says, with the notes that were added to it."""
-    if isinstance(error, OSError) and error.filename is not None and not isinstance(error, TreadleError):
-        text = f"{error.filename}: {error.strerror}"
-    else:
-        text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    return "\n".join([text or type(error).__name__, *getattr(error, "__notes__", ())])
 
 
 def prefixed(message: str) -> str:

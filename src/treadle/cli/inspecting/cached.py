@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from treadle.cli.common import JsonOption, StoreOption, existing_store, readers_may_leave
+from treadle.cli.common import (
+    JsonOption,
+    StoreOption,
+    existing_store,
+    readers_may_leave,
+    store_to_look_at,
+)
 from treadle.cli.render import ago, iso, print_json, say, table
 from treadle.errors import did_you_mean
 
@@ -25,7 +31,7 @@ def cache(
 ) -> None:
     """List the results that nodes with `cache` have kept for other executions, or forget them."""
     readers_may_leave()
-    found = existing_store(store)
+    found = existing_store(store) if clear else store_to_look_at(store)
     try:
         kept = found.cached_results(node)
         known = [] if kept or node is None else [

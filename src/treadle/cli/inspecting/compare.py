@@ -12,13 +12,13 @@ from treadle.cli.common import (
     FAILED,
     JsonOption,
     StoreOption,
-    existing_store,
     readers_may_leave,
+    store_to_look_at,
 )
-from treadle.cli.render import colored, plain, print_json, result_text, seconds, table
+from treadle.cli.render import colored, print_json, result_text, seconds, table
 
 if TYPE_CHECKING:
-    from treadle.cli.inspecting.differences import Compared, NodeDifference, Recorded, Values
+    from treadle.engine.differences import Compared, NodeDifference, Recorded, Values
 
 ROWS_MAX = 60
 """Lines of nodes that are printed without --all."""
@@ -42,16 +42,17 @@ def diff(
     store: StoreOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare two executions: diagram, inputs, and of each node status, output, error and attempts.
+    """Compare two executions: diagram, inputs, shared context, and of each node status, output, error and
+    attempts.
 
     What is equal is not printed. A time is printed where one is twice the other and 0.1 s more; times alone
     are no difference. Ends with 0 if the executions are the same, and with 1 if they differ.
     """
     readers_may_leave()
-    from treadle.cli.inspecting.differences import Recorded, compare
+    from treadle.engine.differences import Recorded, compare, document
 
-    first = existing_store(store)
-    second = first if other_store is None else existing_store(other_store)
+    first = store_to_look_at(store)
+    second = first if other_store is None else store_to_look_at(other_store)
     try:
         left, right = Recorded.load(first, a), Recorded.load(second, b)
         found = compare(left, right)
@@ -59,7 +60,7 @@ def diff(
         second.close()
         first.close()
     if as_json:
-        print_json(_document(left, right, found))
+        print_json(document(left, right, found))
     else:
         print("\n".join(_text(left, right, found, everything=all_)))
     raise typer.Exit(FAILED if found.differs else COMPLETED)
@@ -84,6 +85,7 @@ def _text(a: Recorded, b: Recorded, found: Compared, *, everything: bool) -> Ite
         yield "diagram"
         yield from _capped(lines, ROWS_MAX, everything)
     yield from _block("inputs", _places(found.inputs, everything))
+    yield from _block("context", _places(found.context, everything))
     rows = [row for one in found.nodes for row in _rows(one, everything)]
     if rows:
         yield ""
@@ -94,7 +96,7 @@ def _text(a: Recorded, b: Recorded, found: Compared, *, everything: bool) -> Ite
     if found.differs:
         yield f"{found.alike} node{'s are' if found.alike != 1 else ' is'} the same"
     else:
-        yield f"no difference: diagram, inputs, {found.alike} nodes and the result are the same"
+        yield f"no difference: diagram, inputs, context, {found.alike} nodes and the result are the same"
 
 
 def _rows(one: NodeDifference, everything: bool) -> Iterator[Row]:
@@ -150,32 +152,3 @@ def _short(value: Any) -> str:
 def _end(path: str) -> str:
     """A path, of a long one its end."""
     return path if len(path) <= CHARS_MAX else "…" + path[1 - CHARS_MAX:]
-
-
-# As a document
-
-def _document(a: Recorded, b: Recorded, found: Compared) -> dict[str, Any]:
-    return {
-        "same": not found.differs,
-        **{name: {"execution_id": one.cell.execution_id, "name": one.cell.name,
-                  "status": one.cell.status.value, "seconds": one.seconds}
-           for name, one in (("a", a), ("b", b))},
-        "status": found.status, "error": found.error, "inputs": _values(found.inputs),
-        "output": _values(found.output),
-        "diagram": {"added": found.diagram.added, "removed": found.diagram.removed,
-                    "changed": found.diagram.changed, "other": found.diagram.other},
-        "nodes": [{"node": one.node, "iteration": one.iteration, "only": one.only, "status": one.status,
-                   "attempts": one.attempts, "port": one.port, "error": one.error,
-                   "output": _values(one.output), "seconds": one.seconds} for one in found.nodes],
-        "alike": found.alike}
-
-
-def _values(values: Values) -> dict[str, Any] | None:
-    """`places` has the first thousand; one that has no `a` or no `b` is missing there."""
-    from treadle.state.difference import ABSENT
-
-    if not values:
-        return None
-    return {"count": values.count, "note": values.note or None, "places": [
-        {"path": one.path, **{name: plain(value) for name, value in (("a", one.a), ("b", one.b))
-                              if value is not ABSENT}} for one in values.places]}

@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from treadle.cli.render import ago, iso, plain, table
+from treadle.cli.render import ago, iso, table
+from treadle.engine.showing import plain
 
 if TYPE_CHECKING:
     from treadle.state.cell import ContextCell, ExecutionCell
@@ -19,12 +20,13 @@ VALUE_CHARS_MAX = 60
 
 def as_data(cell: ExecutionCell, context: Sequence[ContextCell]) -> dict[str, Any]:
     """For --json: what never changes of the execution, and its context."""
-    from treadle.state.context import About, snapshot_of, tree_of
+    from treadle.engine.lifecycle import slow_hooks_in
+    from treadle.state.context import About, of_bodies, snapshot_of, tree_of
 
-    about = About.of(cell)
+    about, slow, context = About.of(cell), slow_hooks_in(context), of_bodies(context)
     return {"pipeline": about.pipeline,
             "context": {"environment_vars": dict(about.environment_vars), "secret_store": about.secret_store,
-                        "active_plugins": list(about.active_plugins),
+                        "active_plugins": list(about.active_plugins), "slow_hooks": slow,
                         **tree_of({key: plain(value) for key, value in snapshot_of(context).items()}),
                         "versions": {one.key: {"version": one.version, "writer": one.writer,
                                                "at": iso(one.at)}
@@ -33,8 +35,9 @@ def as_data(cell: ExecutionCell, context: Sequence[ContextCell]) -> dict[str, An
 
 def lines(cell: ExecutionCell, context: Sequence[ContextCell], *, all_: bool) -> list[str]:
     """For people: what there is of it, if anything."""
+    from treadle.engine.lifecycle import slow_hooks_in
     from treadle.state import codec
-    from treadle.state.context import About
+    from treadle.state.context import About, of_bodies
 
     def text(raw: bytes) -> str:
         said = json.dumps(plain(codec.decode(raw)), ensure_ascii=False)
@@ -49,9 +52,10 @@ def lines(cell: ExecutionCell, context: Sequence[ContextCell], *, all_: bool) ->
         said.append(f"secrets: {about.secret_store}")
     if about.active_plugins:
         said.append(f"plugins: {', '.join(about.active_plugins)}")
+    said += [f"slow hook: {one}" for one in slow_hooks_in(context)]
     if said:
         said.insert(0, "")
-    found = [one for one in context if one.value is not None]
+    found = [one for one in of_bodies(context) if one.value is not None]
     if found:
         shown = found if all_ else found[:KEYS_SHOWN]
         rows = [(one.key, text(one.value or b"null"), one.writer, ago(one.at)) for one in shown]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from treadle.cli.render import ago, iso, print_json, seconds, table
-from treadle.errors import StoreCorrupt
+from treadle.cli.render import ago, iso, print_json, say, seconds, table
+from treadle.errors import PlaintextFound, StoreCorrupt, StoreError, WrongKey
 
 if TYPE_CHECKING:
     from treadle.store.history import HistoryStore
@@ -17,6 +17,12 @@ HistoryOption = Annotated[Path | None, typer.Option(
     "--history", metavar="DIR", show_default=False,
     help="Look into the folder that --state-history wrote, or one execution's folder in it, instead of a "
          "store; without ID it lists what is there.")]
+
+
+UNREAD: dict[type[StoreError], str] = {WrongKey: "sealed", PlaintextFound: "plain", StoreCorrupt: "damaged"}
+"""What is said of a folder that can't be read, by the error."""
+NAMED_MAX = 5
+"""Folders of which it is said why."""
 
 
 def history_store(folder: Path, execution_id: str | None) -> HistoryStore:
@@ -34,17 +40,20 @@ def lists(folder: Path) -> bool:
 
 
 def list_histories(folder: Path, *, as_json: bool) -> None:
-    """Print what executions there are, also those that are damaged."""
+    """Print what executions there are, also those that can't be read."""
     from treadle.store.history import histories_in, summarized
 
     documents: list[dict[str, Any]] = []
     rows: list[tuple[str, ...]] = []
+    unread: list[str] = []
     for path in histories_in(folder):
         try:
             cell = summarized(path)
-        except StoreCorrupt as error:
-            documents.append({"folder": str(path), "status": "damaged", "error": str(error)})
-            rows.append(("", "", "damaged", "", "", path.name))
+        except (StoreCorrupt, WrongKey) as error:
+            status = next(name for kind, name in UNREAD.items() if isinstance(error, kind))
+            documents.append({"folder": str(path), "status": status, "error": str(error)})
+            rows.append(("", "", status, "", "", path.name))
+            unread.append(f"{status}: {error}")
             continue
         took = None if cell.started_at is None or cell.ended_at is None else cell.ended_at - cell.started_at
         documents.append({"folder": str(path), "execution_id": cell.execution_id, "name": cell.name,
@@ -56,4 +65,6 @@ def list_histories(folder: Path, *, as_json: bool) -> None:
     if as_json:
         print_json(documents)
     else:
+        for one in unread[:NAMED_MAX]:
+            say(one)
         print(table(("ID", "DIAGRAM", "STATUS", "STARTED", "TOOK", "FOLDER"), rows, status=2))

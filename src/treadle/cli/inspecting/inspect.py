@@ -7,7 +7,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,10 +15,9 @@ from treadle.cli.common import (
     ExecutionArgument,
     JsonOption,
     StoreOption,
-    existing_store,
     readers_may_leave,
     say_command,
-    types_for,
+    store_to_look_at,
 )
 from treadle.cli.inspecting import context
 from treadle.cli.inspecting.history import HistoryOption, history_store, list_histories, lists
@@ -29,8 +27,6 @@ from treadle.cli.render import (
     failure,
     iso,
     local,
-    message_of,
-    plain,
     print_json,
     say,
     seconds,
@@ -38,7 +34,8 @@ from treadle.cli.render import (
     spoken,
     table,
 )
-from treadle.errors import InvalidInput, NoSuchNode, TreadleError, did_you_mean
+from treadle.engine.showing import plain
+from treadle.errors import InvalidInput, NoSuchNode, did_you_mean
 from treadle.state.status import ExecutionStatus, NodeStatus
 
 if TYPE_CHECKING:
@@ -70,15 +67,17 @@ def list_(
     if status is not None and status not in known:
         hint = did_you_mean(status, known) or f"there is {', '.join(known)}"
         raise InvalidInput(f"there is no status {status!r}: {hint}")
-    stored = ExecutionStatus.RUNNING if status == STALE else status
-    wanted = None if stored is None else ExecutionStatus(stored)
-    found = existing_store(store)
+    begun = (ExecutionStatus.RUNNING, ExecutionStatus.PENDING)  # as the store has those that are stale
+    wanted = begun if status == STALE else (None,) if status is None else (ExecutionStatus(status),)
+    found = store_to_look_at(store)
     try:
-        summaries = found.executions(status=wanted, name=name, limit=limit)
+        summaries = [one for each in wanted for one in found.executions(status=each, name=name, limit=limit)]
     finally:
         found.close()
-    if status in (STALE, ExecutionStatus.RUNNING):
+    if status in (STALE, *begun):
         summaries = [one for one in summaries if one.stale is (status == STALE)]
+        summaries.sort(key=lambda one: (one.cell.created_at or 0.0, one.cell.execution_id), reverse=True)
+        del summaries[limit:]
     if as_json:
         print_json([_summary(one) for one in summaries])
     elif not summaries:
@@ -137,7 +136,7 @@ def show(
         raise InvalidInput("name the execution: treadle show ID (`treadle list` has them), or a folder with "
                            "--history")
     recorded = None if history is None else history_store(history, execution_id)
-    found: Store = recorded or existing_store(store)
+    found: Store = recorded or store_to_look_at(store)
     try:
         summary = found.summary(execution_id or (recorded.execution_id if recorded else ""))
         cell, cells = found.load(summary.cell.execution_id)
@@ -265,6 +264,8 @@ def _group(pattern: str, cells: Sequence[NodeState], execution: ExecutionCell) -
 
 def _show_node(store: Store, execution: ExecutionCell, cells: list[NodeState], path: str,
                iteration: str | None, as_json: bool) -> None:
+    from treadle.engine.outside import inputs_recorded
+
     mine = [cell for cell in cells if cell.node_id == path and iteration in (None, cell.iteration)]
     if not mine:
         turns = sorted({cell.iteration for cell in cells if cell.node_id == path})
@@ -274,7 +275,8 @@ def _show_node(store: Store, execution: ExecutionCell, cells: list[NodeState], p
             f": {did_you_mean(path, known) or 'it has not been reached'}"))
     last = max(mine, key=lambda one: ([int(turn) for turn in one.iteration.split(".")], one.attempt))
     mine = [cell for cell in mine if cell.iteration == last.iteration]
-    inputs, trouble = _inputs(store, execution, cells, last)
+    found, trouble = inputs_recorded(store, execution, cells, last)
+    inputs = None if found is None else {name: plain(value) for name, value in found.items()}
     output = _decoded(store, last.output, last.blob)
     if as_json:
         print_json({"execution_id": execution.execution_id, **_node(last), "inputs": inputs,
@@ -291,23 +293,6 @@ def _show_node(store: Store, execution: ExecutionCell, cells: list[NodeState], p
         print(f"\n{failure(last.error)}")
     if last.status is NodeStatus.COMPLETED:
         print(f"\noutput: {shortened(output)}")
-
-
-def _inputs(store: Store, execution: ExecutionCell, cells: list[NodeState],
-            cell: NodeState) -> tuple[dict[str, Any] | None, str | None]:
-    """A node's inputs, or why they can't be told any more: the diagram's files may be gone."""
-    import msgspec
-
-    from treadle.engine.replay import inputs_of
-    from treadle.engine.sources import Source, compile_stored
-
-    try:
-        source = store.source(execution.diagram)
-        diagram = compile_stored(source, types_for(Path(msgspec.json.decode(source, type=Source).base)))
-        inputs = inputs_of(cell, execution, cells, diagram, store.blob)
-    except (TreadleError, OSError, LookupError) as error:
-        return None, message_of(error)
-    return {name: plain(value) for name, value in inputs.items()}, None
 
 
 def _decoded(store: Store | None, output: bytes | None, blob: str | None) -> Any:
@@ -337,7 +322,7 @@ def logs(
     With --json it is a list; with --follow and --json one document a line, as they come.
     """
     readers_may_leave()
-    found = existing_store(store)
+    found = store_to_look_at(store)
     try:
         name = found.summary(execution_id).cell.execution_id
         if node is not None:

@@ -12,24 +12,29 @@ from typing import IO, TYPE_CHECKING, Annotated
 
 import typer
 
-from treadle.cli.author import nearby
-from treadle.cli.common import ExecutionArgument, JsonOption, StoreOption, existing_store, say_command
+from treadle.cli.common import ExecutionArgument, JsonOption, StoreOption, say_command, store_to_look_at
 from treadle.cli.render import print_json, say
+from treadle.engine.edited import nearby
 from treadle.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from treadle.store.base import Store
     from treadle.store.transfer import Header, Imported
     from treadle.store.transfer.incoming import Found
 
 SUFFIX = ".treadle.zip"
 STDOUT = "-"
+PLAIN = "  It is not encrypted, as the store is: only you can read it, so keep it where that is enough."
 
 
 def export(
     execution_id: ExecutionArgument,
     file: Annotated[str | None, typer.Argument(
         metavar="FILE", show_default=False,
-        help="Where to write it; - is stdout. [default: ID.treadle.zip in this folder]")] = None,
+        help="Where to write it; - is stdout. [default: ID.treadle.zip, or ID.html, in this folder]")] = None,
+    as_page: Annotated[bool, typer.Option(
+        "--html", help="Write a page to look at instead: the monitor's, in one file that needs no "
+                       "server.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
     store: StoreOption = None,
     as_json: JsonOption = False,
@@ -38,17 +43,22 @@ def export(
     from treadle.config import size_text
     from treadle.store.transfer import export_execution
 
-    found = existing_store(store)
+    found = store_to_look_at(store)
     try:
         name = found.summary(execution_id).cell.execution_id
+        if as_page:
+            _export_page(found, name, file, force=force, as_json=as_json)
+            return
         if file == STDOUT:
             if as_json or sys.stdout.isatty():
                 raise InvalidInput("the file can't go to stdout here: name a file, or leave --json out and "
                                    "send stdout to a file or a program")
             export_execution(found, name, sys.stdout.buffer)
             return
-        path = Path(file if file is not None else re.sub(r"[^\w.-]", "_", name) + SUFFIX)
+        path, sealed = _path(file, name, SUFFIX), _is_sealed(found)
         with _written(path, force=force) as out:
+            if sealed:
+                os.fchmod(out.fileno(), 0o600)
             header = export_execution(found, name, out)
     finally:
         found.close()
@@ -56,8 +66,54 @@ def export(
         print_json({**_document(header), "file": str(path), "bytes": path.stat().st_size})
         return
     say(f"wrote {path} ({size_text(path.stat().st_size)}): {_told(header)}")
+    if sealed:
+        say(PLAIN)
     if header.owner:
         say(f"  It is a snapshot: {header.owner} goes on with the execution.")
+
+
+def _path(file: str | None, name: str, suffix: str) -> Path:
+    return Path(file if file is not None else re.sub(r"[^\w.-]", "_", name) + suffix)
+
+
+def _is_sealed(store: Store) -> bool:
+    return getattr(store, "master", None) is not None
+
+
+def _export_page(store: Store, name: str, file: str | None, *, force: bool, as_json: bool) -> None:
+    from treadle.config import size_text
+
+    try:
+        from treadle.monitor.offline import page
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "starlette":
+            raise
+        raise InvalidInput("a page needs the monitor: pip install 'treadle[monitor]'") from None
+    if file == STDOUT and (as_json or sys.stdout.isatty()):
+        raise InvalidInput("the page can't go to stdout here: name a file, or leave --json out and "
+                           "send stdout to a file or a program")
+    made = page(store, name)
+    content = made.html.encode()
+    if file == STDOUT:
+        sys.stdout.buffer.write(content)
+        return
+    path, sealed = _path(file, name, ".html"), _is_sealed(store)
+    with _written(path, force=force) as out:
+        if sealed:
+            os.fchmod(out.fileno(), 0o600)
+        out.write(content)
+    if as_json:
+        print_json({"execution_id": name, "file": str(path), "bytes": len(content),
+                    "attempts_left_out": made.attempts_left_out, "lines_left_out": made.lines_left_out})
+        return
+    say(f"wrote {path} ({size_text(len(content))}): open it in a browser")
+    if made.attempts_left_out:
+        say(f"  Inputs and outputs of {made.attempts_left_out} attempts are not in it: it would be too "
+            "large.")
+    if made.lines_left_out:
+        say("  The newest lines of its log are not in it: it would be too large.")
+    if sealed:
+        say(PLAIN)
 
 
 def import_(

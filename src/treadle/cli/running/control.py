@@ -20,16 +20,16 @@ from treadle.cli.common import (
     existing_store,
     parse_value,
     say_command,
-    types_for,
 )
 from treadle.cli.render import print_json, say
-from treadle.errors import InvalidInput, LeaseHeld, NoSuchNode, did_you_mean
-from treadle.state.status import ExecutionStatus, NodeStatus
+from treadle.config import TreadleConfig, read_limits
+from treadle.engine.edited import types_for
+from treadle.engine.inbox import ANSWER, CANCEL, SIGNAL, fault_of
+from treadle.engine.outside import runs_elsewhere, schema_of_answer, send, still_open
+from treadle.errors import InvalidInput, LeaseHeld
+from treadle.state.status import ExecutionStatus
 
 if TYPE_CHECKING:
-    from treadle.config import TreadleConfig
-    from treadle.diagram.node import Node
-    from treadle.state.cell import NodeState
     from treadle.store.base import Store, Summary
 
 CANCEL_S_MAX = 15.0
@@ -44,7 +44,6 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Cancel an execution, wherever it runs. One that has ended stays as it is."""
-    from treadle.config import read_limits
     from treadle.engine.run import in_own_loop
 
     config = read_limits(Path.cwd())
@@ -54,8 +53,8 @@ def cancel(
         name = summary.cell.execution_id
         if summary.cell.status.terminal:
             raise InvalidInput(f"execution {name} has ended already: it is {summary.cell.status}")
-        _send(found, name, "cancel", value=reason)
-        taken = None if _runs_elsewhere(summary) else in_own_loop(_take_over(store, name, config), config)
+        send(found, name, CANCEL, value=reason, config=config)
+        taken = None if runs_elsewhere(summary) else in_own_loop(_take_over(store, name, config), config)
         status = _wait(found, name) if taken is None else taken
     finally:
         found.close()
@@ -88,9 +87,10 @@ def answer(
     try:
         summary = found.summary(execution_id)
         name = summary.cell.execution_id
-        _still_open(summary)
-        given = _fitting(found, summary, node, iteration, value)
-        _send(found, name, "answer", node=node, iteration=iteration or "", value=given)
+        still_open(summary)
+        given = _fitted(node, value, schema_of_answer(found, summary, node, iteration))
+        send(found, name, ANSWER, node=node, iteration=iteration or "", value=given,
+             config=read_limits(Path.cwd()))
     finally:
         found.close()
     _sent(summary, f"the answer to {node!r}", store, as_json)
@@ -111,46 +111,22 @@ def signal(
     found = existing_store(store)
     try:
         summary = found.summary(execution_id)
-        _still_open(summary)
-        _send(found, summary.cell.execution_id, "signal", name=name, value=parse_value(value))
+        still_open(summary)
+        send(found, summary.cell.execution_id, SIGNAL, name=name, value=parse_value(value),
+             config=read_limits(Path.cwd()))
     finally:
         found.close()
     _sent(summary, f"the signal {name!r}", store, as_json)
 
 
-def _still_open(summary: Summary) -> None:
-    cell = summary.cell
-    if cell.status is ExecutionStatus.COMPLETED:
-        raise InvalidInput(f"execution {cell.execution_id} has completed: nothing in it waits any more")
-
-
-def _send(store: Store, execution_id: str, kind: str, *, name: str = "", node: str = "", iteration: str = "",
-          value: Any = None) -> None:
-    from treadle.config import read_limits
-    from treadle.state import codec
-    from treadle.store.base import Signal
-
-    payload, config = codec.encode(value), read_limits(Path.cwd())
-    if len(payload) > config.signal_bytes_max:
-        raise config.exceeded("signal_bytes_max", f"a value of {len(payload)} bytes (the path of a file can "
-                                                  "be sent instead)")
-    store.send(Signal(execution_id, kind, name, node, iteration, payload, at=time.time()))
-
-
 def _sent(summary: Summary, what: str, store: str | None, as_json: bool) -> None:
-    name, running = summary.cell.execution_id, _runs_elsewhere(summary)
+    name, running = summary.cell.execution_id, runs_elsewhere(summary)
     if as_json:
         print_json({"execution_id": name, "sent": True, "running": running})
     elif running:
         say(f"{what} is recorded; {summary.owner} takes it up")
     else:
         say(f"{what} is recorded; go on with:  {say_command('resume', name, store=store)}")
-
-
-def _runs_elsewhere(summary: Summary) -> bool:
-    # In its first tenth of a second an execution is `pending` in the store, though it runs.
-    at_work = summary.cell.status in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING)
-    return at_work and summary.owner is not None and not summary.stale
 
 
 # cancel
@@ -183,30 +159,8 @@ async def _take_over(url: str | None, execution_id: str, config: TreadleConfig) 
 
 # answer
 
-def _fitting(store: Store, summary: Summary, node: str, iteration: str | None, text: str) -> Any:
-    """The answer as its node wants it. InvalidInput, NoSuchNode if it can't be right."""
-    from treadle.engine.inbox import request_of
-
-    _, cells = store.load(summary.cell.execution_id)
-    mine = [cell for cell in cells if cell.node_id == node and iteration in (None, cell.iteration)]
-    if not mine:
-        asks = _known(store, summary, node, cells)
-        return _fitted(node, text, asks.properties.get("schema") if asks.id == node else None)
-    cell = max(mine, key=lambda one: ([int(turn) for turn in one.iteration.split(".")], one.attempt))
-    if cell.status is not NodeStatus.SUSPENDED:
-        if cell.status is NodeStatus.COMPLETED or summary.cell.status is not ExecutionStatus.RUNNING:
-            raise InvalidInput(f"node {node!r} does not wait for an answer: it is {cell.status}"
-                               + _who_waits(cells))
-        return parse_value(text)
-    request = request_of(cell)
-    if request.get("kind") not in ("answer", "signal"):
-        raise InvalidInput(f"node {node!r} waits for a time, not for an answer")
-    return _fitted(node, text, request.get("schema"))
-
-
 def _fitted(node: str, text: str, schema: Any) -> Any:
-    from treadle.engine.inbox import fault_of
-
+    """The answer as its node wants it. InvalidInput."""
     value = parse_value(text)
     fault = fault_of(value, schema)
     if fault is not None and not text.startswith("@") and fault_of(text, schema) is None:
@@ -214,26 +168,3 @@ def _fitted(node: str, text: str, schema: Any) -> Any:
     if fault is not None:
         raise InvalidInput(f"the answer to {node!r} does not fit: {fault}")
     return value
-
-
-def _known(store: Store, summary: Summary, node: str, cells: list[NodeState]) -> Node:
-    """The outermost node of a path, which may be answered before it is reached; NoSuchNode if the diagram
-    lacks it."""
-    import msgspec
-
-    from treadle.diagram.formats import loads
-    from treadle.engine.sources import Source
-
-    source = msgspec.json.decode(store.source(summary.cell.diagram), type=Source)
-    spec = loads(source.text, file=source.file or "<stored>", base=source.base, format=source.format)
-    nodes = {str(one.id): one for one in spec.nodes}
-    first = node.split("/")[0].split("[")[0]
-    if first not in nodes:
-        raise NoSuchNode(f"execution {summary.cell.execution_id} has no node {node!r}: "
-                         + (did_you_mean(first, nodes) or f"there is {', '.join(nodes)}") + _who_waits(cells))
-    return nodes[first]
-
-
-def _who_waits(cells: list[NodeState]) -> str:
-    waiting = sorted({cell.node_id for cell in cells if cell.status is NodeStatus.SUSPENDED})
-    return f" (who waits: {', '.join(waiting)})" if waiting else ""

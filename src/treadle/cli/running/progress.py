@@ -7,6 +7,8 @@ nothing else of a node ever reaches it, so that watching costs the run next to n
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import json
 import logging
 import os
 import sys
@@ -14,13 +16,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 from treadle.cli.render import say, seconds, spoken
 from treadle.state.cell import NodeState
 from treadle.state.status import NodeStatus
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from treadle.engine.bus import Event
     from treadle.engine.handle import Handle
     from treadle.store.base import LogLine
@@ -33,17 +35,22 @@ LINES_A_SECOND_MAX = 10
 """Failures and retries that plain lines name; the others of that second are counted."""
 SAID_A_LOOK_MAX = 200
 """Lines of bodies that the live view shows each time it looks; of more, the last."""
-ERRORS_SHOWN = 3
 RUNNING_SHOWN = 4
+GRAPH_NODES_MAX = 200
+"""Of larger diagrams no terminal shows the graph."""
 
 
 class View(Protocol):
     """What looks on at a run. All of it is called on the event loop."""
 
     interval_s: float
+    fed: bool  # whether it wants to be told what viewers of the monitor are
 
     def begin(self, handle: Handle, text: str) -> None:
         """The execution is about to run; `text` says which."""
+
+    def take(self, message: str) -> None:
+        """What viewers of the monitor are told, as JSON. Only for views with `fed`."""
 
     def note(self, event: Event) -> None:
         """An attempt failed, or another is due."""
@@ -62,12 +69,14 @@ class View(Protocol):
 
 
 def view_for(*, live: bool | None, as_json: bool) -> View:
-    """The view that fits: `live` None means live on a terminal."""
+    """The view that fits: `live` None means live on a terminal; where it is asked for and there is none,
+    lines of JSON."""
+    terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+    if live and (as_json or not terminal):
+        return JsonLines()
     if as_json:
         return Silent()
-    if live if live is not None else sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
-        return Live()
-    return Lines()
+    return Live() if terminal and live is not False else Lines()
 
 
 async def follow(view: View, handle: Handle) -> None:
@@ -104,13 +113,47 @@ class Logged(logging.Handler):
             self._view.line(f"{level}{who}{record.getMessage()}")
 
 
+class _Aside:
+    """Says through a view what hooks of plugins print: stdout is for the result."""
+
+    repeats = True
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._partial = ""
+
+    def printed(self, stream: str, text: str) -> bool:
+        if stream == "stderr":
+            return True  # also what the view says
+        *lines, self._partial = (self._partial + text).split("\n")
+        for line in lines:
+            self._view.line(f"plugin: {line}")
+        return False
+
+    def logged(self, level: str, logger: str, text: str) -> None:
+        pass  # it goes where records of that logger go
+
+
+def aside(view: View) -> contextvars.Context:
+    """A context for the hooks of plugins."""
+    from treadle.nodes import speech
+
+    home = contextvars.Context()
+    home.run(speech.speaking.set, _Aside(view))
+    return home
+
+
 class Silent:
     """For programs: nothing but what is wrong."""
 
     interval_s = 60.0
+    fed = False
 
     def begin(self, handle: Handle, text: str) -> None:
         _listen(self)
+
+    def take(self, message: str) -> None:
+        pass
 
     def note(self, event: Event) -> None:
         pass
@@ -132,6 +175,7 @@ class Lines:
     """For logs: the start, what bodies say, failures and retries, and now and then how far it is."""
 
     interval_s = LINES_INTERVAL_S
+    fed = False
 
     def __init__(self) -> None:
         self._second = 0
@@ -142,6 +186,9 @@ class Lines:
     def begin(self, handle: Handle, text: str) -> None:
         say(text)
         _listen(self)
+
+    def take(self, message: str) -> None:
+        pass
 
     def note(self, event: Event) -> None:
         text = noted(event)
@@ -179,21 +226,19 @@ class Lines:
 
 
 class Live:
-    """For a terminal: a bar, what runs, the rate, retries, the last errors, in place."""
+    """For a terminal: the graph with the state of each node, how far it is, the last errors, in place."""
 
     interval_s = LIVE_INTERVAL_S
+    fed = True
 
     def __init__(self) -> None:
-        import rich.progress_bar
-        import rich.table
-        import rich.text
-        from rich.console import Console, Group
+        from rich.console import Console
         from rich.live import Live as Display
 
-        self._group, self._bar = Group, rich.progress_bar.ProgressBar
-        self._grid, self._text = rich.table.Table.grid, rich.text.Text
-        self._errors: deque[str] = deque(maxlen=ERRORS_SHOWN)
+        from treadle.cli.running.screen import Screen
+
         self._pace = Pace()
+        self._screen = Screen()
         self._display = Display(console=Console(stderr=True), auto_refresh=False, transient=True)
         self._drawing = False
         self._said: list[str] = []
@@ -202,16 +247,25 @@ class Live:
         from treadle.nodes import speech
 
         say(text)
+        diagram = handle.diagram
+        if diagram is not None and len(diagram) <= GRAPH_NODES_MAX:
+            from treadle.cli.drawing.picture import picture_of
+            from treadle.cli.running.screen import Screen
+
+            self._screen = Screen(picture_of(diagram, 0))
         self._display.start()
         self._drawing = True
         speech.install()  # before the display's own stand-ins, which would show what bodies say as its own
         _listen(self)
         self.look(handle)
 
+    def take(self, message: str) -> None:
+        self._screen.take(msgspec.json.decode(message).get("payload") or {})
+
     def note(self, event: Event) -> None:
         text = noted(event)
         if text is not None:
-            self._errors.append(text)
+            self._screen.complain(text)
 
     def line(self, text: str) -> None:
         self._display.console.print(text, markup=False, highlight=False)
@@ -232,8 +286,14 @@ class Live:
 
     def look(self, handle: Handle) -> None:
         self._speak()
-        self._pace.look(handle.counts)
-        self._display.update(self._drawn(handle), refresh=True)
+        pace = self._pace
+        pace.look(handle.counts)
+        cell = handle.cell
+        self._screen.execution.update(
+            name=cell.name, status=cell.status.value, done=pace.done, total=pace.known, rate=pace.rate,
+            started_at=cell.started_at, ended_at=cell.ended_at)
+        self._screen.under_way = under_way(handle)
+        self._display.update(self._screen, refresh=True)
 
     def close(self) -> None:
         from treadle.nodes import speech
@@ -244,14 +304,40 @@ class Live:
             self._display.stop()
             speech.uninstall()
 
-    def _drawn(self, handle: Handle) -> RenderableType:
-        pace = self._pace
-        head = self._grid(padding=(0, 1))
-        head.add_row(self._bar(total=max(pace.known, 1), completed=pace.done, width=32),
-                     self._text(pace.text()))
-        lines = [(under_way(handle), "cyan"), *((error, "red") for error in self._errors)]
-        return self._group(head, *(self._text(text, style, no_wrap=True, overflow="ellipsis")
-                                   for text, style in lines))
+
+class JsonLines:
+    """For programs that look on: a line of JSON for each change, as viewers of the monitor get them, and for
+    what is said."""
+
+    interval_s = 60.0
+    fed = True
+
+    def begin(self, handle: Handle, text: str) -> None:
+        self._say({"event_type": "begin", "execution_id": handle.execution_id, "message": text})
+        _listen(self)
+
+    def take(self, message: str) -> None:
+        say(message)
+
+    def note(self, event: Event) -> None:
+        pass  # a message says it
+
+    def line(self, text: str) -> None:
+        self._say({"event_type": "message", "message": text})
+
+    def said(self, line: LogLine) -> None:
+        self._say({"event_type": "log", "execution_id": line.execution_id, "node": line.node_id,
+                   "iteration": line.iteration, "attempt": line.attempt, "stream": line.stream,
+                   "level": line.level, "text": line.text})
+
+    def look(self, handle: Handle) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _say(self, message: dict[str, object]) -> None:
+        say(json.dumps({**message, "timestamp": time.time()}))
 
 
 def _listen(view: View) -> None:
@@ -281,11 +367,16 @@ class Pace:
         while len(self._looks) > 2 and now - self._looks[1][0] > self.WINDOW_S:
             self._looks.popleft()
 
-    def text(self) -> str:
+    @property
+    def rate(self) -> float:
+        """Nodes a second."""
         now = time.monotonic()
         since, before = self._looks[0] if self._looks else (now, self.done)
-        rate = (self.done - before) / max(now - since, 1e-3)
-        return f"{self.done}/{self.known} nodes, {rate:.3g}/s, {seconds(now - self._began)}{self._troubles}"
+        return (self.done - before) / max(now - since, 1e-3)
+
+    def text(self) -> str:
+        took = seconds(time.monotonic() - self._began)
+        return f"{self.done}/{self.known} nodes, {self.rate:.3g}/s, {took}{self._troubles}"
 
 
 def under_way(handle: Handle) -> str:

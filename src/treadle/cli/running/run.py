@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from treadle.cli.author import nearby
 from treadle.cli.common import (
     COMPLETED,
     FAILED,
@@ -28,19 +27,20 @@ from treadle.cli.common import (
     parse_inputs,
     say_command,
 )
-from treadle.cli.render import failure, iso, local, prefixed, print_json, result_text, say, seconds
+from treadle.cli.render import counted, failure, iso, local, prefixed, print_json, result_text, say, seconds
 from treadle.cli.running.edited import (
     DiagramOption,
     RecordedOption,
     YesOption,
     agree,
-    counted,
     foretell,
     planned,
     say_plan,
 )
 from treadle.cli.running.history import check_folder
-from treadle.cli.running.progress import Logged, View, follow, view_for
+from treadle.cli.running.progress import Logged, View, aside, follow, view_for
+from treadle.cli.running.served import RateOption, ServeOption, beside, stay
+from treadle.engine.edited import nearby
 from treadle.errors import InvalidInput, LeaseLost, StoreError
 from treadle.state.cell import ErrorInfo, ExecutionCell
 from treadle.state.status import ExecutionStatus
@@ -104,6 +104,8 @@ def run(
     state_history: HistoryOption = None,
     env: EnvOption = None,
     secret_store: SecretStoreOption = None,
+    serve: ServeOption = False,
+    rate: RateOption = 4.0,
     live: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -124,7 +126,8 @@ def run(
 
     raise typer.Exit(Performance(store, durability, live, as_json, concurrency, Path(spec.base),
                                  history=state_history, environment=parse_environment(env or ()),
-                                 secret_store=_secret_store(secret_store)).perform(begin, "runs"))
+                                 secret_store=_secret_store(secret_store), serve=rate if serve else None)
+                     .perform(begin, "runs"))
 
 
 def resume(
@@ -198,7 +201,7 @@ def fork(
 
     async def begin(engine: Engine, view: View) -> Handle:
         handle = await engine.fork(name, given, at=at, diagram=what.diagram, fork_id=fork_id)
-        view.line(f"takes over {counted(handle.counts.get('completed', 0))} of execution {name}")
+        view.line(f"takes over {counted(handle.counts.get('completed', 0), 'result')} of execution {name}")
         return handle
 
     raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency,
@@ -245,7 +248,7 @@ class Performance:
     def __init__(self, store: str | None, durability: Durability, live: bool | None, as_json: bool,
                  concurrency: int | None, folder: Path, plan: Plan | None = None, *,
                  history: Path | None = None, environment: Mapping[str, str] | None = None,
-                 secret_store: str | None = None) -> None:
+                 secret_store: str | None = None, serve: float | None = None) -> None:
         from treadle.config import read_limits, read_retention
         from treadle.crypto.secrets import ENV, Secrets
         from treadle.hooks.manager import PluginManager
@@ -259,7 +262,7 @@ class Performance:
                                    "batched or strict")
             check_folder(history)
         self.history = history
-        self.environment, self.secret_store = environment, secret_store
+        self.environment, self.secret_store, self.serve = environment, secret_store, serve
         self.config = read_limits(Path.cwd())
         if concurrency is not None:
             self.config = msgspec.structs.replace(self.config, concurrency=concurrency)
@@ -272,7 +275,9 @@ class Performance:
         self.policy = None if found is None else found[1]
         self.plan = plan
         self.view = view_for(live=live, as_json=as_json)
+        self.plugins.home = aside(self.view)
         self.interrupted = asyncio.Event()
+        self.staying = False  # the page stays, and nothing runs
         self.unsaved = 0
         self.result: Any = None
 
@@ -301,7 +306,8 @@ class Performance:
             async with Engine.open(url, config=self.config, durability=self.durability.value,
                                    retention=self.retention, plugins=self.plugins,
                                    environment_vars=self.environment,
-                                   secret_store=self.secret_store, state_history=self.history) as engine:
+                                   secret_store=self.secret_store, state_history=self.history) as engine, \
+                    beside(engine, self.serve) as served:
                 engine.bus.subscribe(self.view.note, (EventType.NODE_FAILED, EventType.NODE_RETRYING))
                 handle = await begin(engine, self.view)
                 place = "in memory only" if url is None else f"in {url}"
@@ -310,9 +316,15 @@ class Performance:
                 name = f"execution {handle.execution_id} of {handle.cell.name!r}"
                 if not handle.counts:
                     verb = "had completed before"
+                if served is not None:  # whole, and not as a view would break it
+                    say(f"the monitor is at  {served.link_to(handle.execution_id)}")
                 self.view.begin(handle, f"{name} {verb}, {place}")
                 try:
-                    status = await self._until_done(handle)
+                    status = await self._until_done(engine, handle)
+                    if served is not None:
+                        self.staying = True
+                        handle, status, idle = await stay(engine, handle, status, self.interrupted)
+                        began += idle
                     if status is ExecutionStatus.COMPLETED:
                         self.result = await handle.result()
                 finally:
@@ -326,7 +338,7 @@ class Performance:
             say(f"by {self.policy}, {engine.pruned} old executions were deleted")
         return self._end(handle, status, time.monotonic() - began)
 
-    async def _until_done(self, handle: Handle) -> ExecutionStatus:
+    async def _until_done(self, engine: Engine, handle: Handle) -> ExecutionStatus:
         """Wait for the end of the execution or for an interrupt, which is `running`."""
         from treadle.aio.tasks import AsyncTaskManager
 
@@ -334,6 +346,10 @@ class Performance:
         done = tasks.create_task(handle.wait())
         stop = tasks.create_task(self.interrupted.wait())
         watch = tasks.create_task(follow(self.view, handle))
+        if self.view.fed and engine.manager is not None and handle.counts:
+            from treadle.cli.running.watching import feed
+
+            tasks.create_task(feed(engine, handle.execution_id, self.view.take))
         try:
             await asyncio.wait((done, stop, watch), return_when=asyncio.FIRST_COMPLETED)
             if watch.done():
@@ -348,7 +364,8 @@ class Performance:
             say("treadle: stopped at once; what was not yet recorded runs again at a resume")
             os._exit(INTERRUPTED)
         self.interrupted.set()
-        self.view.line("interrupted: stopping what runs and saving the rest (once more: stop at once)")
+        if not self.staying:
+            self.view.line("interrupted: stopping what runs and saving the rest (once more: stop at once)")
 
     # What is said at the end
 
@@ -394,7 +411,7 @@ class Performance:
                 "output": self.result, "error": error, "counts": handle.counts, "seconds": round(took, 6),
                 "waiting": [{**request, "node": path, "iteration": iteration,
                              "wake_at": iso(request.get("wake_at"))} for path, iteration, request in waiting],
-                **plan}
+                "slow_hooks": [] if handle.report is None else handle.report.slow_hooks, **plan}
 
     def _ways_on(self, handle: Handle) -> list[str]:
         """What a suspended execution waits for, and the commands that move it on."""

@@ -1,0 +1,204 @@
+"""An execution on a terminal: how far it is, its graph with the state of each node, the last errors.
+
+`Screen` is told what a viewer is told (a snapshot, then changed fields) and draws what fits the window: the
+graph with its arrows where there is room, else the nodes that matter most.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from treadle.cli.drawing import lanes
+from treadle.cli.render import seconds
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.text import Text
+
+    from treadle.cli.drawing.picture import Picture
+
+ICONS = {"pending": "·", "scheduled": "·", "running": "", "suspended": "‖", "retrying": "↻", "completed": "✓",
+         "failed": "✗", "skipped": "-", "cancelled": "⊘", "stale": "?"}
+PLAIN = {**ICONS, "pending": ".", "scheduled": ".", "suspended": "=", "retrying": "~", "completed": "+",
+         "failed": "x", "cancelled": "/"}
+STYLES = {"running": "cyan", "suspended": "yellow", "retrying": "yellow", "completed": "green",
+          "failed": "bold red", "skipped": "dim", "cancelled": "magenta", "pending": "dim",
+          "scheduled": "dim", "stale": "bold yellow"}
+SPIN = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+SPINS_A_SECOND = 8
+BAR, SMALL_BAR = 28, 16
+"""Cells that the bars take."""
+ERRORS_SHOWN = 3
+_MATTERS = ("failed", "retrying", "suspended", "running", "cancelled", "completed", "skipped", "scheduled",
+            "pending")
+"""Which nodes are shown first where not all fit."""
+
+
+class Screen:
+    """What is known of one execution, and how it looks now: a renderable of rich."""
+
+    def __init__(self, picture: Picture | None = None, *, ascii_only: bool = False) -> None:
+        self.execution: dict[str, Any] = {}
+        self.nodes: dict[str, dict[str, Any]] = {}
+        self.under_way = ""  # what runs, in words: shown where no nodes are known
+        self._picture = picture
+        self._rows = [] if picture is None else list(lanes.rows(picture, ascii_only=ascii_only))
+        self._ascii = ascii_only
+        self._errors: deque[str] = deque(maxlen=ERRORS_SHOWN)
+        self._began = time.monotonic()
+
+    def take(self, payload: Mapping[str, Any]) -> None:
+        """Merge a snapshot or an update into what is known."""
+        self.execution.update(payload.get("execution") or {})
+        for path, fields in (payload.get("nodes") or {}).items():
+            if fields is None:
+                self.nodes.pop(path, None)
+                continue
+            node = self.nodes.setdefault(path, {})
+            node.update(fields)
+            error = fields.get("error")
+            if error:
+                self.complain(f"{path}: {error['type']}: {error['message']}".partition("\n")[0])
+
+    def complain(self, text: str) -> None:
+        """Show a line among the last errors."""
+        if text not in self._errors:
+            self._errors.append(text)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        height = max(3, (options.height or console.height) - 1)
+        head = [self._head()]
+        tail = [self._text(f"  {'x' if self._ascii else '✗'} {error}", "red") for error in self._errors]
+        room = max(1, height - len(head) - len(tail))
+        for line in (*head, *self._body(room), *tail):
+            line.no_wrap, line.overflow = True, "ellipsis"
+            yield line
+
+    # Parts
+
+    def _head(self) -> Text:
+        one = self.execution
+        done, total = one.get("done") or 0, max(one.get("total") or 0, one.get("done") or 0)
+        rate, status = one.get("rate") or 0.0, str(one.get("status") or "pending")
+        text = self._text(f"{self._icon(status)} ", STYLES.get(status, ""))
+        text.append(f"{one.get('name') or ''} ", "bold")
+        text.append(status, STYLES.get(status, ""))
+        text.append(f"  {self._bar(done, total, BAR)} {done}/{total}")
+        if rate and status == "running":
+            text.append(f"  {rate:.3g}/s")
+            if total > done:
+                text.append(f", {seconds((total - done) / rate)} to go", "dim")
+        if one.get("retries"):
+            text.append(f"  {one['retries']} retries", "yellow")
+        elapsed = self._elapsed()
+        if elapsed is not None:
+            text.append(f"  {seconds(elapsed)}", "dim")
+        return text
+
+    def _elapsed(self) -> float | None:
+        begun = self.execution.get("started_at") or self.execution.get("created_at")
+        if begun is None:
+            return None
+        return max(0.0, (self.execution.get("ended_at") or time.time()) - float(begun))
+
+    def _body(self, room: int) -> Iterator[Text]:
+        if self._rows and len(self._rows) <= room:
+            yield from self._graph()
+        elif not self.nodes:
+            yield self._text(self.under_way, "cyan")
+        elif len(self.nodes) <= room:
+            yield from (self._line(path) for path in self.nodes)
+        else:
+            yield from self._most(room)
+
+    def _graph(self) -> Iterator[Text]:
+        assert self._picture is not None
+        width = max((len(shape.id) for shape in self._picture.shapes), default=0)
+        for row in self._rows:
+            if row.shape is None:
+                yield self._text(row.lanes, "dim")
+                continue
+            path = self._picture.shapes[row.shape].id
+            status = self._status(path)
+            text = self._text(row.lanes[:row.column], "dim")
+            text.append(self._icon(status), STYLES.get(status, ""))
+            text.append(f"{row.lanes[row.column + 1:]} ", "dim")
+            text.append(path.ljust(width), {"running": "bold", "pending": "dim"}.get(status, ""))
+            text.append_text(self._facts(path))
+            yield text
+
+    def _line(self, path: str) -> Text:
+        status = self._status(path)
+        text = self._text(f"{self._icon(status)} ", STYLES.get(status, ""))
+        text.append(path)
+        text.append_text(self._facts(path))
+        return text
+
+    def _most(self, room: int) -> Iterator[Text]:
+        """The nodes that matter most, and of the rest how many there are."""
+        by_status: dict[str, list[str]] = {}
+        for path in self.nodes:
+            by_status.setdefault(self._status(path), []).append(path)
+        left = room - 1
+        for status in _MATTERS:
+            mine = by_status.get(status, [])
+            if not mine or left <= 0 or (status in ("completed", "skipped", "scheduled", "pending")):
+                continue
+            for path in mine[-left:]:
+                yield self._line(path)
+            left -= min(left, len(mine))
+        text = self._text("  ")
+        for status in _MATTERS:
+            if status in by_status:
+                text.append(f"{self._icon(status)} {len(by_status[status])} {status}  ",
+                            STYLES.get(status, ""))
+        yield text
+
+    def _facts(self, path: str) -> Text:
+        """What is to be said of a node behind its name."""
+        node = self.nodes.get(path, {})
+        text = self._text("")
+        group = node.get("group")
+        if group:
+            counts, total = Counter(group.get("counts") or {}), group.get("total") or 0
+            ended = sum(counts[name] for name in ("completed", "failed", "skipped", "cancelled"))
+            text.append(f"  {self._bar(ended, total, SMALL_BAR)} {ended}/{total}")
+            if counts["failed"]:
+                text.append(f", {counts['failed']} failed", "red")
+        if node.get("iteration") not in (None, "1"):
+            text.append(f"  #{node['iteration']}", "dim")
+        if (node.get("attempt") or 1) > 1:
+            text.append(f"  attempt {node['attempt']}", "yellow")
+        begun, ended_at = node.get("started_at"), node.get("ended_at")
+        if begun is not None:
+            took = (ended_at or time.time()) - begun
+            if took >= 0.1:
+                text.append(f"  {seconds(took)}", "dim")
+        request = node.get("request")
+        if node.get("status") in ("suspended", "retrying"):
+            what = (request or {}).get("name") or (request or {}).get("prompt")
+            text.append(f"  waits for {what}" if what else "", "yellow")
+            if node.get("wake_at"):
+                text.append(f"  {seconds(max(0.0, node['wake_at'] - time.time()))} to wait", "dim")
+        return text
+
+    def _status(self, path: str) -> str:
+        return str(self.nodes.get(path, {}).get("status") or "pending")
+
+    def _icon(self, status: str) -> str:
+        if status == "running":
+            turn = int((time.monotonic() - self._began) * SPINS_A_SECOND)
+            return "|/-\\"[turn % 4] if self._ascii else SPIN[turn % len(SPIN)]
+        return (PLAIN if self._ascii else ICONS).get(status, " ")
+
+    def _bar(self, done: int, total: int, width: int) -> str:
+        full = round(width * min(done, total) / total) if total else 0
+        return ("#" * full + "." * (width - full)) if self._ascii else "━" * full + "╌" * (width - full)
+
+    def _text(self, text: str, style: str = "") -> Text:
+        from rich.text import Text
+
+        return Text(text, style)
