@@ -1,13 +1,15 @@
-# `make demo` and `make test` need nothing but Python >= 3.11 with venv and pip.
+# `make demo` and `make test` need nothing but Python >= 3.11 with venv and pip; the page's tests and its benchmark
+# need Chromium as well.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO := build/demo
 PYTEST_ARGS ?=
+CHROMIUM := $(firstword $(foreach name,chromium chromium-browser google-chrome,$(shell command -v $(name))))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench soak clean
+.PHONY: help setup demo test check bench soak web clean
 
 help:
 	@echo "make setup   a virtual environment in $(VENV) with treadle and its tools"
@@ -16,6 +18,7 @@ help:
 	@echo "make check   ruff, mypy, the floors"
 	@echo "make bench   the benchmark table of docs/performance.md"
 	@echo "make soak    the tests that run for minutes"
+	@echo "make web     build the monitor's page (needs node and npm) into src/treadle/monitor/static"
 	@echo "make clean   remove what was built"
 
 setup: $(STAMP)
@@ -31,7 +34,8 @@ demo: setup
 	$(BIN)/treadle run examples/stdlib_report/diagram.yaml -i out=$(DEMO) --store $(DEMO)/treadle.db
 
 test: check
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 $(if $(CHROMIUM),,--ignore tests/page) $(PYTEST_ARGS)
+	$(if $(CHROMIUM),,@echo "tests/page were left out: they need Chromium (on Debian: apt-get install chromium)")
 
 check: setup
 	$(BIN)/ruff check .
@@ -49,10 +53,17 @@ bench: setup
 	$(BIN)/python benchmarks/history.py
 	$(BIN)/python benchmarks/encryption.py
 	$(BIN)/python benchmarks/context.py
+	$(BIN)/python benchmarks/monitor.py
+	$(if $(CHROMIUM),$(BIN)/python benchmarks/page.py,@echo "benchmarks/page.py needs Chromium (on Debian: apt-get install chromium)")
 
 soak: setup
 	$(BIN)/python -m pytest -q -m soak --timeout 1800 $(PYTEST_ARGS)
 
+web:
+	@command -v npm >/dev/null || { echo "make web needs npm, with Node >= 20: the page that is committed needs neither"; exit 1; }
+	cd web && npm install --no-package-lock --no-audit --no-fund --silent
+	cd web && npm run --silent check && npm test --silent && npm run --silent build
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
+	rm -rf $(VENV) build dist web/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -37,6 +37,7 @@ BROAD_EXCEPTS = {  # around code that is not ours: how many, and whose it is
     "diagram/transform.py": (1, "registered transforms"),
     "engine/runner.py": (1, "what breaks one execution must not break the others"),
     "hooks/calls.py": (2, "hooks of plugins, plain and async"),
+    "hooks/lanes.py": (2, "what ends a hook, and is not for it to end us"),
     "hooks/finding/loading.py": (1, "what plugins do when they are loaded, made and asked"),
     "nodes/failures.py": (1, "`__str__` of errors and of what is logged, and source loaders"),
     "nodes/modules.py": (1, "a diagram's own modules"),

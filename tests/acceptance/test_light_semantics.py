@@ -20,6 +20,8 @@ from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store import open_store
 
+from .. import forked
+
 DIAGRAMS = Path(__file__).parent / "diagrams"
 COMPLETED, SKIPPED, FAILED = NodeStatus.COMPLETED, NodeStatus.SKIPPED, NodeStatus.FAILED
 
@@ -36,8 +38,7 @@ class Case:
         return [sys.executable, "-m", "treadle", *words, "--store", str(self.store)]
 
     def treadle(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self.command(*words), env=self.environment, capture_output=True, text=True,
-                              timeout=90, check=False)
+        return forked.command(self.store.parent, *words, "--store", str(self.store))
 
     def run(self, *options: str) -> int:
         return self.treadle("run", self.diagram, "--execution-id", "x", *options).returncode

@@ -1,0 +1,275 @@
+"""Diagrams as a page draws them: nodes, arrows and groups as plain data."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from treadle.diagram.diagram import DiagramSpec, ExecutableDiagram
+from treadle.diagram.node import DEFAULT, Arrow, Node
+from treadle.diagram.policy import Policy
+from treadle.engine.edited import types_for
+from treadle.engine.plan import static
+from treadle.engine.replay import node_at
+from treadle.engine.showing import plain
+from treadle.engine.sources import Source, compile_stored
+from treadle.errors import Fault, InvalidDiagram, TreadleError
+from treadle.nodes.registry import NodeRegistry
+from treadle.store.base import Store
+
+DRAWINGS_MAX = 100
+"""Diagrams that stay in memory."""
+QUICK_S, REST = 0.1, 20.0
+"""A diagram that takes longer to compile stays as it is for so many times as long."""
+DEPTH_MAX = 32
+"""Sub-diagrams inside one another that are drawn."""
+FOLDERS_MAX = 100
+"""Folders whose plugins are known."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A place in a diagram's file; `line` counts from 1, 0 is unknown."""
+
+    file: str
+    line: int = 0
+
+
+class DrawnInput(msgspec.Struct, frozen=True):
+    """An input of an execution. `default` is missing if it is required."""
+
+    type: str
+    required: bool
+    default: Any = msgspec.UNSET
+    description: str = ""
+
+
+class DrawnNode(msgspec.Struct, frozen=True):
+    """A node. `group` is the id of the group that it opens to (its own id), for a map or a sub-diagram;
+    `loop` is the innermost loop that it is in. `properties` are its own and its policy's, as its file says
+    them."""
+
+    id: str
+    type: str
+    label: str
+    group: str | None = None
+    loop: str | None = None
+    properties: dict[str, Any] = {}
+    source: Place | None = None
+
+
+class DrawnArrow(msgspec.Struct, frozen=True):
+    """An arrow. `back`: it begins the next turn of a loop. `label` is what stands on it: port and input,
+    where they are not the default ones."""
+
+    source: str
+    port: str
+    target: str
+    input: str
+    label: str = ""
+    back: bool = False
+
+
+class DrawnGroup(msgspec.Struct, frozen=True):
+    """A map (`drawn` if each item is a sub-diagram), a sub-diagram (`drawn`), or a loop (`nodes`: the ids of
+    what is in it)."""
+
+    id: str
+    kind: Literal["map", "sub", "loop"]
+    nodes: list[str] = []
+    drawn: Drawn | None = None
+
+
+class DrawnFault(msgspec.Struct, frozen=True):
+    """Something that is wrong with a diagram, and what to do."""
+
+    severity: Literal["error", "warning"]
+    message: str
+    file: str = ""
+    line: int = 0
+    node: str | None = None
+    hint: str | None = None
+
+
+class Drawn(msgspec.Struct, frozen=True):
+    """A diagram to draw. `hash` is its key in the store, "" for one that was not started."""
+
+    name: str
+    hash: str = ""
+    description: str = ""
+    inputs: dict[str, DrawnInput] = {}
+    nodes: list[DrawnNode] = []
+    arrows: list[DrawnArrow] = []
+    groups: list[DrawnGroup] = []
+    faults: list[DrawnFault] = []
+
+
+def fault(one: Fault) -> DrawnFault:
+    """A fault as the page shows it."""
+    where = one.where
+    return DrawnFault("warning" if one.warning else "error", one.message, where.file if where else "",
+                      where.line if where else 0, one.node, one.hint)
+
+
+def other_plugins(faults: Iterable[Fault]) -> str | None:
+    """What to do about a diagram that is wrong here, and may be right in its own folder: an engine has the
+    plugins of one."""
+    from treadle.hooks.finding.discovery import FOLDER
+
+    for one in faults:
+        place = Path(one.where.file).parent if one.where and one.where.file else Path()
+        if not one.warning and (place / FOLDER).is_dir() and not place.samefile(Path()):
+            return (f"{place} has plugins of its own, and this server runs with those of {Path.cwd()}: if "
+                    "the diagram needs them, start a server there")
+    return None
+
+
+def drawn(spec: DiagramSpec, compiled: ExecutableDiagram | None, *, digest: str = "",
+          faults: Iterable[Fault] = (), depth: int = 0) -> Drawn:
+    """A diagram to draw. Without its compiled form sub-diagrams can't be opened."""
+    loops: list[tuple[str, list[str]]] = []
+    loop_of: dict[str, str] = {}
+    back: set[int] = set()
+    if compiled is not None:
+        loops = [(compiled.nodes[one.head].id, [compiled.nodes[m].id for m in one.members])
+                 for one in compiled.loops]
+        loop_of = {node.id: loops[loop][0]
+                   for node, loop in zip(compiled.nodes, compiled.loop_of, strict=True) if loop >= 0}
+        drawn_back = {id(arrow.drawn) for arrow in compiled.arrows if arrow.back_of >= 0}
+        texts = {str(arrow.drawn) for arrow in compiled.arrows if id(arrow.drawn) in drawn_back}
+        back = {k for k, arrow in enumerate(spec.arrows) if str(arrow) in texts}
+    children = {} if compiled is None else {str(node.id): node for node in compiled.nodes}
+    groups = [DrawnGroup(head, "loop", members) for head, members in loops]
+    nodes = []
+    for one in spec.nodes:
+        made = children.get(str(one.id))
+        child = None if made is None or depth >= DEPTH_MAX else made.child
+        is_map = one.policy.for_each is not None
+        opens = is_map or child is not None
+        if opens:
+            inner = None if child is None else drawn(child.spec, child, depth=depth + 1)
+            groups.append(DrawnGroup(one.id, "map" if is_map else "sub", [], inner))
+        nodes.append(_node(one, opens=opens, loop=loop_of.get(one.id)))
+    arrows = [_arrow(one, back=k in back) for k, one in enumerate(spec.arrows)]
+    return Drawn(spec.name, digest, spec.description, inputs_of(spec), nodes, arrows, groups,
+                 list(map(fault, faults)))
+
+
+def inputs_of(spec: DiagramSpec) -> dict[str, DrawnInput]:
+    """What an execution is given."""
+    return {name: DrawnInput(one.type, one.required, one.default if one.required else plain(one.default),
+                             one.description) for name, one in spec.inputs.items()}
+
+
+def _node(one: Node, *, opens: bool, loop: str | None) -> DrawnNode:
+    policy = {name: value for name, value in msgspec.to_builtins(one.policy).items()
+              if value != _POLICY.get(name)}
+    where = None if one.where is None or not one.where.file else Place(one.where.file, one.where.line)
+    return DrawnNode(one.id, one.type, one.label or one.id, one.id if opens else None, loop,
+                     {**plain(one.properties), **plain(policy)}, where)
+
+
+def _arrow(one: Arrow, *, back: bool) -> DrawnArrow:
+    said = [text for text in (one.port, one.input) if text != DEFAULT]
+    return DrawnArrow(one.source, one.port, one.target, one.input, " → ".join(said), back)
+
+
+_POLICY: Mapping[str, Any] = msgspec.to_builtins(Policy())
+
+
+@functools.lru_cache(maxsize=FOLDERS_MAX)
+def types_in(folder: Path) -> NodeRegistry:
+    """The types of nodes for diagrams of a folder. Plugins that change there are for the next server."""
+    return types_for(folder)
+
+
+class Known(msgspec.Struct, frozen=True):
+    """What is known of a stored diagram. `compiled` is None where what it names is gone."""
+
+    spec: DiagramSpec
+    compiled: ExecutableDiagram | None
+    faults: tuple[Fault, ...]
+    hash: str
+
+    def type_of(self, path: str) -> str:
+        """The type of the node at a path; "" if the diagram has none there (any more)."""
+        node = self.node(path)
+        return "" if node is None else node.type
+
+    def around(self, path: str) -> tuple[list[str], list[str]]:
+        """The paths of the nodes right before and right after one, in its own diagram."""
+        prefix, slash, name = path.rpartition("/")
+        name = static(name)
+        spec = self.spec
+        if prefix:
+            owner = None if self.compiled is None else node_at(self.compiled, static(prefix))
+            if owner is None or owner.child is None:
+                return [], []
+            spec = owner.child.spec
+        before = [f"{prefix}{slash}{one.source}" for one in spec.arrows if one.target == name]
+        after = [f"{prefix}{slash}{one.target}" for one in spec.arrows if one.source == name]
+        return list(dict.fromkeys(before)), list(dict.fromkeys(after))
+
+    def node(self, path: str) -> Node | None:
+        """The node at a path as it was drawn."""
+        prefix, _, name = static(path).rpartition("/")
+        owner = None if not prefix or self.compiled is None else node_at(self.compiled, prefix)
+        spec = self.spec if not prefix else None if owner is None or owner.child is None else owner.child.spec
+        return None if spec is None else next((one for one in spec.nodes if one.id == name), None)
+
+
+class Drawings:
+    """Stored diagrams at hand. Its methods are called by threads."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[Known | None, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, store: Store, digest: str, *, anew: bool = False) -> Known | None:
+        """The diagram with that hash; None if the store has none, or it can't be read any more. `anew`: with
+        the code and the sub-diagrams that it names as they are now, unless that was just looked at and took
+        long."""
+        begun = time.monotonic()
+        with self._lock:
+            if digest in self._known:
+                known, until = self._known[digest]
+                self._known.move_to_end(digest)
+                if not anew or begun < until:
+                    return known
+        try:
+            known = _read(store.source(digest), digest)
+        except (KeyError, msgspec.DecodeError):
+            return None
+        now = time.monotonic()
+        with self._lock:
+            self._known[digest] = known, 0.0 if now - begun < QUICK_S else now + REST * (now - begun)
+            while len(self._known) > DRAWINGS_MAX:
+                self._known.popitem(last=False)
+        return known
+
+
+def _read(text: str, digest: str) -> Known | None:
+    from treadle.diagram import formats
+
+    source = msgspec.json.decode(text, type=Source)
+    spec: DiagramSpec | None
+    if bytes(source.spec) != b"null":
+        spec = msgspec.structs.replace(msgspec.json.decode(source.spec, type=DiagramSpec), source=source.text)
+    else:
+        spec, _ = formats.read(source.text, file=source.file or "<stored>", base=source.base,
+                               format=source.format)
+    if spec is None:
+        return None
+    try:
+        compiled = compile_stored(text, types_in(Path(source.base)))
+    except InvalidDiagram as error:
+        return Known(spec, None, error.faults, digest)
+    except (TreadleError, OSError) as error:  # a plugin that is gone, a folder that is
+        return Known(spec, None, (Fault(str(error), warning=True),), digest)
+    return Known(spec, compiled, tuple(compiled.warnings), digest)
