@@ -123,6 +123,9 @@ def test_a_cancelled_execution_is_resumed(client: httpx.Client, site: Any) -> No
     post(client, f"/api/executions/{name}/cancel", {"reason": "not now"})
     whole = site.until_status(client, name, "cancelled")
     assert "not now" in whole["error"]["message"]
+    line = next(one for one in client.get("/api/executions").json()["items"] if one["id"] == name)
+    assert (line["ended"], line["nodes"]) == (1, whole["total"]) == (1, 3), "two were not come to"
+    assert whole["nodes"] == whole["total"]
     plan = client.get(f"/api/executions/{name}/plan").json()
     assert [(one["node"], one["what"]) for one in plan["changes"]] == [("ask", "again")]
     assert not plan["held"]

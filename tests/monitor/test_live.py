@@ -220,6 +220,7 @@ def test_the_list_is_live(site: Any, client: httpx.Client, worked: str) -> None:
         assert any(f"executions.{new}" in str(one.get("update_mask")) for one in viewer.messages)
         client.post(f"/api/executions/{new}/cancel", json={})
         viewer.until(lambda: viewer.state["executions"][new]["status"] == "cancelled")
+        viewer.until(lambda: viewer.state["executions"][new]["nodes"] == 3)  # two were not come to
         client.delete(f"/api/executions/{new}")
         viewer.until(lambda: new not in viewer.state["executions"])
 

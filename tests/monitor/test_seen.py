@@ -68,6 +68,19 @@ def test_many_looks_see_what_one_sees(url: str, seed: int, tmp_path: Path) -> No
     store.close()
 
 
+def test_a_fork_s_figures_leave_out_what_its_parent_did() -> None:
+    own = replace(an_execution(), parent="before", started_at=100.0)
+    kept = a_cell("a", status=COMPLETED, started_at=1.0, ended_at=11.0)
+    done = a_cell("b", status=COMPLETED, started_at=101.0, ended_at=103.0)
+    before = {"b": ["a"], "c": ["b"]}
+    seen = Seen.of(own, [kept, done])
+    found = seen.metrics(lambda node: before.get(node, ()))
+    assert (found.critical_path, found.critical_s, found.elapsed_s) == (("b",), 2.0, 2.0)
+    assert (found.total, found.busy_s, found.parallelism) == (1, 2.0, 1.0)
+    seen = Seen.of(replace(own, parent=None), [kept, done])
+    assert seen.metrics(lambda node: before.get(node, ())).critical_path == ("a", "b")
+
+
 def test_what_takes_too_much_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store("memory:")
     for name in ("one", "two"):

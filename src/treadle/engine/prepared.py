@@ -114,6 +114,15 @@ class Diagrams:
             found = self._known[diagram] = Prepared()
         return found
 
+    def with_key(self, digest: str) -> ExecutableDiagram | None:
+        """The diagram that was started here whose source has that key. Threads may ask."""
+        for reference in self._known.keyrefs():
+            diagram = reference()
+            known = None if diagram is None else self._known.get(diagram)
+            if known is not None and known.digest == digest:
+                return diagram
+        return None
+
     def bind(self, prepared: Prepared, node: ExecutableNode) -> Body:
         """What performs a node: its strategy's `bind`, or its `execute`."""
         strategy = self._registry.get_strategy(node.type)

@@ -58,7 +58,7 @@ class Monitor:
                  config: TreadleConfig = DEFAULT_CONFIG, files: Sequence[Path] = ()) -> None:
         self._given, self._store = store, None if isinstance(store, str | Path) else store
         self.engine, self.rate_hz, self.config, self.files = engine, rate_hz, config, tuple(files)
-        self.drawings = Drawings()
+        self.drawings = Drawings(None if engine is None else engine.diagrams)
         self.live: Any = None
         """What `monitor.live` keeps: the mirrors and who looks at them."""
         self._seen: OrderedDict[str, Seen] = OrderedDict()

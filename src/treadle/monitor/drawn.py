@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -17,15 +18,16 @@ from treadle.diagram.node import DEFAULT, Arrow, Node
 from treadle.diagram.policy import Policy
 from treadle.engine.edited import types_for
 from treadle.engine.plan import static
+from treadle.engine.prepared import Diagrams
 from treadle.engine.replay import node_at
 from treadle.engine.showing import plain
 from treadle.engine.sources import Source, compile_stored
 from treadle.errors import Fault, InvalidDiagram, TreadleError
 from treadle.nodes.registry import NodeRegistry
-from treadle.store.base import Store
+from treadle.store.base import Store, Summary
 
-DRAWINGS_MAX = 100
-"""Diagrams that stay in memory."""
+DRAWINGS_MAX, SIZES_MAX = 100, 10_000
+"""Diagrams that stay in memory, and those whose numbers of nodes do."""
 QUICK_S, REST = 0.1, 20.0
 """A diagram that takes longer to compile stays as it is for so many times as long."""
 DEPTH_MAX = 32
@@ -168,11 +170,11 @@ def inputs_of(spec: DiagramSpec) -> dict[str, DrawnInput]:
 
 
 def _node(one: Node, *, opens: bool, loop: str | None) -> DrawnNode:
-    policy = {name: value for name, value in msgspec.to_builtins(one.policy).items()
-              if value != _POLICY.get(name)}
+    policy = {} if one.policy == _PLAIN else {
+        name: value for name, value in msgspec.to_builtins(one.policy).items() if value != _POLICY.get(name)}
     where = None if one.where is None or not one.where.file else Place(one.where.file, one.where.line)
     return DrawnNode(one.id, one.type, one.label or one.id, one.id if opens else None, loop,
-                     {**plain(one.properties), **plain(policy)}, where)
+                     {**plain(one.properties), **(plain(policy) if policy else {})}, where)
 
 
 def _arrow(one: Arrow, *, back: bool) -> DrawnArrow:
@@ -180,7 +182,8 @@ def _arrow(one: Arrow, *, back: bool) -> DrawnArrow:
     return DrawnArrow(one.source, one.port, one.target, one.input, " → ".join(said), back)
 
 
-_POLICY: Mapping[str, Any] = msgspec.to_builtins(Policy())
+_PLAIN = Policy()
+_POLICY: Mapping[str, Any] = msgspec.to_builtins(_PLAIN)
 
 
 @functools.lru_cache(maxsize=FOLDERS_MAX)
@@ -224,11 +227,24 @@ class Known(msgspec.Struct, frozen=True):
         return None if spec is None else next((one for one in spec.nodes if one.id == name), None)
 
 
-class Drawings:
-    """Stored diagrams at hand. Its methods are called by threads."""
+class _Turn:
+    """Held by the one who reads a diagram; the others wait."""
+
+    __slots__ = ("__weakref__", "lock")
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+class Drawings:
+    """Stored diagrams at hand. Its methods are called by threads. `ours` are those that this process's engine
+    has compiled."""
+
+    def __init__(self, ours: Diagrams | None = None) -> None:
+        self._ours = ours
+        self._reading: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
         self._known: OrderedDict[str, tuple[Known | None, float]] = OrderedDict()
+        self._sizes: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, store: Store, digest: str, *, anew: bool = False) -> Known | None:
@@ -237,13 +253,23 @@ class Drawings:
         long."""
         begun = time.monotonic()
         with self._lock:
-            if digest in self._known:
-                known, until = self._known[digest]
-                self._known.move_to_end(digest)
-                if not anew or begun < until:
-                    return known
+            turn = self._reading.get(digest)
+            if turn is None:
+                turn = self._reading[digest] = _Turn()
+        with turn.lock:  # who opens a page asks for it several times at once
+            with self._lock:
+                if digest in self._known:
+                    known, until = self._known[digest]
+                    self._known.move_to_end(digest)
+                    if not anew or begun < until:
+                        return known
+            return self._read(store, digest, anew)
+
+    def _read(self, store: Store, digest: str, anew: bool) -> Known | None:
+        begun = time.monotonic()
+        ours = None if self._ours is None or anew else self._ours.with_key(digest)
         try:
-            known = _read(store.source(digest), digest)
+            known = _read(store.source(digest), digest, ours)
         except (KeyError, msgspec.DecodeError):
             return None
         now = time.monotonic()
@@ -253,19 +279,46 @@ class Drawings:
                 self._known.popitem(last=False)
         return known
 
+    def whole(self, store: Store, summary: Summary) -> Summary:
+        """A summary whose `nodes` count those of its diagram, too, that it has not come to."""
+        if not summary.nodes:
+            return summary
+        rest = self._size(store, summary.cell.diagram) - summary.roots
+        return msgspec.structs.replace(summary, nodes=summary.nodes + rest) if rest > 0 else summary
 
-def _read(text: str, digest: str) -> Known | None:
+    def _size(self, store: Store, digest: str) -> int:
+        """How many nodes a stored diagram has; 0 if it can't be read."""
+        with self._lock:
+            size = self._sizes.get(digest)
+        if size is None:
+            try:
+                spec = _spec_of(msgspec.json.decode(store.source(digest), type=Source))
+            except (KeyError, msgspec.DecodeError):
+                spec = None
+            size = 0 if spec is None else len(spec.nodes)
+            with self._lock:
+                self._sizes[digest] = size
+                while len(self._sizes) > SIZES_MAX:
+                    self._sizes.popitem(last=False)
+        return size
+
+
+def _spec_of(source: Source) -> DiagramSpec | None:
     from treadle.diagram import formats
 
-    source = msgspec.json.decode(text, type=Source)
-    spec: DiagramSpec | None
     if bytes(source.spec) != b"null":
-        spec = msgspec.structs.replace(msgspec.json.decode(source.spec, type=DiagramSpec), source=source.text)
-    else:
-        spec, _ = formats.read(source.text, file=source.file or "<stored>", base=source.base,
-                               format=source.format)
+        return msgspec.structs.replace(msgspec.json.decode(source.spec, type=DiagramSpec), source=source.text)
+    return formats.read(source.text, file=source.file or "<stored>", base=source.base,
+                        format=source.format)[0]
+
+
+def _read(text: str, digest: str, ours: ExecutableDiagram | None = None) -> Known | None:
+    source = msgspec.json.decode(text, type=Source)
+    spec = _spec_of(source)
     if spec is None:
         return None
+    if ours is not None:
+        return Known(spec, ours, tuple(ours.warnings), digest)
     try:
         compiled = compile_stored(text, types_in(Path(source.base)))
     except InvalidDiagram as error:

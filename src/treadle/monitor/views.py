@@ -60,8 +60,8 @@ class NodeView(msgspec.Struct, frozen=True):
 
 
 class Line(msgspec.Struct, frozen=True):
-    """An execution in a list. `nodes` counts those known so far, `done` those that completed, `ended`
-    all that have ended."""
+    """An execution in a list. `nodes` counts those known so far, those of its diagram among them, `done`
+    those that completed, `ended` all that have ended."""
 
     id: str
     name: str

@@ -173,6 +173,7 @@ class Summary(msgspec.Struct, frozen=True):
     owner: Owner | None = None
     stale: bool = False
     ended: int = 0  # nodes: those that completed, failed, were skipped or cancelled
+    roots: int = 0  # nodes of the diagram itself, not of what they open to; turns of a loop count once
 
 
 class Mark(msgspec.Struct, frozen=True):

@@ -274,7 +274,8 @@ class MemoryStore:
         statuses = [cell.status for cell in latest.values()]
         return Summary(row.cell, len(statuses), statuses.count(NodeStatus.COMPLETED),
                        statuses.count(NodeStatus.FAILED), None if self._lost(row) else row.owner,
-                       self._is_stale(row), sum(status.terminal for status in statuses))
+                       self._is_stale(row), sum(status.terminal for status in statuses),
+                       len({path for path, _ in latest if "/" not in path and path[-1] != "]"}))
 
     def sizes(self, execution_ids: Sequence[str]) -> dict[str, int]:
         with self._lock:

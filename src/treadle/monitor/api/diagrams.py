@@ -13,11 +13,12 @@ from treadle.diagram.check import check as check_spec
 from treadle.diagram.compile import compile_diagram
 from treadle.diagram.diagram import DiagramSpec
 from treadle.engine.edited import nearby, types_for
-from treadle.errors import Fault, InvalidDiagram, InvalidInput, did_you_mean
+from treadle.errors import Fault, InvalidDiagram, InvalidInput, TreadleError, did_you_mean
 from treadle.monitor.api.executions import drawn_of
 from treadle.monitor.api.routing import Ask, operation
 from treadle.monitor.core import Monitor, Refused
-from treadle.monitor.drawn import Drawn, drawn, fault, other_plugins
+from treadle.monitor.drawn import Drawn, drawn, fault, other_plugins, types_in
+from treadle.nodes.modules import looking_once
 
 FILES_MAX = 1000
 """Diagram files that are listed."""
@@ -39,7 +40,7 @@ class Chosen(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class DiagramFile(msgspec.Struct, frozen=True):
-    """A diagram's file. `valid`: it can be read as it is; what else is wrong `check` says."""
+    """A diagram's file. `valid`: it can be started as it is; else `check` says what is wrong."""
 
     file: str
     name: str
@@ -65,14 +66,8 @@ class DiagramList(msgspec.Struct, frozen=True):
 def diagrams(ask: Ask[None, None]) -> DiagramList:
     """The diagrams that may be looked at and started: files that the server was given, and those of the
     newest executions."""
-    files = []
-    for name, path in _files(ask.monitor).items():
-        try:
-            spec, faults = formats.read(formats.read_text(path), file=str(path), base=str(path.parent),
-                                        format=_format(path))
-            files.append(DiagramFile(name, path.stem if spec is None else spec.name, not faults))
-        except (InvalidDiagram, OSError):
-            files.append(DiagramFile(name, path.stem, valid=False))
+    with looking_once():
+        files = [_listed(ask.monitor, name, path) for name, path in _files(ask.monitor).items()]
     stored: dict[str, DiagramStored] = {}
     for one in ask.monitor.store.executions(limit=STORED_MAX):
         cell = one.cell
@@ -83,6 +78,19 @@ def diagrams(ask: Ask[None, None]) -> DiagramList:
             DiagramStored(cell.diagram, cell.name, 1, cell.execution_id, cell.created_at) if known is None
             else msgspec.structs.replace(known, executions=known.executions + 1))
     return DiagramList(files, list(stored.values()))
+
+
+def _listed(monitor: Monitor, name: str, path: Path) -> DiagramFile:
+    try:
+        spec, faults = formats.read(formats.read_text(path, config=monitor.config), file=str(path),
+                                    base=str(path.parent), format=_format(path), config=monitor.config)
+        if spec is None:
+            return DiagramFile(name, path.stem, valid=False)
+        types = types_in(path.parent) if monitor.engine is None else monitor.engine.registry
+        found = check_spec(spec, types, config=monitor.config)
+    except (TreadleError, OSError):  # a folder's plugins may be wrong, too
+        return DiagramFile(name, path.stem, valid=False)
+    return DiagramFile(name, spec.name, all(one.warning for one in (*faults, *found.faults)))
 
 
 @operation("GET", "/api/diagrams/{hash}")

@@ -126,7 +126,7 @@ def executions(ask: Ask[ListQuery, None]) -> Page:
                 return _page(ask, found)  # they are in the order of their times
             if _fits(line(row), query, wanted):
                 with contextlib.suppress(NoSuchExecution):  # it was deleted just now
-                    found.append(store.summary(row.cell.execution_id))
+                    found.append(ask.monitor.drawings.whole(store, store.summary(row.cell.execution_id)))
                 if len(found) == query.limit:
                     break
         else:
@@ -193,7 +193,7 @@ def execution(ask: Ask[None, None]) -> Whole:
     about, metrics = About.of(cell), _metrics(seen, known, view["retries"])
     url = f"/api/executions/{quote(cell.execution_id, safe='')}"
     return Whole(
-        **_fields(line(summary)), counts=view["counts"],
+        **_fields(line(msgspec.structs.replace(summary, nodes=view["total"]))), counts=view["counts"],
         total=view["total"], retries=view["retries"], rate=metrics.rate,
         inputs=value_of(ask.monitor.store, cell.inputs, None, None, f"{url}/inputs"),
         output=value_of(ask.monitor.store, cell.output, cell.blob, None, f"{url}/output"),

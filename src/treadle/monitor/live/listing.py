@@ -133,7 +133,7 @@ class ListSource:
             same = known is not None and known.cell.version == one.cell.version and one.cell.status.terminal
             if left and not same:
                 left -= 1
-                known = store.summary(name)
+                known = self._monitor.drawings.whole(store, store.summary(name))
             if known is not None:
                 counted[name] = known
                 one = msgspec.structs.replace(one, nodes=known.nodes, completed=known.completed,

@@ -88,8 +88,15 @@ class Seen:
         if self._mirror is not None:
             self._mirror.take(fresh)
         if self._tracker is not None:
-            self._tracker.consume(fresh)
+            self._tracker.consume(self._own_cells(fresh))
             self._outdated = True
+
+    def _own_cells(self, cells: Iterable[NodeState]) -> Iterable[NodeState]:
+        """Those that it did itself: a fork keeps cells of its parent, with their instants."""
+        began = self.cell.started_at
+        if self.cell.parent is None or began is None:
+            return cells
+        return (cell for cell in cells if cell.ended_at is None or cell.ended_at >= began)
 
     def _mirrored(self, outline: Outline) -> Mirror:
         if self._mirror is None:
@@ -121,7 +128,7 @@ class Seen:
         with self._lock:
             if self._tracker is None:
                 self._tracker = ExecutionTracker(lambda node: list(predecessors(node)))
-                self._tracker.consume(self.cells)
+                self._tracker.consume(self._own_cells(self.cells))
                 self._drawn = self.cell.diagram
             begun = time.monotonic()
             if self._metrics is None or (self._outdated and (

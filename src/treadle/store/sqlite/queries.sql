@@ -143,8 +143,9 @@ SELECT execution_id FROM executions ORDER BY created_at DESC LIMIT 1000
 
 -- name: count_nodes
 SELECT count(*), sum(status = 'completed'), sum(status = 'failed'),
-       sum(status IN ('completed', 'failed', 'skipped', 'cancelled')) FROM (
-    SELECT status, max(attempt) FROM node_states WHERE execution_id = ? GROUP BY node_id, iteration)
+       sum(status IN ('completed', 'failed', 'skipped', 'cancelled')),
+       count(DISTINCT iif(node_id LIKE '%/%' OR node_id LIKE '%]', NULL, node_id)) FROM (
+    SELECT node_id, status, max(attempt) FROM node_states WHERE execution_id = ? GROUP BY node_id, iteration)
 
 -- name: get_cells
 SELECT execution_id, node_id, iteration, attempt, epoch, seq, status, scheduled_at, started_at, ended_at, wake_at,

@@ -292,10 +292,10 @@ class SqliteStore:
 
     def _summary(self, connection: apsw.Connection, row: Any, bare: bool = False) -> Summary:
         cell, owner, lost = _held(row)
-        nodes, completed, failed, ended = (0, 0, 0, 0) if bare else first_row(
+        nodes, completed, failed, ended, roots = (0, 0, 0, 0, 0) if bare else first_row(
             connection, self._sql["count_nodes"], (cell.execution_id,))
         return Summary(cell, nodes, completed or 0, failed or 0, None if lost else owner, _stale(cell, lost),
-                       ended or 0)
+                       ended or 0, roots)
 
     def source(self, diagram: str) -> str:
         row = self._first("get_diagram", (diagram,))

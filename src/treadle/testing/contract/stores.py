@@ -419,9 +419,10 @@ class StoreContract:
         store.apply(Batch([
             a_cell("a", status=NodeStatus.FAILED), a_cell("a", attempt=2, status=NodeStatus.COMPLETED),
             a_cell("b", status=NodeStatus.FAILED), a_cell("c", iteration="1"),
-            a_cell("c", iteration="2", status=NodeStatus.COMPLETED)]))
+            a_cell("c", iteration="2", status=NodeStatus.COMPLETED),
+            a_cell("d", status=NodeStatus.SKIPPED), a_cell("b[0]"), a_cell("b[0]/a"), a_cell("c/a")]))
         line = store.summary("ru")  # the beginning of an id is enough
-        assert (line.nodes, line.completed, line.failed, line.ended) == (4, 2, 1, 3)
+        assert (line.nodes, line.completed, line.failed, line.ended, line.roots) == (8, 2, 1, 4, 4)
         assert (line.owner, line.stale) == (owner, False)
         store.close()
 
