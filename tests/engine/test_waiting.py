@@ -15,6 +15,7 @@ from treadle.engine.engine import Durability, Engine
 from treadle.engine.inbox import fault_of
 from treadle.errors import ExecutionFailed, InvalidInput, NoSuchExecution, NoSuchNode
 from treadle.state.status import ExecutionStatus
+from treadle.store.base import Signal
 
 MODES: list[Durability] = ["memory", "batched", "strict"]
 
@@ -234,5 +235,29 @@ def test_resumes_and_answers_at_once_meet_in_one_run(tmp_path: Path) -> None:
             abandoned.cancel()  # whoever comes second must not suffer from it
             await (await other).answer("ask", {"ok": True})
             assert await (await engine.resume(handle.execution_id)).result() == "ok=True"
+
+    run(tmp_path, "batched", main)
+
+
+def test_a_word_that_comes_while_the_execution_is_given_back_is_heard(tmp_path: Path) -> None:
+    """Whoever sends it sees that this process has the execution, and leaves it to us."""
+    text = "treadle: 1\nnodes:\n  go: {type: wait_for, signal: go}\n  done: {type: endpoint, needs: go}\n"
+
+    async def main(engine: Engine) -> None:
+        manager = engine.manager
+        assert manager is not None
+        release = manager.release
+
+        async def sent_just_before(execution_id: str) -> None:
+            manager.release = release  # type: ignore[method-assign]
+            await manager.call(manager.store.send, Signal(execution_id, "signal", "go", payload=b"7"))
+            await release(execution_id)
+
+        manager.release = sent_just_before  # type: ignore[method-assign]
+        handle = await engine.start(loads(text))
+        assert await handle.wait() is ExecutionStatus.SUSPENDED
+        async with asyncio.timeout(20):
+            while (await engine.state(handle.execution_id)).status is not ExecutionStatus.COMPLETED:
+                await asyncio.sleep(0.01)
 
     run(tmp_path, "batched", main)

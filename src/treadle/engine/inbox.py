@@ -35,6 +35,11 @@ class Inbox:
         self._waiting: dict[int, Signal] = {}
         self._seen: set[int] = set()
 
+    @property
+    def newest(self) -> int:
+        """The id of the newest signal that was taken in, 0 if there was none."""
+        return max(self._seen, default=0)
+
     def add(self, signals: Iterable[Signal]) -> None:
         """Take signals in, each once. `match` hands them on."""
         for one in signals:

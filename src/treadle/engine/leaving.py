@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from treadle.engine import shared
-from treadle.errors import StoreError
+from treadle.errors import StoreError, TreadleError
 from treadle.state.status import ExecutionStatus
 
 if TYPE_CHECKING:
@@ -34,8 +34,23 @@ async def park(runner: WorkflowRunner) -> None:
         logger.warning("signals of execution %s can't be read: %s", runner.execution_id, error)
     runner.parking = False
     if not runner.ended and rests(runner):
+        read = runner.inbox.newest
         runner.stop()
         await leave(runner, ExecutionStatus.SUSPENDED)
+        runner.engine.care(_go_on(runner, read))
+
+
+async def _go_on(runner: WorkflowRunner, read: int) -> None:
+    """Take the execution up again if a word for it came between the last look and the release: whoever sent
+    it saw that we have the execution, and left it to us."""
+    manager, engine, name = runner.manager, runner.engine, runner.execution_id
+    assert manager is not None
+    try:
+        signals = await manager.read(manager.store.signals, [name])
+        if any(one.id > read for one in signals):
+            await engine.resume(name)
+    except (TreadleError, OSError) as error:  # the engine closes, or somebody else was faster
+        logger.info("execution %s was not taken up again: %s", name, error)
 
 
 async def leave(runner: WorkflowRunner, status: ExecutionStatus) -> None:
