@@ -254,10 +254,10 @@ def test_a_word_that_comes_while_the_execution_is_given_back_is_heard(tmp_path: 
             await release(execution_id)
 
         manager.release = sent_just_before  # type: ignore[method-assign]
+        ends = engine.bus.stream(["execution_completed"])
         handle = await engine.start(loads(text))
         assert await handle.wait() is ExecutionStatus.SUSPENDED
         async with asyncio.timeout(20):
-            while (await engine.state(handle.execution_id)).status is not ExecutionStatus.COMPLETED:
-                await asyncio.sleep(0.01)
+            assert (await anext(ends)).execution_id == handle.execution_id
 
     run(tmp_path, "batched", main)
