@@ -85,7 +85,7 @@ def test_for_mermaid(drawn: Any) -> None:
 
 
 @pytest.mark.parametrize(("words", "says"), [
-    (("render", "none.yaml"), "none.yaml"),
+    (("render", "diagram.yml"), "diagram.yml: No such file or directory: did you mean 'diagram.yaml'?"),
     (("render", "bad.yaml"), "there is no node type 'code_jb'"),
     (("render", "diagram.yaml", "--format", "png"), "png"),
     (("render", "diagram.yaml", "-o", "no/such/folder.svg"), "no/such/folder.svg"),

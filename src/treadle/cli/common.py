@@ -20,6 +20,7 @@ from treadle import __version__
 from treadle.errors import InvalidInput, NotAStore, StoreReadOnly, did_you_mean
 
 if TYPE_CHECKING:
+    from treadle.diagram.diagram import DiagramSpec
     from treadle.diagram.node import Input
     from treadle.store.base import Store
 
@@ -126,6 +127,18 @@ def at_least_to_look(opener: Callable[..., _S]) -> Callable[[str], _S]:
             return opener(where, read_only=True)
 
     return opened
+
+
+def load_diagram(file: str) -> DiagramSpec:
+    """Read a diagram's file. InvalidInput with the nearest name if it can't be read; InvalidDiagram."""
+    from treadle.diagram.formats import load
+    from treadle.engine.edited import nearby
+
+    try:
+        return load(file)
+    except OSError as error:
+        hint = nearby(Path(file))
+        raise InvalidInput(f"{file}: {error.strerror or error}" + (f": {hint}" if hint else "")) from None
 
 
 YES = ("y", "yes")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from treadle.cli.common import readers_may_leave
+from treadle.cli.common import load_diagram, readers_may_leave
 from treadle.cli.render import say
 
 
@@ -28,10 +28,9 @@ def render(
     from treadle.cli.drawing import lanes, mermaid, svg
     from treadle.cli.drawing.picture import picture_of
     from treadle.diagram.compile import compile_diagram
-    from treadle.diagram.formats import load
     from treadle.engine.edited import types_for
 
-    picture = picture_of(compile_diagram(load(file), types_for(Path(file).resolve().parent)), depth)
+    picture = picture_of(compile_diagram(load_diagram(file), types_for(Path(file).resolve().parent)), depth)
     match format or _told_by(out):
         case "svg":
             text = svg.text_of(picture)

@@ -23,6 +23,7 @@ from treadle.cli.common import (
     ExecutionArgument,
     JsonOption,
     StoreOption,
+    load_diagram,
     parse_environment,
     parse_inputs,
     say_command,
@@ -40,7 +41,6 @@ from treadle.cli.running.edited import (
 from treadle.cli.running.history import check_folder
 from treadle.cli.running.progress import Logged, View, aside, follow, view_for
 from treadle.cli.running.served import RateOption, ServeOption, beside, stay
-from treadle.engine.edited import nearby
 from treadle.errors import InvalidInput, LeaseLost, StoreError
 from treadle.state.cell import ErrorInfo, ExecutionCell
 from treadle.state.status import ExecutionStatus
@@ -227,14 +227,9 @@ def _durability(cell: ExecutionCell) -> Durability:
 
 
 def _load(file: str, on_error: OnError | None) -> DiagramSpec:
-    from treadle.diagram.formats import load
     from treadle.diagram.policy import OnError as Policy
 
-    try:
-        spec = load(file)
-    except OSError as error:
-        hint = nearby(Path(file))
-        raise InvalidInput(f"{file}: {error.strerror or error}" + (f": {hint}" if hint else "")) from None
+    spec = load_diagram(file)
     if on_error is not None and spec.on_error != on_error.value:
         # Written out anew, so that a resume finds it as well.
         spec = msgspec.structs.replace(spec, on_error=Policy(on_error.value), source="")
