@@ -56,7 +56,7 @@ MUTANTS = (
         ("tests/kernel/test_kernel_semantics.py", *LAWS),
     ),
     Mutant(
-        "a resume performs a completed node again", "kernel/execution.py",
+        "a resume performs a completed node again", "kernel/retry.py",
         "        if status is _COMPLETED:\n            frame.status[i] = status\n",
         "        if status is _COMPLETED and recorded.attempt > 1:\n            frame.status[i] = status\n",
         LAWS),

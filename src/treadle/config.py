@@ -74,6 +74,11 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     context_keys_max: Annotated[int, "keys of the shared context of one execution"] = 1_000_000
     context_tries_max: Annotated[int, "tries of `context.update` before its conflict is an error"] = 100
 
+    # people
+    tool_result_bytes_max: Annotated[int, "result of one tool; of more the model gets the start"] = 256 * KB
+    tool_s_max: Annotated[float, "one call of an MCP server's tool that says no `timeout`"] = 300.0
+    tool_start_s_max: Annotated[float, "what an MCP server may take to start and to list its tools"] = 30.0
+
     # writing
     batch_size: Annotated[int, "cells in one batch"] = 2000
     batch_interval_s: Annotated[float, "the oldest cell of a batch waits at most this long"] = 0.1
@@ -104,6 +109,8 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     state_cache_cells_max: Annotated[int, "cells of all executions in the cache"] = 1_000_000
     event_backlog_max: Annotated[int, "cells that wait for one queued consumer; more are joined"] = 100_000
     consumer_errors_max: Annotated[int, "errors after which a consumer is switched off"] = 10
+
+    progress_interval_s: Annotated[float, "a body shows its partial text at most so often"] = 0.25
 
     # plugins
     hook_errors_max: Annotated[int, "errors after which a hook of a plugin is switched off"] = 10

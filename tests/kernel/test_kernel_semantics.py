@@ -10,7 +10,8 @@ from treadle.diagram.policy import Backoff, Join, OnItemError, OnLimit, Policy
 from treadle.errors import Corruption, IllegalMove, InvalidDiagram
 from treadle.ids import NodeID
 from treadle.kernel import facts as f
-from treadle.kernel.execution import CLAIMS_MAX, MAP_WINDOW, Kernel
+from treadle.kernel.execution import Kernel
+from treadle.kernel.retry import CLAIMS_MAX, MAP_WINDOW
 from treadle.state.cell import ExecutionCell
 from treadle.state.status import ExecutionStatus
 from treadle.testing.playbook import (

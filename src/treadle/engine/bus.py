@@ -37,6 +37,7 @@ class EventType(StrEnum):
     EXECUTION_FAILED = "execution_failed"
     EXECUTION_CANCELLED = "execution_cancelled"
     NODE_STARTED = "node_started"
+    NODE_PROGRESSED = "node_progressed"
     NODE_COMPLETED = "node_completed"
     NODE_FAILED = "node_failed"
     NODE_RETRYING = "node_retrying"
@@ -424,8 +425,12 @@ class EventBus:
         for cell, former in zip(cells, before, strict=True):
             if former is None or former.status is not cell.status:
                 kind = OF_NODE[cell.status]
-                if kind in types:  # an event that nobody wants isn't built
-                    self.publish(Event(kind, cell.execution_id, cell, former, at, engine))
+            elif former.meta is not cell.meta:
+                kind = EventType.NODE_PROGRESSED
+            else:
+                continue
+            if kind in types:  # an event that nobody wants isn't built
+                self.publish(Event(kind, cell.execution_id, cell, former, at, engine))
 
     def changed(self, cells: Iterable[ContextCell], before: Mapping[str, ContextCell], at: float,
                 engine: int = 0) -> None:

@@ -18,17 +18,22 @@ from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.crypto.secrets import ENV, Secrets, is_reference
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
 from treadle.diagram.expression import Expression, Template
-from treadle.engine import secret, shared
+from treadle.diagram.formats.light.templates import spelled
+from treadle.diagram.node import DEFAULT
+from treadle.engine import nested, secret, shared
 from treadle.engine.resolver import turn
+from treadle.engine.steps import LocalSteps, Recorder
 from treadle.engine.surroundings import around
 from treadle.errors import NoSuchNode
 from treadle.ids import ExecutionID, NodeID
+from treadle.nodes.people.standins import StandIns
 from treadle.state import codec
 from treadle.state.blob import Blob, Place, Source
 from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, ExecutionState, NodeState, instant
 from treadle.state.context import About, PipelineState, SharedContext, Shares, options_of
 from treadle.state.envelope import Envelope, EnvelopeFactory
 from treadle.state.status import ExecutionStatus, NodeStatus
+from treadle.state.steps import Told
 
 if TYPE_CHECKING:
     from treadle.engine.runner import WorkflowRunner
@@ -113,15 +118,56 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
 
     def names(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Every name an expression of this node sees; `treadle.engine.resolver` lists them."""
-        arrows = self.runner.kernel.diagram_of(self.slot).nodes
-        values: dict[str, Any] = {arrows[arrow.source].id: value for arrow, value in self.values}
-        names: dict[str, Any] = {**shared.names(self.runner), **values, **inputs,
+        diagram = self.runner.kernel.diagram_of(self.slot)
+        nodes = diagram.nodes
+        values: dict[str, Any] = {nodes[arrow.source].id: value for arrow, value in self.values}
+        around = self.around(inputs, keys=True) if diagram.exposed or diagram.around is not None else {}
+        names: dict[str, Any] = {**shared.names(self.runner), **values, **around, **inputs,
                                  "inputs": self.execution_inputs, "nodes": values,
                                  "iteration": turn(self.cell.iteration), "attempt": self.cell.attempt}
         index = self.index
         if index is not None:
             names["index"], names["item"] = index, self.item
         return names
+
+    def around(self, inputs: Mapping[str, Any], *, keys: bool = False) -> dict[str, Any]:
+        """See `treadle.nodes.base.BodyContext`."""
+        kernel = self.runner.kernel
+        diagram = kernel.diagram_of(self.slot)
+        found: dict[str, Any] = {}
+        if diagram.around is not None:
+            found = {**diagram.around, **self.execution_inputs}
+            unlabelled = inputs.get(DEFAULT)
+            if keys and isinstance(unlabelled, Mapping):
+                found.update((key, value) for key, value in unlabelled.items() if isinstance(key, str))
+        found.update((name, kernel.turn_at(self.slot, i) - 1) for name, i in diagram.exposed)
+        if diagram.around is not None:
+            found.update(inputs)
+            found.update([(spelled(name), value) for name, value in found.items()])
+        return found
+
+    def locals(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """See `treadle.nodes.base.BodyContext`."""
+        names = self.names(inputs)
+        if self.runner.kernel.diagram_of(self.slot).around is None:
+            return names
+        words = {name: names[name] for name in ("nodes", "iteration", "attempt", "item", "index")
+                 if name in names}
+        return {**shared.names(self.runner), **words, **self.around(inputs)}
+
+    def loops(self) -> Sequence[Sequence[ExecutableNode]]:
+        """See `treadle.nodes.base.BodyContext`."""
+        diagram = self.runner.kernel.diagram_of(self.slot)
+        found, loop = [], diagram.loop_of[self.node.index]
+        while loop >= 0:
+            found.append([diagram.nodes[i] for i in diagram.loops[loop].members])
+            loop = diagram.loops[loop].parent
+        return found
+
+    def has_run(self, node_id: str) -> bool:
+        """See `treadle.nodes.base.BodyContext`."""
+        kernel = self.runner.kernel
+        return kernel.has_run(self.slot, kernel.diagram_of(self.slot).get_node(node_id).index)
 
     def evaluate(self, expression: str, inputs: Mapping[str, Any]) -> Any:
         return Expression.compile(expression, config=self.runner.config).evaluate(self.names(inputs))
@@ -149,6 +195,28 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
     def variable(self, name: str) -> str:
         """See `treadle.nodes.base.BodyContext`."""
         return secret.variable(self.runner, self.slot, name)
+
+    @property
+    def standins(self) -> StandIns:
+        """See `treadle.nodes.base.BodyContext`."""
+        return self.runner.engine.standins
+
+    @property
+    def steps(self) -> Recorder:
+        """See `treadle.nodes.base.BodyContext`."""
+        recorders = self.runner.recorders
+        found = recorders.get(self.slot)
+        if found is None:
+            found = recorders[self.slot] = Recorder(self.runner, self)
+        return found
+
+    async def execute(self, diagram: str, inputs: Mapping[str, Any], name: str) -> Any:
+        """See `treadle.nodes.base.BodyContext`."""
+        return await nested.execute(self, diagram, inputs, name)
+
+    def told(self) -> Sequence[Told]:
+        """See `treadle.nodes.base.BodyContext`."""
+        return self.runner.remembered.told(list(self.runner.kernel.told.values()))
 
     def executor(self, isolation: str) -> Executor:
         """The executor for `thread` or `process`. It times the body itself."""
@@ -326,6 +394,18 @@ class ExecutionContext(Shares):
             "attempt": 1,
         }
 
+    def around(self, inputs: Mapping[str, Any], *, keys: bool = False) -> dict[str, Any]:
+        return {}
+
+    def locals(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return self.names(inputs)
+
+    def loops(self) -> Sequence[Sequence[ExecutableNode]]:
+        return ()
+
+    def has_run(self, node_id: str) -> bool:
+        return self.get_output(node_id) is not None
+
     def evaluate(self, expression: str, inputs: Mapping[str, Any]) -> Any:
         return Expression.compile(expression).evaluate(self.names(inputs))
 
@@ -348,6 +428,16 @@ class ExecutionContext(Shares):
     def variable(self, name: str) -> str:
         text = self.environment_vars[name]
         return self.secret(text) if is_reference(text) else text
+
+    @cached_property
+    def steps(self) -> LocalSteps:
+        return LocalSteps()
+
+    def told(self) -> Sequence[Told]:
+        return ()
+
+    async def execute(self, diagram: str, inputs: Mapping[str, Any], name: str) -> Any:
+        raise NoSuchNode("a context without an engine runs no other diagrams: run this one with Engine")
 
     def executor(self, isolation: str) -> Executor:
         raise NoSuchNode(

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from treadle.engine.cleaning import clean
+from treadle.engine.steps import answered
 from treadle.errors import InvalidInput, NoSuchNode
 from treadle.kernel import facts
 from treadle.state import codec
@@ -66,8 +67,9 @@ class Inbox:
             redactor, payload = self._runner.redactor, one.payload
             if redactor is not None:
                 payload = clean(redactor, payload)
-            fault = fault_of(codec.decode(payload),
-                             request_of(self._runner.kernel.cell(slot)).get("schema"))
+            cell = self._runner.kernel.cell(slot)
+            request = request_of(cell)
+            fault = fault_of(codec.decode(payload), request.get("schema"))
             if fault is not None:
                 logger.error(
                     "an answer to %r of execution %s is refused: %s", one.node_id, one.execution_id, fault
@@ -76,7 +78,9 @@ class Inbox:
                 continue
             any_matched = True
             self._runner.timers.cancel(slot)  # its time-out
-            self._runner.take(facts.Answered(slot, self._runner.now(), payload), consumed=[one.id])
+            now, step = self._runner.now(), request.get("step")
+            meta = None if not step or cell is None else answered(cell, str(step), payload, now)
+            self._runner.take(facts.Answered(slot, now, payload, meta=meta), consumed=[one.id])
         return any_matched
 
     def check(self, path: str, iteration: str | None, value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from treadle.engine import shared
@@ -24,12 +25,36 @@ def rests(runner: WorkflowRunner) -> bool:
     return wake is None or wake - runner.now() > runner.config.resume_wait_s
 
 
+def close(runner: WorkflowRunner, status: ExecutionStatus) -> None:
+    """The kernel has nothing more to do: the execution ended, or it waits for something from outside."""
+    if status is ExecutionStatus.SUSPENDED:
+        if runner.inbox.match() or not rests(runner):
+            return
+        if not runner.by_reference:
+            if not runner.parking:
+                runner.parking = True
+                runner.engine.care(park(runner))
+        elif not runner.done.done():  # nobody else could go on with it: tell who waits, and stay
+            runner.done.set_result(status)
+        return
+    runner.stop()
+    if runner.suspended_bodies:
+        runner.engine.care(leave(runner, status))
+        return
+    shared.leave(runner)
+    if runner.manager is None:
+        runner.left(status)
+    else:
+        runner.manager.release_then(runner.execution_id, partial(runner.left, status))
+
+
 async def park(runner: WorkflowRunner) -> None:
     """Give a suspended execution back, unless a word for it has come that we have not read."""
     manager = runner.manager
     assert manager is not None
     try:
         runner.deliver(await manager.read(manager.store.signals, [runner.execution_id]))
+        await runner.followed()  # else a wake that the kernel wants might not be known yet
     except StoreError as error:
         logger.warning("signals of execution %s can't be read: %s", runner.execution_id, error)
     runner.parking = False

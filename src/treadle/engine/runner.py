@@ -24,6 +24,7 @@ from treadle.engine.executor import error_info
 from treadle.engine.fold import Fold, go_on
 from treadle.engine.inbox import Inbox
 from treadle.engine.scope import Scope
+from treadle.engine.steps import Recorder, Remembered
 from treadle.engine.timers import Timers
 from treadle.engine.tracker import ExecutionTracker
 from treadle.engine.values import SHARED_BYTES_MIN, Absent, decode
@@ -46,7 +47,8 @@ from treadle.state.blob import Place
 from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.context import SharedContext
 from treadle.state.envelope import Envelope
-from treadle.state.status import ExecutionStatus
+from treadle.state.status import ExecutionStatus, NodeStatus
+from treadle.state.steps import spent_by
 from treadle.store.base import Signal
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ class WorkflowRunner:
         "_performing", "_prepared", "_published", "_put", "_resolve", "_self_timed", "_steps", "_strict",
         "_take", "_ticket", "_untold", "_value", "blobs", "breathe", "by_reference", "config", "done",
         "ended", "engine", "execution_id", "folds", "kernel", "manager", "now", "parking", "quiet",
-        "suspended_bodies", "touched", "values")
+        "recorders", "spent", "suspended_bodies", "touched", "values")
 
     redactor: Redactor | None = None
     """Knows the secrets that its bodies have asked for, once one has."""
@@ -105,6 +107,8 @@ class WorkflowRunner:
         self._self_timed: set[int] = set()
         self.blobs: list[tuple[str, bytes]] = []
         self.folds: dict[int, Fold] = {}  # of maps that fold their results, by slot
+        self.recorders: dict[int, Recorder] = {}  # of bodies that record steps, by slot
+        self.spent = {"tokens": 0.0, "cost": 0.0}  # what all recorded steps have taken
         self._untold: list[NodeState] = []  # cells that the tracker has not been told
         self.suspended_bodies = 0  # bodies that are suspended
         self.quiet: asyncio.Future[None] | None = None  # somebody waits until there is none
@@ -124,6 +128,11 @@ class WorkflowRunner:
     def place(self) -> Place:
         """Where its blobs are."""
         return self.values.place_of(self.execution_id)
+
+    @cached_property
+    def remembered(self) -> Remembered:
+        """What its bodies have recorded."""
+        return Remembered()
 
     @cached_property
     def scope(self) -> Scope:
@@ -157,6 +166,7 @@ class WorkflowRunner:
         counted even if it does so at once; what comes meanwhile waits behind them.
         """
         self._holding = self.manager is not None
+        self.spent = spent_by(cells := list(cells))
         self._step(self.kernel.resume(cells, self.now(), clean=clean, reopen=reopen), ())
         if self.manager is not None:
             self.manager.when_durable(self._ticket, self._let_go)
@@ -239,9 +249,25 @@ class WorkflowRunner:
             case Cancel(slot):
                 self._cancel(slot)
             case Close(status):
-                self._close(status)
+                leaving.close(self, status)
             case _:
                 assert_never(command)
+
+    async def kept(self) -> None:
+        """Return when the mode's promise holds for what was taken last: in `strict` it is on disk."""
+        if self._strict and not self.ended:
+            assert self.manager is not None
+            done = asyncio.Event()
+            self.manager.when_durable(self._ticket, done.set)
+            await done.wait()
+
+    async def followed(self) -> None:
+        """Return when all that the kernel wants is under way: in `strict` that waits for the disk."""
+        ticket = -1
+        while (self._strict or self._holding) and ticket != self._ticket and not self.ended:
+            ticket = self._ticket
+            assert self.manager is not None
+            await self.manager.durable(ticket)
 
     # Bodies: what actors ask and tell
 
@@ -252,9 +278,12 @@ class WorkflowRunner:
         if not self.touched:
             return False
         try:
-            return self.kernel.cell(command.slot) is not command.cell
+            cell = self.kernel.cell(command.slot)
         except NoSuchNode:
             return True
+        if cell is None or command.slot not in self.recorders:
+            return cell is not command.cell
+        return cell.status is not NodeStatus.RUNNING or cell.key != command.cell.key
 
     def begin(self, command: Work) -> Coroutine[Any, Any, Any]:
         """The coroutine that performs a command. Raises what keeps a node from starting."""
@@ -306,6 +335,8 @@ class WorkflowRunner:
     def returned(self, command: Work, started: float, result: Any) -> None:
         """A body returned: an envelope, a suspension, or (a composite's) a fact."""
         slot = command.slot
+        if self.recorders and slot in self.recorders:
+            result = self.recorders.pop(slot).returned(result)
         try:
             if type(result) is Envelope:
                 raw, kind = self._encode(result.body), result.content_type
@@ -341,6 +372,8 @@ class WorkflowRunner:
         """A body failed."""
         if self.refuses(command):
             return
+        if self.recorders and command.slot in self.recorders:
+            self.recorders.pop(command.slot).raised(error)
         if isinstance(error, Absent):
             self.engine.care(self._reload(command, error.digest))
             return
@@ -375,6 +408,8 @@ class WorkflowRunner:
         """The body that was kept is over."""
         if self._performing.get(command.slot) is performance:
             del self._performing[command.slot]
+            if performance.cancelled and command.slot in self.recorders:
+                self.recorders.pop(command.slot).end()
         self.suspended_bodies -= 1
         if not self.suspended_bodies and self.quiet is not None and not self.quiet.done():
             self.quiet.set_result(None)
@@ -408,27 +443,6 @@ class WorkflowRunner:
         performance = self._performing.get(slot)
         if performance is not None:
             performance.cancel()
-
-    def _close(self, status: ExecutionStatus) -> None:
-        if status is ExecutionStatus.SUSPENDED:
-            if self.inbox.match() or not leaving.rests(self):
-                return
-            if not self.by_reference:
-                if not self.parking:
-                    self.parking = True
-                    self.engine.care(leaving.park(self))
-            elif not self.done.done():  # nobody else could go on with it: tell who waits, and stay
-                self.done.set_result(status)
-            return
-        self.stop()
-        if self.suspended_bodies:
-            self.engine.care(leaving.leave(self, status))
-        elif self.manager is None:
-            shared.leave(self)
-            self.left(status)
-        else:
-            shared.leave(self)
-            self.manager.release_then(self.execution_id, partial(self.left, status))
 
     def stop(self) -> None:
         """Take no more facts; stop timers and bodies."""

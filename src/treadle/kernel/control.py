@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from heapq import heappop, heappush
 from typing import Final
@@ -60,7 +60,7 @@ class Frame:
 
     By node index: `cells` (the newest of this iteration), `status`, `pending` (arrows not yet decided), `bad`
     (an arrow was dead or failed), `flawed` (skipped by a failed arrow), `scheduled` (when it became ready),
-    `tries` (attempts of this round, where more than one), `dropped` (arrows that this turn of a loop
+    `tries` (attempts of this round, where more than one), `ran` (completed in a former turn), `dropped` (arrows that this turn of a loop
     ignores), `winners` (which arrow a join-any node took). By arrow index: `arrows`; `forced` overrides what
     an exit arrow delivers.
     """
@@ -68,7 +68,7 @@ class Frame:
     __slots__ = (
         "base", "size", "block", "owner", "owner_slot", "prefix", "turns", "round", "cells", "status",
         "pending", "bad", "flawed", "scheduled", "arrows", "forced", "dropped", "tries", "winners", "loops",
-        "open", "children", "failures", "ended", "log")
+        "open", "children", "failures", "ended", "log", "ran")
 
     def __init__(self, block: ExecutableDiagram, base: int, *,
                  owner: tuple[Frame | MapFrame, int] | None = None, round: int = 1) -> None:
@@ -89,6 +89,7 @@ class Frame:
         self.tries: dict[int, int] = {}
         self.winners: dict[int, int] = {}
         self.loops = [Turn(loop) for loop in block.loops]
+        self.ran = bytearray(n) if self.loops else b""
         self.open = n if not self.loops else (
             block.loop_of.count(-1) + sum(lp.parent < 0 for lp in block.loops))
         self.children: dict[int, Frame | MapFrame] = {}
@@ -131,6 +132,8 @@ class Frame:
         for a, carry in back.items():
             self.arrows[a] = carry
         for i in loop.members:
+            if self.status[i] is NodeStatus.COMPLETED:
+                self.ran[i] = 1  # type: ignore[index]
             self.cells[i] = self.scheduled[i] = None
             self.status[i] = PENDING
             self.bad[i] = self.flawed[i] = 0
@@ -177,7 +180,8 @@ class Frame:
             arrow = block.arrows[a]
             if arrow.back_of == loop.loop.index:
                 continue
-            late = arrow.input == FIRST and any(self.loops[entered].turn > 1 for entered in arrow.enters)
+            once = arrow.first or arrow.input == FIRST
+            late = once and any(self.loops[entered].turn > 1 for entered in arrow.enters)
             if late or arrow.input in replaced:
                 ignored.add(a)
         return frozenset(ignored)
@@ -306,6 +310,11 @@ class Frames:
             raise NoSuchNode(f"this execution has no slot {slot} any more")
         return found
 
+    def maps(self) -> Iterator[tuple[str, Sequence[NodeStatus]]]:
+        """The maps under way whose items are no diagrams: the path of each, and the status of its items."""
+        return ((frame.owner[0].path(frame.owner[1]), frame.status) for frame in self._frames
+                if type(frame) is MapFrame and frame.node(0).child is None)
+
     def node(self, slot: int) -> ExecutableNode:
         """The node that a slot belongs to; for an item, its map's."""
         frame, i = self._place(slot)
@@ -323,10 +332,24 @@ class Frames:
 
     def diagram_of(self, slot: int) -> ExecutableDiagram:
         """The diagram or sub-diagram that a slot's node was drawn in."""
+        return self._drawn_in(slot).block
+
+    def turn_at(self, slot: int, i: int) -> int:
+        """The turn of the loop around node `i` of the diagram that a slot is in, from 1."""
+        frame = self._drawn_in(slot)
+        loop = frame.block.loop_of[i]
+        return 1 if loop < 0 else frame.loops[loop].turn
+
+    def has_run(self, slot: int, i: int) -> bool:
+        """Whether node `i` of the diagram that a slot is in has completed, in whatever turn of its loop."""
+        frame = self._drawn_in(slot)
+        return frame.status[i] is NodeStatus.COMPLETED or bool(frame.ran and frame.ran[i])
+
+    def _drawn_in(self, slot: int) -> Frame:
         frame, _ = self._place(slot)
         while isinstance(frame, MapFrame):
             frame = frame.owner[0]
-        return frame.block
+        return frame
 
     def owner(self, slot: int) -> int:
         """The slot of the composite around a slot, -1 at the root."""

@@ -43,6 +43,14 @@ class Failed(msgspec.Struct, frozen=True, gc=False):
     delay: float | None = None  # seconds that the body asked to wait before the next attempt (Retry-After)
 
 
+class Progressed(msgspec.Struct, frozen=True, gc=False):
+    """A body that runs has recorded some of its work: the whole new meta of its cell, encoded."""
+
+    slot: int
+    at: float
+    meta: bytes
+
+
 class Expanded(msgspec.Struct, frozen=True, gc=False):
     """A composite's items were evaluated: a map's, encoded, with their count, or a sub-diagram's inputs."""
 
@@ -67,12 +75,14 @@ class Suspended(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
-    """The answer or the signal that a suspended node waited for."""
+    """The answer or the signal that a suspended node waited for. With `meta`, in which the answer stands as a
+    step, it does not complete the node: its body goes on."""
 
     slot: int
     at: float
     output: bytes
     content_type: str | None = None
+    meta: bytes | None = None
 
 
 class Woken(msgspec.Struct, frozen=True, gc=False):
@@ -96,7 +106,8 @@ class Expired(msgspec.Struct, frozen=True, gc=False):
     at: float
 
 
-Fact = Started | Finished | Failed | Expanded | Suspended | Answered | Woken | Cancelled | Expired
+Fact = (Started | Finished | Failed | Progressed | Expanded | Suspended | Answered | Woken | Cancelled
+        | Expired)
 
 
 class _Request(msgspec.Struct):

@@ -49,7 +49,7 @@ class Flow(Frames, ABC):
     __slots__ = (
         "_aborts", "_asked", "_before", "_busy", "_cells", "_changed", "_commands", "_epoch", "_id",
         "_memory", "_now", "_ready", "_retrying", "_settled", "_suspended", "_wide", "closed", "completed",
-        "diagram", "execution", "failed", "skipped")
+        "diagram", "execution", "failed", "skipped", "told")
 
     def __init__(self, diagram: ExecutableDiagram, cell: ExecutionCell) -> None:
         super().__init__()
@@ -67,6 +67,7 @@ class Flow(Frames, ABC):
         self._busy = 0  # Perform, Expand and Gather that are out
         self._suspended = 0
         self._retrying = 0
+        self.told: dict[tuple[str, str], NodeState] = {}  # completed bodies with steps, by path and iteration
         self.completed = self.failed = self.skipped = 0
         # Of the step that is being made; `handle` makes them anew.
         self._cells: list[NodeState]
@@ -419,7 +420,7 @@ class Flow(Frames, ABC):
         b = before
         return NodeState(
             b.execution_id, b.node_id, b.iteration, b.attempt, self._epoch, b.seq + 1, status, b.scheduled_at,
-            started or b.started_at, b.ended_at or self._now, None, None, None, None, None, error,
+            started or b.started_at, b.ended_at or self._now, None, None, None, None, b.meta, error,
             b.retryable if retryable is None else retryable, None, b.lineage, b.claims, b.worker, b.winner,
             b.request, b.items, b.round)
 

@@ -16,9 +16,11 @@ _S, _E = NodeStatus, ExecutionStatus
 MOVES: dict[NodeStatus, frozenset[NodeStatus]] = {
     _S.PENDING: frozenset({_S.SCHEDULED, _S.RUNNING, _S.SKIPPED}),
     _S.SCHEDULED: frozenset({_S.RUNNING, _S.CANCELLED}),
-    # running → running: the body is started again after a crash, or a map's items are recorded
+    # running → running: the body is started again after a crash, or a map's items or a body's steps are
+    # recorded
     _S.RUNNING: frozenset({_S.RUNNING, _S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.SUSPENDED, _S.RETRYING}),
-    _S.SUSPENDED: frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.RETRYING}),
+    # suspended → running: the answer was a step of the body, which goes on
+    _S.SUSPENDED: frozenset({_S.RUNNING, _S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.RETRYING}),
     # retrying → failed: the next attempt begins, this one is history
     _S.RETRYING: frozenset({_S.FAILED, _S.CANCELLED}),
     _S.COMPLETED: frozenset(),

@@ -19,10 +19,12 @@ from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import Node
 from treadle.diagram.policy import LATEST
 from treadle.diagram.types import Ports
+from treadle.nodes.people.standins import StandIns
 from treadle.state.blob import Blob, Place, Source
 from treadle.state.context import PipelineState, Transaction
 from treadle.state.context import Snapshot as ContextSnapshot
 from treadle.state.envelope import BaseNodeOutput, Envelope, infer
+from treadle.state.steps import StepRecord, Told
 
 
 class Suspend(msgspec.Struct, frozen=True):
@@ -30,7 +32,8 @@ class Suspend(msgspec.Struct, frozen=True):
 
     `request` says what for: `{"kind": "answer", "prompt": …, "schema": …}`, `{"kind": "signal", "name": …}`
     or `{"kind": "sleep"}`. At `wake_at` (seconds since 1970) a sleep completes; anything else has timed out
-    and fails.
+    and fails. An answer completes the node; of a request with a `step` it becomes the step of that name, and
+    the body goes on.
     """
 
     request: dict[str, Any]
@@ -48,6 +51,35 @@ class Executor(Protocol):
         str, bytes, lists, maps); `memory_mb` bounds its address space there. Cancelling this call stops the
         function.
         """
+
+
+class Steps(Protocol):
+    """The recorded work of one body, step by step.
+
+    A body that is performed again (after a crash, an answer, a failed attempt) begins at its first line; what
+    is recorded is not done again. In the modes that write behind, a crash may lose the steps of the last
+    `batch_interval_s`. An error with a true attribute `anew` lets the next attempt begin without the steps,
+    as an edit of the node does.
+    """
+
+    @property
+    def records(self) -> tuple[StepRecord, ...]:
+        """Those in force."""
+    def recorded(self, name: str) -> StepRecord | None:
+        """A step that has succeeded."""
+    async def run(self, name: str, make: Callable[[], Awaitable[Any]], *, kind: str = "step",
+                  meta: Mapping[str, Any] | None = None) -> Any:
+        """The recorded result of the step, else what `make()` gives, recorded before it is returned (in
+        durability `strict` on disk). `make` may return `Noted` to add to the record's `meta`, which is plain
+        data; sums are kept of its `tokens` and `cost`. An error of it is recorded and raised.
+
+        Steps may run at the same time. InvalidInput if the name was asked for before in this performance.
+        """
+    def show(self, text: str) -> None:
+        """The body's result so far, for who looks on (`progress_interval_s`); the next step clears it."""
+    @property
+    def spent(self) -> Mapping[str, float]:
+        """`tokens` and `cost` (US dollars) of all steps of the execution so far, of failed attempts too."""
 
 
 class BodyContext(Protocol):
@@ -108,6 +140,21 @@ class BodyContext(Protocol):
         """The executor for `thread` or `process`."""
 
     @property
+    def standins(self) -> StandIns:
+        """What stands in for providers of models."""
+    async def execute(self, diagram: str, inputs: Mapping[str, Any], name: str) -> Any:
+        """The result of another diagram, by its file: an execution of its own on the same engine. A body that
+        is performed again goes on with the one that it had started under that name. ExecutionFailed, also if
+        it waits for somebody; InvalidDiagram, InvalidInput, OSError."""
+
+    @property
+    def steps(self) -> Steps:
+        """What this body has recorded of its work, and how it records more. On the loop only."""
+    def told(self) -> Sequence[Told]:
+        """The steps of the bodies of this execution that have completed, those that ended first before the
+        others. Only what counts: what was outgrown by an edit, or is performed anew, is not among them."""
+
+    @property
     def pipeline(self) -> PipelineState:
         """What never changes of the execution: id, version of the diagram, start, hash of the limits."""
     @property
@@ -138,6 +185,18 @@ class BodyContext(Protocol):
         """For `with`: several reads and writes, all or nothing."""
     def update(self, key: str, function: Callable[[Any], Any], default: Any = None) -> Any:
         """Set a key to what a function makes of its value."""
+
+    def around(self, inputs: Mapping[str, Any], *, keys: bool = False) -> dict[str, Any]:
+        """The names that come from nobody before the node: of an open diagram the execution's inputs, the
+        custom data of start nodes and (with `keys`) the keys of an unlabelled map, the inputs going before
+        them; of any diagram the turns that conditions expose."""
+    def locals(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """The names that code in a diagram begins with. In an open one the nodes before it and the keys of an
+        unlabelled map are not among them: they would hide Python's own."""
+    def loops(self) -> Sequence[Sequence[ExecutableNode]]:
+        """The nodes of each loop around the node, those of the innermost first."""
+    def has_run(self, node_id: str) -> bool:
+        """Whether a node of the same diagram has completed, in this turn of a loop or one before."""
 
     def names(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Every name an expression of this node sees: its inputs by label, the nodes they came from by id,

@@ -23,7 +23,9 @@ from treadle.kernel.commands import Cancel, Close, Command, Expand, Gather, Perf
 from treadle.kernel.execution import Kernel
 from treadle.state.cell import CellKey, ErrorInfo, ExecutionCell, NodeState, join_cells
 from treadle.state.status import ExecutionStatus, NodeStatus
+from treadle.state.steps import StepRecord, has_steps, steps_of
 
+_ASKED = b'{"kind": "answer", "step": "answer"}'
 STEPS_MAX = 20_000
 """Steps after which a simulated execution is taken to hang."""
 
@@ -39,6 +41,7 @@ class Shape(msgspec.Struct, frozen=True):
     on_error: OnError = OnError.CONTINUE
     failures: float = 0.15
     suspensions: float = 0.1
+    steps: float = 0.2  # of bodies that record steps; some of them ask for one
 
 
 DEFAULT_SHAPE = Shape()
@@ -180,6 +183,9 @@ class Simulation:
                 known = self.store.get(cell.key)
                 if known is not None and known.status.terminal and known != cell:
                     raise Corruption(f"a recorded result changed:\n  {known}\n  {cell}")
+                if known is not None and has_steps(known.meta) and not cell.status.terminal and not (
+                        _names(known) <= _names(cell)):
+                    raise Corruption(f"a recorded step was lost:\n  {known}\n  {cell}")
                 self.store[cell.key] = cell if known is None else join_cells(known, cell)
             if step.execution is not None:
                 self.row = step.execution
@@ -195,7 +201,10 @@ class Simulation:
             self.now = max(self.now, self.wakes.pop(slot))
             return f.Woken(slot, self.now, 0.5)
         if kind == "answer":
-            return f.Answered(slot, self.now, b'"answer"')
+            cell = self.kernel.cell(slot)
+            step = cell is not None and cell.request == _ASKED
+            meta = _with_step(cell, "answer") if cell is not None and step else None
+            return f.Answered(slot, self.now, b'"answer"', meta=meta)
         return self._answer(self.out.pop(slot))
 
     def _answer(self, command: Command) -> f.Fact:
@@ -211,6 +220,9 @@ class Simulation:
             count = die.randint(0, 4) if is_map else 0
             items = msgspec.json.encode(list(range(count)) if is_map else {})
             return f.Expanded(slot, self.now, items, count)
+        step = self._step(command)
+        if step is not None:
+            return step
         self.performed += 1
         luck = die.random()
         if luck < self.shape.failures:
@@ -221,6 +233,21 @@ class Simulation:
         inputs = sorted((arrow.text, carried.attempt) for arrow, carried in self.kernel.inputs(slot))
         output = msgspec.json.encode([cell.node_id, cell.iteration, inputs])
         return f.Finished(slot, self.now, port=port, output=output)
+
+    def _step(self, command: Perform) -> f.Fact | None:
+        """What a body does before its end, of those that record steps."""
+        slot, cell = command.slot, self.kernel.cell(command.slot)
+        assert cell is not None
+        die = random.Random(f"{self.bodies}/{cell.node_id}/{cell.iteration}/steps")
+        if die.random() >= self.shape.steps:
+            return None
+        steps = [one.name for one in steps_of(cell.meta).steps]
+        if die.random() < 0.3 and "answer" not in steps:
+            return f.Suspended(slot, self.now, _ASKED)
+        if len(steps) > die.randint(1, 3):
+            return None
+        self.out[slot] = command  # it goes on
+        return f.Progressed(slot, self.now, _with_step(cell, str(len(steps))))
 
     def _outcome(self) -> Outcome:
         latest: dict[tuple[str, str], NodeState] = {}
@@ -234,3 +261,12 @@ class Simulation:
                 raise Corruption(f"the execution ended, but {cell.node_id} is {cell.status}")
         return Outcome(self.row.status, {key: (c.status.value, c.attempt, c.port, c.output)
                                          for key, c in latest.items()}, self.performed)
+
+
+def _with_step(cell: NodeState, name: str) -> bytes:
+    records = (*steps_of(cell.meta).steps, StepRecord(name, attempt=cell.attempt))
+    return b'{"steps":' + msgspec.json.encode(records) + b"}"
+
+
+def _names(cell: NodeState) -> set[str]:
+    return {one.name for one in steps_of(cell.meta).steps}
