@@ -16,6 +16,7 @@ from treadle.diagram.formats import loads
 from treadle.engine.bus import EventType
 from treadle.engine.engine import Durability, Engine
 from treadle.errors import ExecutionFailed
+from treadle.hooks.sdk import StateHook
 from treadle.nodes.base import BodyContext, NodeKind, Suspend
 from treadle.nodes.registry import NodeRegistry, default_registry
 from treadle.state.envelope import Envelope
@@ -401,3 +402,27 @@ def test_a_diagram_of_a_body_is_cancelled_with_it(tmp_path: Path) -> None:
         return {one.cell.status for one in await engine.executions()}
 
     assert play(tmp_path, body, main) == {ExecutionStatus.FAILED, ExecutionStatus.CANCELLED}
+
+
+def test_a_history_has_the_steps_and_plugins_hear_of_transitions_only(tmp_path: Path) -> None:
+    heard: list[str] = []
+
+    class Ears(StateHook):
+        name, version = "ears", "1.0"
+
+        def post_node_execute(self, node_id: str, previous_state: Any, current_state: Any) -> None:
+            if node_id == "w":
+                heard.append(current_state.status.value)
+
+    async def body(context: BodyContext, inputs: dict[str, Any]) -> Any:
+        for k in range(3):
+            await context.steps.run(f"step {k}", Calls().make("x", "a secret thought" * k))
+            context.steps.show("half a thou")
+            await asyncio.sleep(0.02)
+        return "done"
+
+    run(tmp_path, body, plugins=[Ears()], state_history=tmp_path / "history",
+        config=TreadleConfig(progress_interval_s=0.001))
+    assert heard == ["running", "completed"]
+    [file] = (tmp_path / "history").rglob("*w_attempt1.json")
+    assert "step 2" in file.read_text() and "half a thou" not in file.read_text()

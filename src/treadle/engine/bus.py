@@ -47,6 +47,10 @@ class EventType(StrEnum):
     CONTEXT_CHANGED = "context_changed"
 
 
+TRANSITIONS = frozenset(EventType) - {EventType.NODE_PROGRESSED}
+"""What changes a status, or the shared context."""
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One thing that happened: the cell as it is now and the one that it follows, so nothing must be looked
     up."""

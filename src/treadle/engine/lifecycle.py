@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from treadle.diagram.diagram import ExecutableDiagram
-from treadle.engine.bus import Queue
+from treadle.engine.bus import TRANSITIONS, Queue
 from treadle.errors import PluginError, TreadleError
 from treadle.hooks.calls import joined, slowest_first
 from treadle.hooks.specs import SlowHook
@@ -38,6 +38,15 @@ def slow_hooks_in(cells: Iterable[ContextCell]) -> list[SlowHook]:
         return []  # somebody else wrote there
 
 
+def plug_in(engine: Engine, plugins: PluginManager | Iterable[object]) -> Lifecycle:
+    """Register what plugins bring with them. PluginError."""
+    from treadle.hooks.manager import PluginManager
+
+    manager = plugins if isinstance(plugins, PluginManager) else PluginManager(plugins, config=engine.config)
+    manager.install(engine.registry)
+    return Lifecycle(engine, manager)
+
+
 class Lifecycle:
     """Tells an engine's plugins where its executions are."""
 
@@ -56,7 +65,7 @@ class Lifecycle:
         self.plugins.in_use = self._mine = True
         listener = self.plugins.listener
         if listener is not None:
-            queue = self._engine.bus.subscribe(listener, engine=self._engine.number)
+            queue = self._engine.bus.subscribe(listener, TRANSITIONS, engine=self._engine.number)
             assert isinstance(queue, Queue)
             self._heard = queue
         if self.plugins.vetoes:

@@ -132,7 +132,7 @@ class WorkflowRunner:
     @cached_property
     def remembered(self) -> Remembered:
         """What its bodies have recorded."""
-        return Remembered()
+        return Remembered(self.kernel)
 
     @cached_property
     def scope(self) -> Scope:
@@ -260,14 +260,6 @@ class WorkflowRunner:
             done = asyncio.Event()
             self.manager.when_durable(self._ticket, done.set)
             await done.wait()
-
-    async def followed(self) -> None:
-        """Return when all that the kernel wants is under way: in `strict` that waits for the disk."""
-        ticket = -1
-        while (self._strict or self._holding) and ticket != self._ticket and not self.ended:
-            ticket = self._ticket
-            assert self.manager is not None
-            await self.manager.durable(ticket)
 
     # Bodies: what actors ask and tell
 

@@ -7,7 +7,7 @@ in turn and is given what is recorded. See `treadle.nodes.base.Steps`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +18,14 @@ from treadle.engine.executor import error_info
 from treadle.errors import InvalidInput
 from treadle.kernel.facts import Progressed
 from treadle.state import codec
-from treadle.state.cell import CellKey, NodeState
+from treadle.state.cell import NodeState
 from treadle.state.envelope import Envelope
 from treadle.state.steps import Noted, StepRecord, Told, add_to, steps_of
 
 if TYPE_CHECKING:
     from treadle.engine.context import NodeContext
     from treadle.engine.runner import WorkflowRunner
+    from treadle.kernel.execution import Kernel
 
 PARTIAL_CHARS_MAX = 16_384
 """Characters of a partial text that are shown; of a longer one its end."""
@@ -197,21 +198,30 @@ class LocalSteps:
 
 
 class Remembered:
-    """What the bodies of an execution have recorded, decoded once."""
+    """What the bodies of an execution have recorded, decoded once: a map of ten thousand asks as often."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_kernel", "_known", "_read", "_told")
 
-    def __init__(self) -> None:
-        self._known: dict[CellKey, Told] = {}
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._known: dict[tuple[str, str], Told] = {}
+        self._read = 0  # of what the kernel tells
+        self._told: tuple[Told, ...] = ()
 
-    def told(self, cells: Sequence[NodeState]) -> Sequence[Told]:
-        """The steps of completed cells, those that ended first before the others."""
-        fresh: dict[CellKey, Told] = {}
-        for cell in sorted(cells, key=lambda one: one.ended_at or 0.0):
-            fresh[cell.key] = self._known.get(cell.key) or Told(
-                cell.node_id, cell.iteration, cell.ended_at or 0.0, steps_of(cell.meta).steps)
-        self._known = fresh
-        return tuple(fresh.values())
+    def told(self) -> tuple[Told, ...]:
+        """The steps of completed bodies, those that ended first before the others."""
+        news = self._kernel.tellings[self._read:]
+        if news:
+            self._read += len(news)
+            last, known, in_order = self._told[-1].ended_at if self._told else 0.0, self._known, True
+            for cell in news:
+                key, at = (cell.node_id, cell.iteration), cell.ended_at or 0.0
+                in_order = in_order and at >= last and known.pop(key, None) is None
+                known[key] = Told(cell.node_id, cell.iteration, at, steps_of(cell.meta).steps)
+                last = at
+            found = known.values()
+            self._told = tuple(found if in_order else sorted(found, key=lambda one: one.ended_at))
+        return self._told
 
 
 def answered(cell: NodeState, step: str, payload: bytes, at: float) -> bytes:

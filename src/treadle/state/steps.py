@@ -14,6 +14,7 @@ from treadle.state import codec
 from treadle.state.cell import ErrorInfo, NodeState
 
 _NAMED = b'"steps":['
+_PARTIAL = b'],"partial":"'
 
 
 class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,6 +70,11 @@ _steps = msgspec.json.Decoder(Steps).decode
 def has_steps(meta: bytes | None) -> bool:
     """Whether a cell's meta may hold steps: quick, and right about those that don't."""
     return meta is not None and _NAMED in meta
+
+
+def is_partial(meta: bytes | None) -> bool:
+    """Whether the meta of a running cell shows a text that is not whole yet: another cell soon follows."""
+    return meta is not None and _PARTIAL in meta and has_steps(meta)
 
 
 def steps_of(meta: bytes | None) -> Steps:

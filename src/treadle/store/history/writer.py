@@ -22,7 +22,8 @@ from typing import Protocol, TypeVar
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import NoSuchExecution, StoreError, TreadleError
 from treadle.state.cell import Cell, ExecutionCell, NodeState
-from treadle.state.status import ExecutionStatus
+from treadle.state.status import ExecutionStatus, NodeStatus
+from treadle.state.steps import is_partial
 from treadle.store.base import Store
 from treadle.store.history.folder import Seal
 from treadle.store.history.recording import Recording
@@ -96,7 +97,8 @@ class HistoryWriter:
         for event in events:
             cell = event.cell
             if type(cell) is NodeState:
-                keep(cell)
+                if cell.status is not NodeStatus.RUNNING or not is_partial(cell.meta):
+                    keep(cell)
             elif type(cell) is ExecutionCell:
                 keep(cell)
                 if not cell.status.terminal:
