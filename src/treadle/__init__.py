@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from treadle.diagram.builder import when as when
     from treadle.diagram.diagram import ExecutableDiagram as ExecutableDiagram
     from treadle.diagram.diagram import ExecutableNode as ExecutableNode
+    from treadle.diagram.person import Person as Person
     from treadle.diagram.transform import TransformRule as TransformRule
     from treadle.engine.actor import NodeActor as NodeActor
     from treadle.engine.async_state import AsyncStateManager as AsyncStateManager
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from treadle.nodes.base import NodeStrategyProtocol as NodeStrategyProtocol
     from treadle.nodes.code_job import CodeJobStrategy as CodeJobStrategy
     from treadle.nodes.condition import ConditionStrategy as ConditionStrategy
+    from treadle.nodes.person_job import PersonJobStrategy as PersonJobStrategy
     from treadle.nodes.registry import StrategyRegistry as StrategyRegistry
     from treadle.nodes.sub_diagram import SubDiagramStrategy as SubDiagramStrategy
     from treadle.state.blob import Blob as Blob
@@ -86,6 +88,7 @@ _HOMES = {
     "config": "Retention TreadleConfig",
     "diagram.builder": "Diagram loop node when",
     "diagram.diagram": "ExecutableDiagram ExecutableNode",
+    "diagram.person": "Person",
     "diagram.transform": "TransformRule",
     "engine.actor": "NodeActor",
     "engine.async_state": "AsyncStateManager",
@@ -105,6 +108,7 @@ _HOMES = {
     "nodes.base": "NodeStrategyProtocol",
     "nodes.code_job": "CodeJobStrategy",
     "nodes.condition": "ConditionStrategy",
+    "nodes.person_job": "PersonJobStrategy",
     "nodes.registry": "StrategyRegistry",
     "nodes.sub_diagram": "SubDiagramStrategy",
     "state.blob": "Blob",

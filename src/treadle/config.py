@@ -35,7 +35,11 @@ from treadle.errors import InvalidInput, LimitExceeded, did_you_mean
 KB = 1024
 MB = 1024 * KB
 GB = 1024 * MB
-_MAY_BE_NONE = ("process_max", "memory_mb_max")
+_MAY_BE_NONE = ("process_max", "memory_mb_max", "llm_tokens_max")
+
+
+PROCESSES_MIN = 4
+"""Process bodies that may run at once, however few cores there are."""
 
 
 class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,7 +59,7 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     # bodies outside the event loop
     thread_max: Annotated[int, "bodies with isolation `thread` at once"] = 32
-    process_max: Annotated[int | None, "bodies with isolation `process` at once; None: one a core"] = None
+    process_max: Annotated[int | None, "isolated bodies at once; None: one a core, but 4 at least"] = None
     memory_mb_max: Annotated[int | None, "address space of one process body; None: no limit"] = 2048
     body_output_bytes_max: Annotated[int, "what a process body or a command may print or send back"] = 64 * MB
 
@@ -75,7 +79,10 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     context_tries_max: Annotated[int, "tries of `context.update` before its conflict is an error"] = 100
 
     # people
+    llm_silence_s_max: Annotated[float, "how long a provider may be silent, also amid an answer"] = 300.0
+    llm_tokens_max: Annotated[int | None, "what the models of one execution may take; None: no limit"] = None
     tool_result_bytes_max: Annotated[int, "result of one tool; of more the model gets the start"] = 256 * KB
+    tool_idle_s: Annotated[float, "how long an MCP server runs on that no node uses"] = 30.0
     tool_s_max: Annotated[float, "one call of an MCP server's tool that says no `timeout`"] = 300.0
     tool_start_s_max: Annotated[float, "what an MCP server may take to start and to list its tools"] = 30.0
 
@@ -136,10 +143,12 @@ class TreadleConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     @property
     def processes(self) -> int:
-        """How many process bodies may run at once: `process_max`, or the number of cores that we may use."""
+        """How many process bodies may run at once: `process_max`, or the number of cores that we may use. If
+        these are few there are more: bodies wait, too, and one that does must not hold up others."""
         if self.process_max is not None:
             return self.process_max
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return max(cores, PROCESSES_MIN)
 
     def exceeded(self, limit: str, what: str) -> LimitExceeded:
         """The error for a limit that was reached: what happened, and how to raise the limit."""

@@ -67,7 +67,8 @@ def blocks() -> list[Any]:
         text = path.read_text(encoding="utf-8")
         for match in _FENCED.finditer(text):
             body = re.sub(f"^{match[1]}", "", match[2], flags=re.MULTILINE)
-            if re.search(r"^(treadle|nodes|arrows|loops|inputs):", body, re.MULTILINE):
+            is_test = re.search(r"^tests:", body, re.MULTILINE)  # of a diagram, in a file beside it
+            if re.search(r"^(treadle|nodes|arrows|loops|inputs):", body, re.MULTILINE) and not is_test:
                 line = text.count("\n", 0, match.start()) + 1
                 found.append(pytest.param(body, id=f"{path.relative_to(ROOT)}:{line}"))
     return found

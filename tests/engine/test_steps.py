@@ -426,3 +426,25 @@ def test_a_history_has_the_steps_and_plugins_hear_of_transitions_only(tmp_path: 
     assert heard == ["running", "completed"]
     [file] = (tmp_path / "history").rglob("*w_attempt1.json")
     assert "step 2" in file.read_text() and "half a thou" not in file.read_text()
+
+
+@pytest.mark.parametrize("key", [None, "5a" * 32], ids=["plain", "encrypted"])
+def test_a_large_result_of_a_step_lies_beside_the_cell(tmp_path: Path, key: str | None) -> None:
+    calls, large = Calls(), {"text": "x" * 100_000, "when": (1, 2)}
+
+    async def body(context: BodyContext, inputs: dict[str, Any]) -> Any:
+        found = await context.steps.run("large", calls.make("large", large))
+        if context.attempt == 1:
+            raise OSError("once more")
+        return [found == large, context.steps.records[0].result() == large]
+
+    async def main(engine: Engine) -> Any:
+        handle = await engine.start(loads(
+            "treadle: 1\nnodes:\n  w: {type: work, retries: 1, backoff: {initial: 0.001}}\n"
+            "  e: {type: endpoint, needs: w}\n"))
+        result = await handle.result()
+        cell = (await engine.state(handle.execution_id)).node_states["w"]  # type: ignore[index]
+        return result, len(cell.meta or b"")
+
+    result, size = play(tmp_path, body, main, state_encryption_key=key)
+    assert result == [True, True] and size < 1000 and calls == ["large"]

@@ -56,6 +56,12 @@ class Context(Shares):
         here = {} if self.index is None else {"item": self.item, "index": self.index}
         return {**self.sources, **inputs, "inputs": self.execution_inputs, "nodes": self.sources, **here}
 
+    def around(self, inputs: Mapping[str, Any], *, keys: bool = False) -> dict[str, Any]:
+        return {}
+
+    def locals(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return self.names(inputs)
+
     def evaluate(self, expression: str, inputs: Mapping[str, Any]) -> Any:
         return Expression.compile(expression).evaluate(self.names(inputs))
 

@@ -96,7 +96,7 @@ def test_places(place: str, steps: list[str | int]) -> None:
 
 @pytest.mark.parametrize("place", ["", ".", "a.", ".a", "a..b", "a[", "a[x]", "a]b", "a[0]b", "a.[0]"])
 def test_what_is_no_place(perform: Perform, place: str) -> None:
-    with pytest.raises(ValueError, match=r"is no place|update needs `key`"):
+    with pytest.raises(ValueError, match="is no place"):
         perform.ports("db", operation="update", file="a.json", key=place)  # type: ignore[attr-defined]
 
 
@@ -223,7 +223,6 @@ def test_ranges_that_are_wrong_are_found_beforehand(perform: Perform, lines: Any
     ({"operation": "read", "file": "a.json", "lines": "1"}, r"`lines` is for text, and 'a\.json' is json"),
     ({"operation": "read", "file": "a.txt", "lines": "1", "key": "a"}, "either `lines` or `key`"),
     ({"operation": "read"}, "read needs `file`"), ({"operation": "write"}, "write needs `file`"),
-    ({"operation": "update", "file": "a.json"}, "update needs `key`"),
     ({"operation": "update", "file": "a.csv", "key": "a"}, r"changes json and yaml, and 'a\.csv' is csv"),
     ({"operation": "write", "file": "a", "lines": "1"}, "`lines` is for read, not for write"),
     ({"operation": "append", "file": "a", "key": "x"}, "`key` is for read and update, not for append"),

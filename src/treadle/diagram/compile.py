@@ -17,7 +17,8 @@ from treadle.diagram.diagram import (
 )
 from treadle.diagram.fingerprint import Identity, identify
 from treadle.diagram.loops import Structure, find_loops
-from treadle.diagram.policy import LOOP_ITERATIONS_MAX, OnLimit
+from treadle.diagram.person import Defined
+from treadle.diagram.policy import LOOP_ITERATIONS_MAX, OnLimit, Policy
 from treadle.diagram.types import NodeTypes
 from treadle.errors import Fault, InvalidDiagram
 from treadle.ids import NodeID
@@ -38,6 +39,7 @@ def _compiled(checked: Checked, identity: Identity) -> ExecutableDiagram:
         node_id: _compiled(child, identity.children[node_id]) for node_id, child in checked.children.items()}
     return link(checked.spec, specs=checked.specs, children=children, fingerprints=identity.fingerprints,
                 lineages=identity.lineages, sees=identity.sees, bodies=identity.bodies, bound=checked.bound,
+                persons=checked.persons, policies=checked.policies,
                 structure=checked.structure, warnings=checked.warnings)
 
 
@@ -46,6 +48,7 @@ def link(spec: DiagramSpec, *, specs: Mapping[NodeID, Any] | None = None,
          fingerprints: Mapping[NodeID, str] | None = None, lineages: Mapping[NodeID, str] | None = None,
          sees: Mapping[NodeID, frozenset[str]] | None = None, bodies: Mapping[NodeID, str] | None = None,
          bound: Mapping[int, tuple[dict[str, Any], ...]] | None = None,
+         persons: Mapping[NodeID, Defined] | None = None, policies: Mapping[NodeID, Policy] | None = None,
          structure: Structure | None = None, warnings: Sequence[Fault] = ()) -> ExecutableDiagram:
     """Put the parts of a diagram together. Its nodes and arrows must exist.
 
@@ -57,20 +60,22 @@ def link(spec: DiagramSpec, *, specs: Mapping[NodeID, Any] | None = None,
     found = structure or find_loops([node.id for node in spec.nodes], pairs, spec.loops)
     if found.faults:
         raise InvalidDiagram(found.faults)
+    who, usual = persons or {}, policies or {}
     nodes = tuple(
         ExecutableNode(
-            id=node.id, type=node.type, index=i, spec=(specs or {}).get(node.id), policy=node.policy,
+            id=node.id, type=node.type, index=i, spec=(specs or {}).get(node.id),
+            policy=usual.get(node.id, node.policy),
             child=(children or {}).get(node.id), fingerprint=(fingerprints or {}).get(node.id, ""),
             lineage=(lineages or {}).get(node.id, ""), sees=(sees or {}).get(node.id, _NOTHING),
             body=(bodies or {}).get(node.id, ""), where=node.where, function=spec.functions.get(node.id),
-            base=spec.base)
+            base=spec.base, person=who.get(node.id))
         for i, node in enumerate(spec.nodes))
     arrows = tuple(
         ExecutableArrow(
             index=i, source=pairs[i][0], target=pairs[i][1], port=arrow.port, input=arrow.input,
             back_of=found.back_of[i], exits=found.exits[i], enters=found.enters[i],
             transform=(bound or {}).get(i, arrow.transform),
-            content_type=arrow.content_type, drawn=arrow)
+            content_type=arrow.content_type, drawn=arrow, first=arrow.first)
         for i, arrow in enumerate(spec.arrows))
     sources = {arrow.source for arrow in arrows}
     typed = tuple(node.index for node in nodes if node.type == "endpoint")

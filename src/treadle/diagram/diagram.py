@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from treadle.diagram.node import ERROR, Arrow, Input, Loop, Node
+from treadle.diagram.person import Defined, Person
 from treadle.diagram.policy import Join, OnError, OnLimit, Policy
 from treadle.errors import Fault, NoSuchNode, Where, did_you_mean
 from treadle.ids import NodeID
@@ -24,6 +25,10 @@ class DiagramSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     deadline: float | None = None  # seconds from the start of an execution
     environment_vars: dict[str, str] = {}
     secret_store: str | None = None  # a URL: where `secret://NAME` is looked up
+    persons: dict[str, Person] = {}
+    person_places: dict[str, Where] = {}  # where each stands in the file, and its keys: `Ann.model`
+    open: bool = False  # takes inputs that it does not declare; they are names by themselves in its texts
+    page: dict[str, Any] = {}  # what is kept for a page that draws it
     description: str = ""
     base: str = "."
     source: str = ""  # the text it was read from; "" for one built in Python
@@ -47,6 +52,7 @@ class ExecutableNode(msgspec.Struct, frozen=True):
     where: Where | None = None
     function: Any = None  # of a diagram built in Python
     base: str = "."  # the folder that its paths start from
+    person: Defined | None = None  # whom it names
 
     @property
     def is_map(self) -> bool:
@@ -72,6 +78,7 @@ class ExecutableArrow(msgspec.Struct, frozen=True, gc=False):
     transform: tuple[dict[str, Any], ...] = ()
     content_type: str | None = None
     drawn: Arrow | None = None
+    first: bool | None = None  # see `Arrow`
 
     @property
     def text(self) -> str:
@@ -105,13 +112,14 @@ class ExecutableDiagram:
     but back arrows and those that leave a loop. `catches[i]` says whether node `i` has an `error` arrow;
     `any_join` are the nodes with join `any`. `simple[i]`: node `i` has join `all` and is in no loop;
     `leaf[i]`: it has a body; `ranked`: some node has a priority. `waits[i]`: how many arrows lead into it;
-    `sources`: the nodes without any.
+    `sources`: the nodes without any. `around`: of an open diagram, the custom data of its start nodes, by
+    name; `exposed`: names of turns, each with the node whose loop it counts.
     """
 
     __slots__ = (
         "name", "nodes", "arrows", "loops", "index", "into", "out", "loop_of", "order", "inputs", "on_error",
         "deadline", "hash", "spec", "endpoints", "warnings", "forward", "catches", "any_join", "simple",
-        "leaf", "ranked", "waits", "sources", "__weakref__")
+        "leaf", "ranked", "waits", "sources", "around", "exposed", "__weakref__")
 
     def __init__(self, *, name: str, nodes: tuple[ExecutableNode, ...], arrows: tuple[ExecutableArrow, ...],
                  loops: tuple[ExecutableLoop, ...], loop_of: tuple[int, ...], order: tuple[int, ...],
@@ -141,6 +149,11 @@ class ExecutableDiagram:
         self.leaf = bytearray(not node.composite for node in nodes)
         self.ranked = any(node.policy.priority for node in nodes)
         self.catches = tuple(any(arrows[a].port == ERROR for a in mine) for mine in out)
+        self.around: dict[str, Any] | None = None if not spec.open else {
+            name: value for node in nodes if node.type == "start"
+            for name, value in getattr(node.spec, "custom_data", {}).items()}
+        self.exposed = tuple((exposed, node.index) for node in nodes
+                             if (exposed := getattr(node.spec, "expose_index_as", None)) is not None)
 
     def get_node(self, node_id: str) -> ExecutableNode:
         """The node with that id; NoSuchNode with the nearest id if there is none."""

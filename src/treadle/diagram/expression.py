@@ -10,7 +10,7 @@ text; lists and maps print as JSON in it. Both are compiled once and kept. What 
   included; `is defined` and `default(…)` are the ways to ask. A failing expression is an error, never False.
 - `row.items` is the key `items` if the map `row` has one, and its method otherwise.
 - `map`, `select` and the other lazy filters give lists, so `rows | select | length` works.
-- More filters (`tojson`, `fromjson`, `lines`, `split`, `flatten`), and Python's `len`, `min`, `sorted` …
+- More filters (`tojson`, `fromjson`, `lines`, `split`, `flatten`, `each`), and Python's `len`, `min` …
 
 The sandbox keeps a text away from Python's insides and from changing its inputs, and limits catch accidents.
 Neither makes a stranger's diagram safe to run: a diagram can run code.
@@ -118,8 +118,8 @@ class _Environment(jinja2.sandbox.ImmutableSandboxedEnvironment):
         self.texts: dict[tuple[type, str], Any] = {}
         self.globals = {**_FUNCTIONS, "range": self._range}
         self.filters |= {name: _listed(self.filters[name]) for name in _LAZY}
-        self.filters |= {"tojson": to_json, "fromjson": _from_json, "lines": str.splitlines, "split": _split,
-                         "flatten": _flatten, _COUNTED: _counted}
+        self.filters |= {"tojson": to_json, "fromjson": json.loads, "lines": str.splitlines,
+                         "split": str.split, "flatten": _flatten, "each": _each, _COUNTED: _counted}
         self.tests |= {name: _strict_test(test) for name, test in self.tests.items()
                        if name not in ("defined", "undefined", "filter", "test")}
 
@@ -202,12 +202,11 @@ def _plain(value: Any) -> Any:
         return str(value)
 
 
-def _from_json(text: str | bytes) -> Any:
-    return json.loads(text)
-
-
-def _split(text: str, separator: str | None = None) -> list[str]:
-    return text.split(separator)
+def _each(many: Any) -> list[tuple[Any, Any]]:
+    """The items of a list with their numbers from 0, the values of a map with their keys."""
+    if not isinstance(many, Mapping | list | tuple):
+        raise TypeError(f"each goes over a list or a map, not over a {type(many).__name__}")
+    return list(many.items() if isinstance(many, Mapping) else enumerate(many))
 
 
 def _flatten(lists: Iterable[Any]) -> list[Any]:

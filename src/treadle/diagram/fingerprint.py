@@ -145,6 +145,8 @@ def lineages(spec: DiagramSpec, fingerprints: Mapping[NodeID, str], structure: S
     They differ for composites only: a lineage covers `insides`, the digests of the sub-diagrams, and an
     entry doesn't. Where ancestors have a `recorded` lineage, that counts instead of what theirs is now.
     """
+    if spec.open:  # every node sees what its start nodes say
+        around = _digest("open", around, [node.properties for node in spec.nodes if node.type == "start"])
     index = {node.id: i for i, node in enumerate(spec.nodes)}
     into: list[list[Arrow]] = [[] for _ in spec.nodes]
     for arrow in spec.arrows:
@@ -202,7 +204,8 @@ def _drawn(arrow: Arrow) -> list[Any]:
 
 def _said_of(arrow: Arrow) -> list[Any]:
     # A node's id is the name of its unlabelled value in expressions and parameters, so it counts there.
-    return [_text(arrow.transform), arrow.content_type or "", arrow.source if arrow.input == DEFAULT else ""]
+    found = [_text(arrow.transform), arrow.content_type or "", arrow.source if arrow.input == DEFAULT else ""]
+    return found if arrow.first is None else [*found, "first" if arrow.first else "not first"]
 
 
 _fields = functools.cache(msgspec.structs.fields)

@@ -28,6 +28,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     label: str = ""  # as written, when the id had to be escaped
     where: Where | None = None
     places: dict[str, Where] = {}  # where each property stands in the file
+    page: dict[str, Any] = {}  # what is kept for a page that draws it: position, flipped, metadata
 
 
 class Arrow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -40,11 +41,18 @@ class Arrow(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     transform: tuple[dict[str, Any], ...] = ()
     content_type: str | None = None
     where: Where | None = None
+    first: bool | None = None  # used only in iteration 1 of every loop that it enters; None: as `input` says
 
     def __str__(self) -> str:
         port = "" if self.port == DEFAULT else f".{self.port}"
         into = "" if self.input == DEFAULT else f".{self.input}"
         return f"{self.source}{port} -> {self.target}{into}"
+
+
+def stands_in(input: str, first: bool | None) -> bool:
+    """Whether an arrow's value stands in for `default`: its input is `first`, and that is no name of its
+    own."""
+    return input == FIRST and first is not False
 
 
 class Loop(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -17,6 +17,17 @@ Template = Annotated[str, msgspec.Meta(extra={"treadle": "template"})]
 """A property that is a text with `{{ expressions }}` in it."""
 Expression = Annotated[str, msgspec.Meta(extra={"treadle": "expression"})]
 """A property that is one expression; the braces around it may be left out."""
+PersonName = Annotated[str, msgspec.Meta(extra={"treadle": "person"})]
+"""A property that names one of the persons of the diagram, or of those around it. One that may be said in
+place is `PersonName | Person`."""
+
+
+class Doubt(msgspec.Struct, frozen=True):
+    """What a type warns of at one of its nodes. `at` is the path of the property, as in `tools[1].call`."""
+
+    message: str
+    at: str = ""
+    hint: str | None = None
 
 
 class Ports(msgspec.Struct, frozen=True):
@@ -28,6 +39,7 @@ class Ports(msgspec.Struct, frozen=True):
     accepts_default: bool = True  # whether an unlabelled arrow may enter
     chooses: bool = False  # whether the node can leave ports without a value (conditions): ends loops
     maps: bool = True  # whether `for_each` makes sense; a node that chooses can't be a map in any case
+    doubts: tuple[Doubt, ...] = ()  # warnings
 
 
 class NodeType(Protocol):

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from treadle.aio.resources import AsyncResourceManager
 from treadle.clock import Clock, SystemClock
@@ -26,6 +26,7 @@ from treadle.store import given_key, hide_key
 if TYPE_CHECKING:
     from treadle.engine.async_state import AsyncStateManager
 
+T = TypeVar("T")
 logger = logging.getLogger("treadle.engine")
 
 
@@ -43,6 +44,8 @@ class ApplicationContext:
         self.services = ServiceRegistry(services)
         self.resources = AsyncResourceManager("the engine")
         self._ends: list[Callable[[], object]] = []
+        self._kept: dict[Hashable, Any] = {}
+        self._shared = AsyncResourceManager("what bodies share")
         self._url, self._durable, self._key = url, durable, key
         if config is DEFAULT_CONFIG:
             config = self.services.get(CONFIG) or config
@@ -58,6 +61,14 @@ class ApplicationContext:
         """Call `end` when the bus is quiet and before the state manager stops. Say so before `start`."""
         self._ends.append(end)
 
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make()` gave to the first who asked with that key. It is closed when no body runs any more:
+        see `AsyncResourceManager.register`."""
+        if key not in self._kept:
+            self._kept[key] = self._shared.register(make())
+        found: T = self._kept[key]
+        return found
+
     async def start(self) -> ServiceRegistry:
         """Build what is missing. What was built is closed again if something fails. The environment has no
         key of a store from here on."""
@@ -68,6 +79,7 @@ class ApplicationContext:
         except BaseException:
             await self.stop()
             raise
+        self.resources.add_cleanup(self._shared.cleanup, self.config.shutdown_s_max)
         for end in self._ends:
             self.resources.add_cleanup(end)
         self.resources.add_cleanup(self._quiet, self.services.resolve(EVENT_BUS))

@@ -43,6 +43,8 @@ def key_of(node: ExecutableNode, context: NodeContext, inputs: dict[str, Any]) -
                               if name != DEFAULT or name in sees}
     if everything or node.type == "start":
         seen["execution"] = dict(context.execution_inputs)
+    if around := context.around({}):  # of an open diagram, or one that exposes its turns
+        seen["around"] = around
     for name in ("index", "iteration", "attempt"):
         if name in sees or ("context" in sees and name != "attempt"):
             seen[name] = getattr(context, name)

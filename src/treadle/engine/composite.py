@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from treadle.config import TreadleConfig
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.expression import Expression
+from treadle.diagram.formats.light.templates import spelled
 from treadle.diagram.node import DEFAULT, Input
 from treadle.diagram.transform import TransformError, coerce
 from treadle.engine.context import NodeContext
@@ -172,6 +173,11 @@ async def gather(runner: WorkflowRunner, command: Gather) -> Finished:
         runner.scope.forget(command.slot)
         return aside(runner, Finished(command.slot, runner.now(), cell.started_at, folded))
     runner.scope.forget(command.slot)
+    outputs = getattr(node.spec, "outputs", None)
+    if outputs and not is_map:
+        value = decode(await collect(runner, results, is_map))
+        mapped = runner.values.encode(_outputs(outputs, value, [name for name, _ in results], runner.config))
+        return aside(runner, Finished(command.slot, runner.now(), cell.started_at, mapped))
     if not is_map and len(results) == 1:
         only = results[0][1]
         return Finished(
@@ -179,6 +185,17 @@ async def gather(runner: WorkflowRunner, command: Gather) -> Finished:
         )
     raw = await collect(runner, results, is_map)
     return aside(runner, Finished(command.slot, runner.now(), cell.started_at, raw))
+
+
+def _outputs(outputs: Mapping[str, str], value: Any, endpoints: Sequence[str],
+             config: TreadleConfig) -> dict[str, Any]:
+    """What a sub-diagram's `outputs` make of its result."""
+    names = {endpoints[0]: value} if len(endpoints) == 1 else {}
+    if isinstance(value, Mapping):
+        names |= {key: one for key, one in value.items() if isinstance(key, str)}
+    names["result"] = value
+    names |= {spelled(name): one for name, one in names.items()}
+    return {name: Expression.compile(text, config=config).evaluate(names) for name, text in outputs.items()}
 
 
 async def collect(runner: WorkflowRunner, results: Sequence[tuple[str, NodeState]], is_map: bool) -> bytes:

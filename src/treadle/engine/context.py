@@ -6,11 +6,11 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -26,7 +26,7 @@ from treadle.engine.steps import LocalSteps, Recorder
 from treadle.engine.surroundings import around
 from treadle.errors import NoSuchNode
 from treadle.ids import ExecutionID, NodeID
-from treadle.nodes.people.standins import StandIns
+from treadle.nodes.people.offline.standins import StandIns
 from treadle.state import codec
 from treadle.state.blob import Blob, Place, Source
 from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, ExecutionState, NodeState, instant
@@ -38,6 +38,8 @@ from treadle.state.steps import Told
 if TYPE_CHECKING:
     from treadle.engine.runner import WorkflowRunner
     from treadle.nodes.base import Executor
+
+T = TypeVar("T")
 
 
 class NodeContext(Shares, msgspec.Struct, gc=False):
@@ -121,8 +123,11 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
         diagram = self.runner.kernel.diagram_of(self.slot)
         nodes = diagram.nodes
         values: dict[str, Any] = {nodes[arrow.source].id: value for arrow, value in self.values}
-        around = self.around(inputs, keys=True) if diagram.exposed or diagram.around is not None else {}
-        names: dict[str, Any] = {**shared.names(self.runner), **values, **around, **inputs,
+        if diagram.around is None:
+            before: Mapping[str, Any] = {**values, **self.around(inputs)} if diagram.exposed else values
+        else:
+            before = _spelled({"inputs": dict(inputs), **self.around(inputs, keys=True), **inputs})
+        names: dict[str, Any] = {**shared.names(self.runner), **before, **inputs,
                                  "inputs": self.execution_inputs, "nodes": values,
                                  "iteration": turn(self.cell.iteration), "attempt": self.cell.attempt}
         index = self.index
@@ -140,10 +145,13 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
             unlabelled = inputs.get(DEFAULT)
             if keys and isinstance(unlabelled, Mapping):
                 found.update((key, value) for key, value in unlabelled.items() if isinstance(key, str))
-        found.update((name, kernel.turn_at(self.slot, i) - 1) for name, i in diagram.exposed)
-        if diagram.around is not None:
-            found.update(inputs)
-            found.update([(spelled(name), value) for name, value in found.items()])
+        exposed: Sequence[tuple[str, int]] = diagram.exposed
+        if len(exposed) > 1:  # of equal names the one in the innermost loop around us, else one that has run
+            chain = [-1, *reversed(_loops(diagram, self.node.index))]
+            exposed = sorted(exposed, key=lambda one: (
+                chain.index(loop) if (loop := diagram.loop_of[one[1]]) in chain else 0,
+                kernel.has_run(self.slot, one[1])))
+        found.update((name, kernel.turn_at(self.slot, i) - 1) for name, i in exposed)
         return found
 
     def locals(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -151,18 +159,15 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
         names = self.names(inputs)
         if self.runner.kernel.diagram_of(self.slot).around is None:
             return names
-        words = {name: names[name] for name in ("nodes", "iteration", "attempt", "item", "index")
-                 if name in names}
-        return {**shared.names(self.runner), **words, **self.around(inputs)}
+        words: dict[str, Any] = {
+            name: names[name] for name in ("nodes", "iteration", "attempt", "item", "index") if name in names}
+        return {**shared.names(self.runner), **words, **_spelled({**self.around(inputs), **inputs})}
 
     def loops(self) -> Sequence[Sequence[ExecutableNode]]:
         """See `treadle.nodes.base.BodyContext`."""
         diagram = self.runner.kernel.diagram_of(self.slot)
-        found, loop = [], diagram.loop_of[self.node.index]
-        while loop >= 0:
-            found.append([diagram.nodes[i] for i in diagram.loops[loop].members])
-            loop = diagram.loops[loop].parent
-        return found
+        return [[diagram.nodes[i] for i in diagram.loops[loop].members]
+                for loop in _loops(diagram, self.node.index)]
 
     def has_run(self, node_id: str) -> bool:
         """See `treadle.nodes.base.BodyContext`."""
@@ -196,6 +201,11 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
         """See `treadle.nodes.base.BodyContext`."""
         return secret.variable(self.runner, self.slot, name)
 
+    def redacted(self, value: Any) -> Any:
+        """See `treadle.nodes.base.BodyContext`."""
+        redactor = self.runner.redactor
+        return value if redactor is None else redactor.value(value)
+
     @property
     def standins(self) -> StandIns:
         """See `treadle.nodes.base.BodyContext`."""
@@ -214,14 +224,32 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
         """See `treadle.nodes.base.BodyContext`."""
         return await nested.execute(self, diagram, inputs, name)
 
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """See `treadle.nodes.base.BodyContext`."""
+        return self.runner.engine.kept(key, make)
+
     def told(self) -> Sequence[Told]:
         """See `treadle.nodes.base.BodyContext`."""
-        return self.runner.remembered.told(list(self.runner.kernel.told.values()))
+        return self.runner.remembered.told()
 
     def executor(self, isolation: str) -> Executor:
         """The executor for `thread` or `process`. It times the body itself."""
         self.runner.times_itself(self.slot)
         return self.runner.executor(isolation)
+
+
+def _loops(diagram: ExecutableDiagram, i: int) -> list[int]:
+    """The loops around a node, innermost first."""
+    found, loop = [], diagram.loop_of[i]
+    while loop >= 0:
+        found.append(loop)
+        loop = diagram.loops[loop].parent
+    return found
+
+
+def _spelled(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Names, and beside those that no text can write the ones that it writes instead."""
+    return {**{spelled(name): value for name, value in names.items()}, **names}
 
 
 _known: weakref.WeakValueDictionary[str, ExecutableDiagram] = weakref.WeakValueDictionary()
@@ -433,11 +461,18 @@ class ExecutionContext(Shares):
     def steps(self) -> LocalSteps:
         return LocalSteps()
 
+    @property
+    def standins(self) -> StandIns:
+        return StandIns()
+
     def told(self) -> Sequence[Told]:
         return ()
 
     async def execute(self, diagram: str, inputs: Mapping[str, Any], name: str) -> Any:
         raise NoSuchNode("a context without an engine runs no other diagrams: run this one with Engine")
+
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        raise NoSuchNode("a context without an engine keeps nothing open: run the diagram with Engine")
 
     def executor(self, isolation: str) -> Executor:
         raise NoSuchNode(

@@ -13,7 +13,6 @@ from treadle.diagram.diagram import DiagramSpec
 from treadle.diagram.node import Node
 from treadle.engine.plan import newest
 from treadle.engine.showing import plain
-from treadle.errors import InvalidDiagram
 from treadle.ids import is_node_id, parse_iteration
 from treadle.state import codec
 from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState
@@ -248,6 +247,9 @@ def _drawn(a: Recorded, b: Recorded) -> Drawn:
             said = list(_changes(were[node_id], are[node_id]))
             if into_old[node_id] != into_new[node_id]:
                 said.append("arrows")
+            who = are[node_id].properties.get("person")
+            if isinstance(who, str) and old.persons.get(who) != new.persons.get(who):
+                said.append(f"person {who}")
             if said:
                 changed[node_id] = ", ".join(dict.fromkeys(said))
     added = [one for one in are if one not in were]
@@ -260,16 +262,12 @@ def _drawn(a: Recorded, b: Recorded) -> Drawn:
 
 
 def _spec(recorded: Recorded) -> DiagramSpec | None:
-    from treadle.diagram import formats
+    from treadle.engine.looking import spec_of
     from treadle.engine.sources import Source
 
     try:
-        source = msgspec.json.decode(recorded.store.source(recorded.cell.diagram), type=Source)
-        if bytes(source.spec) != b"null":
-            return msgspec.json.decode(source.spec, type=DiagramSpec)
-        return formats.loads(source.text, file=source.file or "<stored>", base=source.base,
-                             format=source.format)
-    except (KeyError, msgspec.DecodeError, InvalidDiagram):
+        return spec_of(msgspec.json.decode(recorded.store.source(recorded.cell.diagram), type=Source))
+    except (KeyError, msgspec.DecodeError):
         return None
 
 

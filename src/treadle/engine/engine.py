@@ -48,6 +48,7 @@ from treadle.errors import LeaseLost, StoreError, TreadleError
 from treadle.kernel.execution import Kernel
 from treadle.nodes.base import Executor
 from treadle.nodes.modules import Importing
+from treadle.nodes.people.offline.standins import standins
 from treadle.nodes.registry import NodeRegistry, default_registry
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, ExecutionState, NodeState
@@ -91,12 +92,14 @@ class Engine:
                  recover: bool = False, check: bool = False, retention: Retention | None = None,
                  observers: Iterable[Inline] = (), plugins: PluginManager | Iterable[object] = (),
                  environment_vars: Mapping[str, str] | None = None, secret_store: str | None = None,
-                 state_history: str | Path | None = None, state_encryption_key: str | None = None) -> None:
+                 state_history: str | Path | None = None, state_encryption_key: str | None = None,
+                 script: Mapping[str, Any] | str | Path | None = None, record: str | Path | None = None,
+                 replay: str | Path | None = None) -> None:
         if durability not in ("batched", "strict", "memory"):
             raise ValueError(f"durability {durability!r}: choose batched, strict or memory")
         self._app = ApplicationContext(url, config=config, clock=clock, services=services,
                                        durable=durability != "memory", key=state_encryption_key)
-        self.services = self._app.services
+        self.services, self.kept = self._app.services, self._app.kept
         self.config = config = self._app.config
         self.durability = durability
         self.number = next(_numbers)  # its own in this process: its events carry it, for a bus that is shared
@@ -112,7 +115,13 @@ class Engine:
         self.on_mutation: Callable[[Mutation], str | None] | None = None  # may veto writes to contexts
         self._recover, self._check = recover, check
         self._observers = tuple(observers)
-        self._lifecycle = self._plug_in(plugins)
+        self._lifecycle: Lifecycle | None = None
+        if plugins:
+            from treadle.engine.lifecycle import plug_in  # for those who have some
+
+            self._lifecycle = plug_in(self, plugins)
+            self._app.at_the_end(self._lifecycle.close)
+        self.standins = standins(script, record, replay)
         self.history: HistoryWriter | None = None
         self._history_folder, self._retention = state_history, retention
         self._keeper: Keeper | None = None
@@ -131,7 +140,9 @@ class Engine:
              recover: bool = False, check: bool = False, retention: Retention | None = None,
              observers: Iterable[Inline] = (), plugins: PluginManager | Iterable[object] = (),
              environment_vars: Mapping[str, str] | None = None, secret_store: str | None = None,
-             state_history: str | Path | None = None, state_encryption_key: str | None = None) -> Engine:
+             state_history: str | Path | None = None, state_encryption_key: str | None = None,
+             script: Mapping[str, Any] | str | Path | None = None, record: str | Path | None = None,
+             replay: str | Path | None = None) -> Engine:
         """An engine for `async with`. `url` is a store's (None: the default store).
 
         `recover` takes over executions whose owner is gone (`engine.recovered`). `check` tests all
@@ -140,27 +151,15 @@ class Engine:
         event, for those who need no bus: plain functions, quick ones. `plugins` are instances of
         `StateHook`, or what `PluginManager.discover` found. `environment_vars` and `secret_store` go before
         those of a diagram. `state_history` is a folder for the states of executions as files, and
-        `state_encryption_key` encrypts them and the store: see `open_store`.
+        `state_encryption_key` encrypts them and the store: see `open_store`. By `script`, persons say what
+        a list or a function of theirs says (a map, or a file's path); calls of models are written into the
+        folder `record`, or read from the folder `replay`.
         """
         return cls(url, config=config, durability=durability, clock=clock, registry=registry,
                    services=services, recover=recover, check=check, retention=retention,
                    observers=observers, plugins=plugins, environment_vars=environment_vars,
                    secret_store=secret_store, state_history=state_history,
-                   state_encryption_key=state_encryption_key)
-
-    def _plug_in(self, plugins: PluginManager | Iterable[object]) -> Lifecycle | None:
-        """Register what plugins bring with them. PluginError."""
-        if not plugins:
-            return None
-        from treadle.engine.lifecycle import Lifecycle
-        from treadle.hooks.manager import PluginManager
-
-        manager = plugins if isinstance(plugins, PluginManager) else PluginManager(plugins,
-                                                                                   config=self.config)
-        manager.install(self.registry)
-        lifecycle = Lifecycle(self, manager)
-        self._app.at_the_end(lifecycle.close)
-        return lifecycle
+                   state_encryption_key=state_encryption_key, script=script, record=record, replay=replay)
 
     async def __aenter__(self) -> Engine:
         if self._open:
@@ -186,7 +185,9 @@ class Engine:
                            self.values.encode, self.resolver.inputs, self.bus, self.manager,
                            None if state is None else state.take)
         if self._history_folder is not None and self.manager is not None:
-            self._keep_history(Path(self._history_folder), self.manager)
+            from treadle.engine.history import keep  # for those who want one
+
+            self.history = keep(self, Path(self._history_folder), self.manager, resources)
         for observer in self._observers:
             resources.register(self.bus.subscribe(observer, queued=False, engine=self.number))
         resources.add_cleanup(self._end_executors)
@@ -202,14 +203,6 @@ class Engine:
             await self.__aexit__(None, None, None)
             raise
         return self
-
-    def _keep_history(self, folder: Path, manager: StateManager) -> None:
-        from treadle.engine.history import inputs_in
-        from treadle.store.history import HistoryWriter
-
-        self.history = HistoryWriter(folder, manager, inputs=inputs_in(self), config=self.config)
-        self._app.resources.add_cleanup(self.history.close)
-        self._app.resources.add_cleanup(self.bus.subscribe(self.history, engine=self.number).leave)
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,
                         traceback: TracebackType | None) -> None:
@@ -271,7 +264,10 @@ class Engine:
         """
         self._require_open()
         compiled, prepared = await self.diagrams.prepare(diagram)
-        complete = complete_inputs(compiled.inputs, together(given, inputs), f"diagram {compiled.name!r}")
+        if self.standins:
+            self.standins.check(compiled)
+        complete = complete_inputs(compiled.inputs, together(given, inputs), f"diagram {compiled.name!r}",
+                                   known_only=not compiled.spec.open)
         cell = ExecutionCell(
             execution_id or self.clock.new_execution_id(), epoch=1, name=compiled.name,
             diagram=prepared.digest, inputs=codec.encode(complete),
@@ -486,7 +482,8 @@ class Engine:
     def store(self) -> Store:
         """The store behind the engine; TreadleError in durability `memory`, which has none."""
         if self.manager is None:
-            raise TreadleError("durability `memory` has no store")
+            raise TreadleError("durability `memory` has no store: to look on from outside open the engine "
+                               "on the store `memory:`, Engine.open(\"memory:\")")
         return self.manager.store
 
     @property

@@ -114,7 +114,7 @@ def seeing(diagram: ExecutableDiagram, changed: Iterable[str]) -> list[str]:
     if not set(changed):
         return []
     return [node.id for node in diagram.nodes
-            if node.type == "start" or node.sees & {"inputs", "context"}
+            if node.type == "start" or node.sees & {"inputs", "context"} or diagram.spec.open
             or "inputs" in (node.policy.for_each or "")]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from treadle.engine.bus import EventStream, EventType
@@ -12,7 +13,7 @@ from treadle.engine.tracker import ExecutionMetrics
 from treadle.errors import ExecutionFailed
 from treadle.state.cell import ErrorInfo, ExecutionCell
 from treadle.state.context import Snapshot, snapshot_of
-from treadle.state.status import ExecutionStatus
+from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import LOG_LINES, LogLine
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from treadle.engine.engine import Engine
     from treadle.engine.runner import WorkflowRunner
     from treadle.hooks.specs import FinalReport
+
+_ENDED = (NodeStatus.COMPLETED, NodeStatus.FAILED, NodeStatus.SKIPPED)
 
 
 class Handle:
@@ -58,6 +61,12 @@ class Handle:
         """How many nodes (items and inner nodes too) are in which state, and how many are known so far."""
         return self._runner.kernel.counts if self._runner is not None else {}
 
+    def maps(self) -> dict[str, dict[str, int]]:
+        """How many items have ended how, of each map under way (but not of maps of diagrams), by its
+        path."""
+        found = self._runner.kernel.maps() if self._runner is not None else ()
+        return {path: {status.value: items.count(status) for status in _ENDED} for path, items in found}
+
     @property
     def diagram(self) -> ExecutableDiagram | None:
         """The diagram as it runs; None of an execution that had ended before."""
@@ -66,6 +75,17 @@ class Handle:
     def running(self, limit: int = 20) -> list[str]:
         """The paths of nodes whose bodies are under way, those that began first, at most `limit`."""
         return self._runner.performing(limit) if self._runner is not None else []
+
+    def shown(self, limit: int = 20) -> list[tuple[str, str, str]]:
+        """What bodies under way have shown of their results so far, at most `limit` of them: path, iteration,
+        text."""
+        recorders = () if self._runner is None else self._runner.recorders.values()
+        return list(islice((one for recorder in recorders if (one := recorder.shown)[2]), limit))
+
+    @property
+    def spent(self) -> dict[str, float]:
+        """`tokens` and `cost` (US dollars) of all that its bodies have recorded so far."""
+        return dict(self._runner.spent) if self._runner is not None else {"tokens": 0.0, "cost": 0.0}
 
     def metrics(self) -> ExecutionMetrics:
         """Timings, rates, the path taken and the critical path, of what this process performed."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from treadle.diagram.diagram import ExecutableArrow
-from treadle.diagram.node import DEFAULT, FIRST
+from treadle.diagram.node import DEFAULT, stands_in
 from treadle.engine.resolver import error_value
 from treadle.errors import NoSuchNode
 from treadle.kernel.execution import Kernel
@@ -21,12 +22,26 @@ from treadle.state.cell import NodeState
 from treadle.state.status import NodeStatus
 
 if TYPE_CHECKING:
+    from treadle.aio.resources import AsyncResourceManager
     from treadle.engine.engine import Engine
+    from treadle.store.history import HistoryWriter
+    from treadle.store.manager import StateManager
 
 INPUT_BYTES_MAX = 16 * 1024
 """Of all inputs of a node together; a larger one is named by the node that it comes from."""
 ARROWS_MAX = 100
 """Arrows into a node that are looked at."""
+
+
+def keep(engine: Engine, folder: Path, manager: StateManager, resources: AsyncResourceManager
+         ) -> HistoryWriter:
+    """Begin a history of what an engine runs; it ends with the engine's resources."""
+    from treadle.store.history import HistoryWriter
+
+    history = HistoryWriter(folder, manager, inputs=inputs_in(engine), config=engine.config)
+    resources.add_cleanup(history.close)
+    resources.add_cleanup(engine.bus.subscribe(history, engine=engine.number).leave)
+    return history
 
 
 def inputs_in(engine: Engine) -> Callable[[str], Callable[[NodeState], bytes | None] | None]:
@@ -52,7 +67,8 @@ def _inputs(kernel: Kernel, cell: NodeState) -> bytes | None:
     for arrow, source in kernel.inputs(slot, 0, ARROWS_MAX):
         raw = _carried(arrow, source, left)
         left -= len(raw)
-        found.setdefault(DEFAULT if arrow.input == FIRST else arrow.input, []).append(msgspec.Raw(raw))
+        name = DEFAULT if stands_in(arrow.input, arrow.first) else arrow.input
+        found.setdefault(name, []).append(msgspec.Raw(raw))
     if kernel.width(slot) > ARROWS_MAX:
         found["…"] = []
     return msgspec.json.encode({name: values[0] if len(values) == 1 else values

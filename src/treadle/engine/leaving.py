@@ -54,7 +54,7 @@ async def park(runner: WorkflowRunner) -> None:
     assert manager is not None
     try:
         runner.deliver(await manager.read(manager.store.signals, [runner.execution_id]))
-        await runner.followed()  # else a wake that the kernel wants might not be known yet
+        await _followed(runner)  # else a wake that the kernel wants might not be known yet
     except StoreError as error:
         logger.warning("signals of execution %s can't be read: %s", runner.execution_id, error)
     runner.parking = False
@@ -63,6 +63,15 @@ async def park(runner: WorkflowRunner) -> None:
         runner.stop()
         await leave(runner, ExecutionStatus.SUSPENDED)
         runner.engine.care(_go_on(runner, read))
+
+
+async def _followed(runner: WorkflowRunner) -> None:
+    """Return when all that the kernel wants is under way: in `strict` that waits for the disk."""
+    ticket = -1
+    while (runner._strict or runner._holding) and ticket != runner._ticket and not runner.ended:
+        ticket = runner._ticket
+        assert runner.manager is not None
+        await runner.manager.durable(ticket)
 
 
 async def _go_on(runner: WorkflowRunner, read: int) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from treadle.errors import InvalidInput, NoSuchExecution
+from treadle.nodes.people.offline.standins import inner
 
 if TYPE_CHECKING:
     from treadle.engine.context import NodeContext
@@ -42,7 +43,11 @@ async def execute(context: NodeContext, diagram: str, inputs: Mapping[str, Any],
         else:
             handle = await engine.resume(child)
     if handle is None:
-        handle = await engine.start(context.path(diagram), inputs, execution_id=child)
+        token = inner.set(True)
+        try:
+            handle = await engine.start(context.path(diagram), inputs, execution_id=child)
+        finally:
+            inner.reset(token)
     try:
         return await handle.result()
     except asyncio.CancelledError:

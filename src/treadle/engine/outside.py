@@ -7,21 +7,19 @@ reads and writes the store in the thread that calls.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.diagram.node import Node
-from treadle.engine.edited import types_for
 from treadle.engine.inbox import request_of
+from treadle.engine.looking import outlined, spec_of
 from treadle.engine.replay import inputs_of
 from treadle.engine.showing import message_of
-from treadle.engine.sources import Source, compile_stored
-from treadle.errors import InvalidInput, NoSuchNode, TreadleError, did_you_mean
-from treadle.nodes.registry import NodeRegistry
+from treadle.engine.sources import Source
+from treadle.errors import InvalidDiagram, InvalidInput, NoSuchNode, TreadleError, did_you_mean
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, NodeState, turn_of
 from treadle.state.status import ExecutionStatus, NodeStatus
@@ -98,13 +96,16 @@ def _who_waits(cells: Iterable[NodeState]) -> str:
 
 
 def inputs_recorded(store: Store, execution: ExecutionCell, cells: Iterable[NodeState],
-                    cell: NodeState, types: Callable[[Path], NodeRegistry] = types_for,
-                    ) -> tuple[dict[str, Any] | None, str | None]:
-    """A node's inputs, or why they can't be told any more: the diagram's files may be gone. `types` gives the
-    types of nodes for a folder's diagrams."""
+                    cell: NodeState) -> tuple[dict[str, Any] | None, str | None]:
+    """A node's inputs, or why they can't be told any more: files of sub-diagrams may be gone. Nothing that
+    the diagram names is imported for it."""
     try:
-        source = store.source(execution.diagram)
-        diagram = compile_stored(source, types(Path(msgspec.json.decode(source, type=Source).base)))
+        spec = spec_of(msgspec.json.decode(store.source(execution.diagram), type=Source))
+        if spec is None:
+            return None, "the diagram can't be read"
+        diagram, faults = outlined(spec)
+        if diagram is None:
+            raise InvalidDiagram(faults)
         return inputs_of(cell, execution, cells, diagram, store.blob), None
-    except (TreadleError, OSError, LookupError) as error:
+    except (TreadleError, OSError, LookupError, msgspec.DecodeError) as error:
         return None, message_of(error)

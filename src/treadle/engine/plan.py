@@ -15,6 +15,7 @@ import msgspec
 from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
 from treadle.diagram.fingerprint import lineages
 from treadle.diagram.loops import find_loops
+from treadle.diagram.person import Defined, Person
 from treadle.diagram.policy import OnItemError
 from treadle.engine.replay import node_at
 from treadle.state.cell import NodeState
@@ -282,6 +283,8 @@ def _differences(was: ExecutableNode, now: ExecutableNode) -> Iterator[str]:
     if was.type != now.type:
         yield f"its type: {was.type} → {now.type}"
         return
+    if was.person is not now.person and was.person is not None and now.person is not None:
+        yield from _of_person(was.person, now.person)
     if was.spec is now.spec and was.policy is now.policy:
         return  # most nodes of a large diagram whose file is the same
     for field in _fields(type(now.spec)) if isinstance(now.spec, msgspec.Struct) else ():
@@ -292,6 +295,15 @@ def _differences(was: ExecutableNode, now: ExecutableNode) -> Iterator[str]:
         old, new = getattr(was.policy, name), getattr(now.policy, name)
         if old != new:
             yield _difference(name, old, new)
+
+
+def _of_person(was: Defined, now: Defined) -> Iterator[str]:
+    """What has changed of the person whom a node asks, if it still is the one of that name."""
+    for name in Person.__struct_fields__ if was.name == now.name else ():
+        old, new = getattr(was, name), getattr(now, name)
+        if old != new and name != "api_key":
+            yield _difference(f"person {now.name}: {name}", old, new) if name != "settings" else (
+                f"its person {now.name}: settings")
 
 
 def _difference(name: str, old: object, new: object) -> str:

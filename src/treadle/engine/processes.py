@@ -49,7 +49,7 @@ _START = "import sys; sys.path[:] = {path!r}; from treadle.nodes.worker import m
 
 
 class ProcessExecutor:
-    """Functions in child processes, at most `process_max` at once (None: one a core)."""
+    """Functions in child processes, at most `process_max` at once."""
 
     def __init__(self, config: TreadleConfig = DEFAULT_CONFIG) -> None:
         self._config = config

@@ -64,7 +64,7 @@ async def fork(engine: Engine, execution_id: str, *, at: str | None, given: Mapp
     cell, cells = await manager.read(manager.store.load, cell.execution_id)
     compiled, before = drawn.compiled, codec.decode(cell.inputs)
     inputs = complete_inputs(compiled.inputs, _declared(before, compiled) | dict(given),
-                             f"diagram {compiled.name!r}")
+                             f"diagram {compiled.name!r}", known_only=not compiled.spec.open)
     changed = changed_inputs(_declared(before, compiled), inputs)
     cut = Cut(compiled, at, seeing(compiled, changed) if at is None else ())
     new_id, now = new_id or engine.clock.new_execution_id(), engine.clock.now()
@@ -173,7 +173,7 @@ async def _take_over(engine: Engine, cell: ExecutionCell, drawn: _Drawing, *, st
 
 
 def _declared(inputs: Mapping[str, Any], diagram: ExecutableDiagram) -> dict[str, Any]:
-    return {name: value for name, value in inputs.items() if name in diagram.inputs}
+    return {name: value for name, value in inputs.items() if diagram.spec.open or name in diagram.inputs}
 
 
 def _inputs_anew(cell: ExecutionCell, diagram: ExecutableDiagram) -> bytes:
@@ -182,7 +182,8 @@ def _inputs_anew(cell: ExecutionCell, diagram: ExecutableDiagram) -> bytes:
     recorded: dict[str, Any] = codec.decode(cell.inputs)
     try:
         return codec.encode(complete_inputs(
-            diagram.inputs, _declared(recorded, diagram), f"the edited diagram {diagram.name!r}"))
+            diagram.inputs, _declared(recorded, diagram), f"the edited diagram {diagram.name!r}",
+            known_only=not diagram.spec.open))
     except InvalidInput as error:
         error.add_note("A resume goes on with the inputs that were given at the start: give new ones a "
                        "default, or fork the execution with other inputs.")

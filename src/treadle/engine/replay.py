@@ -15,6 +15,7 @@ import msgspec
 
 from treadle.diagram.diagram import ExecutableDiagram, ExecutableNode
 from treadle.diagram.policy import OnError
+from treadle.diagram.transform import TransformError, Transforms, default_transforms
 from treadle.engine.resolver import RuntimeResolver, error_value
 from treadle.engine.values import split
 from treadle.ids import parse_path
@@ -33,7 +34,7 @@ def inputs_of(
 ) -> dict[str, Any]:
     """The inputs that an attempt got, by name; an item of a map has its `item` among them.
 
-    `diagram` is the caller's own copy (`recover.compile_stored`), and is not fit for running afterwards.
+    `diagram` is the caller's own copy (`looking.outlined`), and is not fit for running afterwards.
     NoSuchNode if the node was not reached.
     """
     _carry_on(diagram)
@@ -56,13 +57,24 @@ def inputs_of(
     )
     kernel.resume(recorded, execution.started_at or 0.0, clean=True)
     slot = kernel.find(target.node_id, target.iteration)
-    inputs = RuntimeResolver().inputs([(arrow, _value(cell, blob)) for arrow, cell in kernel.inputs(slot)])
+    carried = [(arrow, _value(cell, blob)) for arrow, cell in kernel.inputs(slot)]
+    inputs = RuntimeResolver(_transforms()).inputs(carried)
     index = kernel.item(slot)
     if index is not None:
         owner = kernel.cell(kernel.owner(slot))
         if owner is not None and owner.items is not None:
             inputs["item"] = codec.decode(split(owner.items)[index])
     return inputs
+
+
+def _transforms() -> Transforms:
+    found = default_transforms()
+    found.register("call", _not_called)
+    return found
+
+
+def _not_called(value: Any, path: Any) -> Any:
+    raise TransformError(f"it calls {path}, and nothing is called only to look")
 
 
 def node_at(diagram: ExecutableDiagram, path: str) -> ExecutableNode | None:

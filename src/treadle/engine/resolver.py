@@ -10,6 +10,8 @@
   execution's, or the sub-diagram's own), `nodes` (those ids again, for ids that are no names), `iteration`
   (the turn of the innermost loop, from 1), `attempt`, and in a map `item` and `index`. Labels win over ids,
   and the words above over both.
+- In an open diagram the ids are no names; keys of an unlabelled map, the inputs of the execution and what
+  start nodes say are, in this order, behind the labels.
 
 Every consumer gets its own decoding of a recorded value, so no two nodes share a mutable object.
 """
@@ -86,7 +88,8 @@ class RuntimeResolver:
             arrow, value = pairs[0]
             if arrow.transform or arrow.content_type:
                 value = self._along(arrow, value)
-            return {DEFAULT if arrow.input == FIRST else arrow.input: value}
+            stands_in = arrow.input == FIRST and arrow.first is not False
+            return {DEFAULT if stands_in else arrow.input: value}
         inputs: dict[str, Any] = {}
         lists: set[str] = set()
         for arrow, value in pairs:
@@ -100,7 +103,7 @@ class RuntimeResolver:
             else:
                 inputs[name] = [inputs[name], value]
                 lists.add(name)
-        if FIRST in inputs:
+        if FIRST in inputs and any(one.input == FIRST and one.first is not False for one, _ in pairs):
             inputs[DEFAULT] = inputs.pop(FIRST)
         return inputs
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 PARTIAL_CHARS_MAX = 16_384
 """Characters of a partial text that are shown; of a longer one its end."""
+SHOWN_BYTES_S = 1_000_000
+"""Bytes a second that showing partial texts may write for one body: each time it is all of its steps."""
 _CUT = "[…] "
 _dumps = msgspec.json.Encoder().encode
 _loads = msgspec.json.Decoder().decode
@@ -60,6 +62,14 @@ class Recorder:
     def spent(self) -> Mapping[str, float]:
         return MappingProxyType(self._runner.spent)
 
+    @property
+    def shown(self) -> tuple[str, str, str]:
+        """The path and the iteration of the node, and what its body has shown of its result so far, without
+        secrets."""
+        redactor, text = self._runner.redactor, self._partial
+        return (self._context.node_id, self._context.iteration,
+                text if redactor is None or not text else redactor.text(text))
+
     def recorded(self, name: str) -> StepRecord | None:
         found = self._records.get(name)
         return found if found is not None and found.error is None else None
@@ -85,8 +95,11 @@ class Recorder:
             raise
         if runner.redactor is not None:
             raw = cleaning.clean(runner.redactor, raw)
-        self._record(StepRecord(name, kind, self._context.attempt, started, runner.now(), _loads(raw),
-                                meta=noted))
+        kept, aside = raw, len(raw) > runner.config.output_inline_bytes_max
+        if aside:  # each step writes all steps of the cell
+            kept = codec.encode(await asyncio.to_thread(runner.place.put, raw, f"{name}.json"))
+        self._record(StepRecord(name, kind, self._context.attempt, started, runner.now(), _loads(kept),
+                                meta=noted, aside=aside))
         await runner.kept()
         return codec.decode(raw)
 
@@ -101,8 +114,8 @@ class Recorder:
     def _show(self) -> None:
         self._held = None
         if not self._ended:
-            self._next_show = self._runner.engine.loop.time() + self._runner.config.progress_interval_s
-            self._write()
+            pause = max(self._runner.config.progress_interval_s, self._write() / SHOWN_BYTES_S)
+            self._next_show = self._runner.engine.loop.time() + pause
 
     def _require(self, name: str) -> None:
         if self._ended:
@@ -128,7 +141,7 @@ class Recorder:
         add_to(runner.spent, record)
         self._write()
 
-    def _write(self, *, anew: bool = False) -> None:
+    def _write(self, *, anew: bool = False) -> int:
         runner, more = self._runner, b""
         if self._partial:
             text = self._partial if runner.redactor is None else runner.redactor.text(self._partial)
@@ -137,6 +150,7 @@ class Recorder:
             more += b',"anew":true'
         meta = b'{"steps":[' + b",".join(self._lines.values()) + b"]" + more + b"}"
         runner.take(Progressed(self._context.slot, runner.now(), meta))
+        return len(meta)
 
     # What the runner tells
 

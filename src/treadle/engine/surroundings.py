@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from treadle.engine.runner import WorkflowRunner
     from treadle.state.context import About
 
-_ENV_TOO = frozenset({"auth", "env", "url"})
+_ENV_TOO = frozenset({"auth", "env", "tools", "url"})
 """The properties in which `env:NAME` is looked up, too; elsewhere it may be any text."""
 _USER = "auth.basic.user"  # not kept out of results
 _ASKED = re.compile(r"""\bsecret\(\s*["']((?:secret://|env:)[^"']+)["']""")

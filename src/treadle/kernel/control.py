@@ -60,9 +60,9 @@ class Frame:
 
     By node index: `cells` (the newest of this iteration), `status`, `pending` (arrows not yet decided), `bad`
     (an arrow was dead or failed), `flawed` (skipped by a failed arrow), `scheduled` (when it became ready),
-    `tries` (attempts of this round, where more than one), `ran` (completed in a former turn), `dropped` (arrows that this turn of a loop
-    ignores), `winners` (which arrow a join-any node took). By arrow index: `arrows`; `forced` overrides what
-    an exit arrow delivers.
+    `tries` (attempts of this round, where more than one), `ran` (completed in a former turn), `dropped`
+    (arrows that this turn of a loop ignores), `winners` (which arrow a join-any node took). By arrow index:
+    `arrows`; `forced` overrides what an exit arrow delivers.
     """
 
     __slots__ = (
@@ -180,7 +180,7 @@ class Frame:
             arrow = block.arrows[a]
             if arrow.back_of == loop.loop.index:
                 continue
-            once = arrow.first or arrow.input == FIRST
+            once = (arrow.input == FIRST or arrow.first) and arrow.first is not False
             late = once and any(self.loops[entered].turn > 1 for entered in arrow.enters)
             if late or arrow.input in replaced:
                 ignored.add(a)

@@ -17,6 +17,7 @@ from treadle.nodes.base import (
 )
 from treadle.nodes.code_job import CodeJobStrategy
 from treadle.nodes.condition import ConditionStrategy
+from treadle.nodes.person_job import PersonJobStrategy
 from treadle.nodes.registry import NodeRegistry, StrategyRegistry, default_registry
 from treadle.nodes.sub_diagram import SubDiagramStrategy
 
@@ -29,6 +30,7 @@ __all__ = [
     "NodeKind",
     "NodeRegistry",
     "NodeStrategyProtocol",
+    "PersonJobStrategy",
     "StrategyRegistry",
     "SubDiagramStrategy",
     "Suspend",

@@ -6,11 +6,11 @@ A new type is one file in this folder: a msgspec struct, a strategy, and a `Node
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, MutableMapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -19,12 +19,14 @@ from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import Node
 from treadle.diagram.policy import LATEST
 from treadle.diagram.types import Ports
-from treadle.nodes.people.standins import StandIns
+from treadle.nodes.people.offline.standins import StandIns
 from treadle.state.blob import Blob, Place, Source
 from treadle.state.context import PipelineState, Transaction
 from treadle.state.context import Snapshot as ContextSnapshot
 from treadle.state.envelope import BaseNodeOutput, Envelope, infer
 from treadle.state.steps import StepRecord, Told
+
+T = TypeVar("T")
 
 
 class Suspend(msgspec.Struct, frozen=True):
@@ -136,12 +138,17 @@ class BodyContext(Protocol):
         that this execution records. NoSuchSecret, SecretError. A server may have to be asked: in a coroutine
         call it by `asyncio.to_thread`."""
 
+    def redacted(self, value: Any) -> Any:
+        """Plain data with the names of secrets in place of those that the execution has used."""
     def executor(self, isolation: str) -> Executor:
         """The executor for `thread` or `process`."""
 
     @property
     def standins(self) -> StandIns:
         """What stands in for providers of models."""
+    def kept(self, key: Hashable, make: Callable[[], T]) -> T:
+        """A thing that bodies share: what `make()` gave to the first who asked with that key. The engine
+        closes it (`treadle.aio.resources`) when it ends. On the loop only."""
     async def execute(self, diagram: str, inputs: Mapping[str, Any], name: str) -> Any:
         """The result of another diagram, by its file: an execution of its own on the same engine. A body that
         is performed again goes on with the one that it had started under that name. ExecutionFailed, also if
@@ -187,9 +194,9 @@ class BodyContext(Protocol):
         """Set a key to what a function makes of its value."""
 
     def around(self, inputs: Mapping[str, Any], *, keys: bool = False) -> dict[str, Any]:
-        """The names that come from nobody before the node: of an open diagram the execution's inputs, the
-        custom data of start nodes and (with `keys`) the keys of an unlabelled map, the inputs going before
-        them; of any diagram the turns that conditions expose."""
+        """The names that no arrow brings: of an open diagram the execution's inputs, the custom data of start
+        nodes and (with `keys`) the keys of an unlabelled map; of any diagram the turns that conditions
+        expose."""
     def locals(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The names that code in a diagram begins with. In an open one the nodes before it and the keys of an
         unlabelled map are not among them: they would hide Python's own."""

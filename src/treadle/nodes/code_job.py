@@ -83,7 +83,8 @@ class CodeJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: str | None = None
     """A file with the code, relative to the diagram's folder."""
     function: str | None = None
-    """The function of `file` to call. Without it the file is run like `code`."""
+    """The function of `file` or `code` to call. Without it the file is run like `code`, and of `code` it is
+    the one that it ends with or names in its last line."""
     language: Literal["python", "bash"] = "python"
     """What `code` and `file` are written in."""
     isolation: Isolation | None = None
@@ -138,7 +139,7 @@ def _function(spec: CodeJob, base: str) -> Callable[..., Any] | None:
         return load_function(spec.call, base)
     if spec.file is not None and spec.function is not None:
         return load_file_function(spec.file, spec.function, base)
-    if spec.function is not None:  # drawn in Python, and not importable: it is here or nowhere
+    if spec.function is not None and spec.code is None:  # drawn in Python, not importable
         module, _, name = spec.function.partition(":")
         found: Callable[..., Any] | None = plain_function(attribute(sys.modules.get(module), name))
         if found is None:
@@ -150,7 +151,7 @@ def _function(spec: CodeJob, base: str) -> Callable[..., Any] | None:
 
 def _code(spec: CodeJob, base: str) -> str:
     if spec.code is not None:
-        return spec.code
+        return spec.code if spec.function is None else f"{spec.code}\n{spec.function}"
     assert spec.file is not None
     path = Path(base) / spec.file
     try:
@@ -241,7 +242,7 @@ def _inline(node: ExecutableNode, spec: CodeJob, code: str) -> Body:
 
 def _bash(node: ExecutableNode, spec: CodeJob, code: str) -> Body:
     async def body(context: BodyContext, inputs: dict[str, Any]) -> Envelope | Suspend:
-        given: Mapping[str, Any] = {**spec.arguments, **inputs}
+        given: Mapping[str, Any] = {**context.around(inputs), **spec.arguments, **inputs}
         if context.index is not None:
             given = {**given, "item": context.item, "index": context.index}
         text = await run_bash(code, given, await environment_of(context), folder=context.path("."),
@@ -259,8 +260,8 @@ class CodeJobKind(NodeKind):
         if len(said) != 1:
             raise ValueError("say one of `call`, `code` and "
                              "`file`" + (f", not {' and '.join(said)}" if said else ""))
-        if spec.function is not None and spec.file is None:
-            raise ValueError("`function` belongs to `file`; with `call` write 'module:function'")
+        if spec.function is not None and spec.call is not None:
+            raise ValueError("`function` belongs to `file` and `code`; with `call` write 'module:function'")
         if spec.language == "bash":
             if spec.call is not None or spec.function is not None or spec.isolation is not None:
                 raise ValueError("bash takes `code` or `file`, and always runs as a process of its own")
@@ -268,7 +269,7 @@ class CodeJobKind(NodeKind):
             return Ports()
         function = _function(spec, base)
         if function is None:
-            inline.Code(_code(spec, base), spec.file or "code").check()
+            inline.Code(_code(spec, base), spec.file or "code").check(spec.function)
             return Ports()
         signature = Signature.of(function)
         plan(signature, spec.arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -10,7 +11,9 @@ from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import ERROR, Node
 from treadle.diagram.types import Expression, Ports
 from treadle.errors import ExpressionError
+from treadle.ids import inner_path
 from treadle.nodes.base import BodyContext, NodeKind, bare
+from treadle.nodes.people.deciding import Decision, decide, require_decision
 from treadle.state.envelope import Envelope, infer
 
 ELSE = "else"
@@ -20,7 +23,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Passes its input on by one of its ports and kills the arrows of the others. One input passes as it is,
     several as a map by name. An expression that fails is a failed node, never false.
 
-    Say either `when` or `switch` with `cases`.
+    Say one of `when`, `switch` with `cases`, `llm`, `exhausted` and `executed`.
 
     ```yaml
     treadle: 1
@@ -44,6 +47,19 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Chooses the port that is named like its value."""
     cases: list[str] = []
     """The ports of `switch`. A value that is none of them leaves by `else`."""
+    exhausted: bool = False
+    """Chooses `true` when every `person_job` in its loop has been asked as often as its `asks_max` says, else
+    `false`. Its loop is the innermost one that has any."""
+    executed: list[str] | None = None
+    """Chooses `true` when each of these nodes of its diagram has completed, in this turn of a loop or in one
+    before, else `false`."""
+    llm: Decision | None = None
+    """A person chooses: `{person: Ann, question: "Is it done? {{ draft }}"}` gives `true` or `false`, with
+    `choices: [a, b]` it gives one of these. An answer that isn't clear is asked for once more; then the node
+    fails: it is never false."""
+    expose_index_as: str | None = None
+    """A name for the turn of the loop around it, from 0, that every text and code of the diagram sees: in the
+    loop that of the turn, behind it that of the last one."""
 
 
 class ConditionStrategy:
@@ -51,12 +67,35 @@ class ConditionStrategy:
 
     async def execute(self, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Envelope:
         spec: Condition = node.spec
-        port = _truth(spec.when, context, inputs) if spec.when is not None else _case(spec, context, inputs)
+        port = (_port(spec, context, inputs) if spec.llm is None
+                else await decide(spec.llm, node, context, inputs))
         value = bare(inputs, context)
         return Envelope(context.node_id, context.node_id, infer(value), value, {"port": port})
 
     def can_handle(self, node_type: str) -> bool:
         return node_type == "condition"
+
+
+def _port(spec: Condition, context: BodyContext, inputs: dict[str, Any]) -> str:
+    if spec.when is not None:
+        return _truth(spec.when, context, inputs)
+    if spec.switch is not None:
+        return _case(spec, context, inputs)
+    return "true" if (_exhausted(context) if spec.exhausted else
+                      all(map(context.has_run, spec.executed or ()))) else "false"
+
+
+def _exhausted(context: BodyContext) -> bool:
+    """Whether everybody in the loop has been asked as often as they may be."""
+    jobs = next((found for loop in context.loops() if (
+        found := [node for node in loop if node.type == "person_job"])), None)
+    if jobs is None:
+        raise ValueError("`exhausted`: the condition is in no loop with a person_job")
+    prefix = context.node_id.rpartition("/")[0]
+    asked = Counter(told.node_id for told in context.told()
+                    if any(record.kind == "model" for record in told.records))
+    return all(node.spec.asks_max is not None and node.spec.asks_max <= asked[
+        inner_path(prefix, node.id) if prefix else node.id] for node in jobs)
 
 
 def _truth(when: str, context: BodyContext, inputs: dict[str, Any]) -> str:
@@ -81,12 +120,21 @@ def _case(spec: Condition, context: BodyContext, inputs: dict[str, Any]) -> str:
 
 class ConditionKind(NodeKind):
     def ports(self, spec: Condition, node: Node, base: str) -> Ports:
-        if (spec.when is None) == (spec.switch is None):
-            raise ValueError("say either `when` or `switch` with `cases`")
-        if spec.when is not None:
+        said = [key for key in ("when", "switch", "llm", "exhausted", "executed")
+                if getattr(spec, key) not in (None, False)]
+        if len(said) != 1:
+            raise ValueError("say one of `when`, `switch` with `cases`, `llm`, `exhausted` and `executed`"
+                             + (f", not {' and '.join(said)}" if said else ""))
+        if spec.expose_index_as is not None and not spec.expose_index_as.isidentifier():
+            raise ValueError(f"`expose_index_as`: {spec.expose_index_as!r} can't be a name in a text")
+        if spec.switch is None:
             if spec.cases:
-                raise ValueError("`cases` belongs to `switch`; the ports of `when` are `true` and `false`")
-            return Ports(outputs=("true", "false"), chooses=True)
+                raise ValueError(f"`cases` belongs to `switch`; the ports of `{said[0]}` are `true` and "
+                                 "`false`")
+            if spec.llm is not None:
+                require_decision(spec.llm)
+            outputs = tuple(spec.llm.choices) if spec.llm is not None else ()
+            return Ports(outputs=outputs or ("true", "false"), chooses=True)
         if not spec.cases:
             raise ValueError("`switch` needs `cases`: the list of its ports")
         if len(set(spec.cases)) < len(spec.cases) or {ELSE, ERROR} & set(spec.cases):
@@ -94,4 +142,4 @@ class ConditionKind(NodeKind):
         return Ports(outputs=(*spec.cases, ELSE), chooses=True)
 
 
-KIND = ConditionKind("condition", Condition, ConditionStrategy(), secrets=())
+KIND = ConditionKind("condition", Condition, ConditionStrategy(), secrets=("llm.*",))

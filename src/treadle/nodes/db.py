@@ -112,12 +112,16 @@ class Db(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     handle's content as it is, whatever the format."""
     serialize: bool = False
     """For `read`: give the content as a text of JSON."""
+    parse: bool = False
+    """For `write`, `append` and `update` of JSON and YAML: a text that is a map or list in JSON is written as
+    that, not as a text."""
     lines: str | int | list[str | int] | None = None
     """For `read` of text: some lines only, counted from 1, ends included: `"10:20"`, `"10:"`, `":20"`, `7`,
     or a list of these."""
-    key: Template | None = None
+    key: Template | list[Template] | None = None
     """A place such as `a.b` or `rows[0].name`: `update` sets it, with maps on the way where nothing is, and
-    `read` gives just what is there. The index after a list's last one makes the list longer."""
+    `read` gives just what is there; of a list of places, a map by place. The index after a list's last one
+    makes the list longer. Without it `update` takes a map, and sets its keys."""
     url: Template | None = None
     """For `sql`: `sqlite:///file` (in the diagram's folder; four slashes begin an absolute path),
     `postgresql://user@host/database`, or `secret://NAME` or `env:NAME`, a secret or an environment variable
@@ -144,12 +148,12 @@ class Db(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 _TAKES = {
     "read": ("file", "glob", "format", "serialize", "lines", "key"),
-    "write": ("file", "format"),
-    "append": ("file", "format"),
-    "update": ("file", "format", "key"),
+    "write": ("file", "format", "parse"),
+    "append": ("file", "format", "parse"),
+    "update": ("file", "format", "key", "parse"),
     "sql": ("url", "query", "params", "many", "rows", "rows_max", "bytes_max"),
 }
-_NEEDS = {"update": ("file", "key"), "sql": ("url", "query")}
+_NEEDS = {"sql": ("url", "query")}
 _DEFAULTS = dict(zip(Db.__struct_fields__[1:], Db.__struct_defaults__, strict=True))
 
 
@@ -176,44 +180,51 @@ def _statement(spec: Db, context: BodyContext, inputs: dict[str, Any]) -> sql.St
 async def _files(spec: Db, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Any:
     said = [spec.file] if isinstance(spec.file, str) else spec.file
     files = [context.render(name, inputs) for name in said]
-    key = None if spec.key is None else context.render(spec.key, inputs)
+    key = [context.render(one, inputs) for one in _keys(spec)]
     thread = context.executor("thread")
     timeout, name = node.policy.timeout, context.node_id
     if spec.operation == "read":
         return await thread.run(_read, spec, files, key, context, timeout=timeout, name=name)
     value = bare(inputs, context)
-    await thread.run(_write, spec, context.path(files[0]), files[0], key, value, context.config,
-                     timeout=timeout, name=name)
+    await thread.run(_write, spec, context.path(files[0]), files[0], key[0] if key else None, value,
+                     context.config, timeout=timeout, name=name)
     return value
 
 
-def _read(spec: Db, files: list[str], key: str | None, context: BodyContext) -> Any:
+def _keys(spec: Db) -> list[str]:
+    return [] if spec.key is None else [spec.key] if isinstance(spec.key, str) else spec.key
+
+
+def _read(spec: Db, files: list[str], keys: list[str], context: BodyContext) -> Any:
     base = context.path(".")
     several = spec.glob or not isinstance(spec.file, str)
     contents = {}
     for name in _matching(files, base) if spec.glob else files:
         content = blob_of_file(base / name, name, context) if spec.format == "blob" else _content(
-            spec, name, key, base, context.config)
+            spec, name, keys, base, context.config)
         contents[name] = json.dumps(plain(content), ensure_ascii=False) if spec.serialize else content
     return contents if several else contents[files[0]]
 
 
-def _content(spec: Db, name: str, key: str | None, base: Path, config: TreadleConfig) -> Any:
+def _content(spec: Db, name: str, keys: list[str], base: Path, config: TreadleConfig) -> Any:
     form = format_of(name, spec.format)
     text = read_file(base / name, name, config)
     if spec.lines is not None:
         _require_text(form, name)
         text = picked(text, _ranges(spec))
     content = parse(text, form, name, config)
-    if key is None:
+    if not keys:
         return content
     if form == "text":
-        raise ValueError(f"file {name!r} is text, which has no {key!r}: say `format: json` or yaml")
-    steps_of(key)
-    try:
-        return select(content, key)
-    except TransformError as error:
-        raise LookupError(f"file {name!r}: {str(error).replace('select', 'key', 1)}") from None
+        raise ValueError(f"file {name!r} is text, which has no {keys[0]!r}: say `format: json` or yaml")
+    found = {}
+    for key in keys:
+        steps_of(key)
+        try:
+            found[key] = select(content, key)
+        except TransformError as error:
+            raise LookupError(f"file {name!r}: {str(error).replace('select', 'key', 1)}") from None
+    return found if isinstance(spec.key, list) else found[keys[0]]
 
 
 def _ranges(spec: Db) -> list[tuple[int, int | None]]:
@@ -239,6 +250,8 @@ def _matching(patterns: list[str], base: Path) -> list[str]:
 
 def _write(spec: Db, path: Path, said: str, key: str | None, value: Any, config: TreadleConfig) -> None:
     form = format_of(said, spec.format)
+    if spec.parse and isinstance(value, str) and form in ("json", "yaml"):
+        value = _parsed(value)
     try:
         if spec.operation == "write":
             as_it_is = isinstance(value, Blob) or (isinstance(value, bytes) and form == "text")
@@ -246,7 +259,6 @@ def _write(spec: Db, path: Path, said: str, key: str | None, value: Any, config:
         elif spec.operation == "append":
             _append(path, said, form, value)
         else:
-            assert key is not None
             _update(path, said, form, key, value, config)
     except FileExistsError as error:
         raise NotADirectoryError(f"file {said!r}: {error.filename} is a file, not a folder") from error
@@ -256,6 +268,16 @@ def _write(spec: Db, path: Path, said: str, key: str | None, value: Any, config:
         raise
     except ValueError as error:
         raise ValueError(str(error) if said in str(error) else f"file {said!r}: {error}") from None
+
+
+def _parsed(text: str) -> Any:
+    """A text that is a map or list in JSON as that; any other as it is."""
+    if not text.lstrip().startswith(("{", "[")):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _replace(path: Path, said: str, content: str | bytes | Blob) -> None:
@@ -290,7 +312,7 @@ def _addition(value: Any, form: str, *, empty: bool) -> str:
     return present(value, form)
 
 
-def _update(path: Path, said: str, form: str, key: str, value: Any, config: TreadleConfig) -> None:
+def _update(path: Path, said: str, form: str, key: str | None, value: Any, config: TreadleConfig) -> None:
     _require_tree(form, said)
     if isinstance(value, Blob):
         refuse_update(value, said)
@@ -312,9 +334,10 @@ def _require_tree(form: str, said: str) -> None:
 
 class DbKind(NodeKind):
     def ports(self, spec: Db, node: Node, base: str) -> Ports:
-        if spec.operation in ("write", "append", "update") and (
-                spec.glob or spec.serialize or not isinstance(spec.file, str)):
-            raise ValueError(f"{spec.operation} takes one `file`; lists, `glob` and `serialize` are for read")
+        several = isinstance(spec.file, list) or isinstance(spec.key, list)
+        if spec.operation in ("write", "append", "update") and (spec.glob or spec.serialize or several):
+            raise ValueError(f"{spec.operation} takes one `file` and one `key`; lists, `glob` and "
+                             "`serialize` are for read")
         for name, default in _DEFAULTS.items():
             if getattr(spec, name) != default and name not in _TAKES[spec.operation]:
                 takers = [one for one, names in _TAKES.items() if name in names]
@@ -342,8 +365,9 @@ def _check_files(spec: Db) -> None:
     if spec.operation == "update":
         for name in known:
             _require_tree(format_of(name, spec.format), name)
-    if spec.key is not None and "{{" not in spec.key:
-        steps_of(spec.key)
+    for key in _keys(spec):
+        if "{{" not in key:
+            steps_of(key)
     if spec.lines is not None:
         if not _ranges(spec):
             raise ValueError("`lines` has no range: write one such as '10:20'")

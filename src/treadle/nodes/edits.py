@@ -123,9 +123,9 @@ def _named(done: str) -> str:
     return repr(done) if done else "the file"
 
 
-def edited(text: str, form: str, place: str, value: Any, said: str) -> str:
-    """The text of a JSON or YAML file with one place set. Indents stay, in YAML comments too. ValueError
-    names the file."""
+def edited(text: str, form: str, place: str | None, value: Any, said: str) -> str:
+    """The text of a JSON or YAML file with one place set, or the keys of a map. Indents stay, in YAML
+    comments too. ValueError names the file."""
     value = plain(value)
     try:
         return _edited_json(text, place, value) if form == "json" else _edited_yaml(text, place, value)
@@ -133,19 +133,31 @@ def edited(text: str, form: str, place: str, value: Any, said: str) -> str:
         raise ValueError(f"file {said!r}: {why(error)}") from None
 
 
-def _edited_json(text: str, place: str, value: Any) -> str:
+def _merged(root: Any, value: Any) -> Any:
+    """A map with the keys of another, those of the other winning."""
+    for what, one in ("the file", root), ("the value", value):
+        if not isinstance(one, Mapping):
+            raise ValueError(f"without `key` its keys are set, and {what} is a {type(plain(one)).__name__}, "
+                             "not a map")
+    for name, one in value.items():
+        root[name] = one
+    return root
+
+
+def _edited_json(text: str, place: str | None, value: Any) -> str:
     try:
         root = json.loads(text)
     except ValueError as error:
         raise ValueError(f"it is not json: {error}") from None
     indent = re.match(r"\s*[\[{]\r?\n([ \t]+)", text)
     lines = "\n" in text.strip()
-    changed = json.dumps(put(root, place, value), ensure_ascii=False,
+    root = _merged(root, value) if place is None else put(root, place, value)
+    changed = json.dumps(root, ensure_ascii=False,
                          indent=(indent[1] if indent else 2) if lines or not text.strip("[{}] \n") else None)
     return changed + "\n" if text.endswith("\n") else changed
 
 
-def _edited_yaml(text: str, place: str, value: Any) -> str:
+def _edited_yaml(text: str, place: str | None, value: Any) -> str:
     yaml = YAML(typ="rt", pure=True)
     yaml.preserve_quotes = True
     yaml.width = _WIDTH
@@ -157,7 +169,7 @@ def _edited_yaml(text: str, place: str, value: Any) -> str:
     _keep_anchors(root, set())
     used = frozenset(re.findall(r"\*([^\s,\[\]{}]+)", text))
     out = io.StringIO()
-    yaml.dump(put(root, place, value, used), out)
+    yaml.dump(_merged(root, value) if place is None else put(root, place, value, used), out)
     return out.getvalue()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -27,6 +27,8 @@ class Endpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     save_to: Template | None = None
     """A file to write the value to as well: text as it is, anything else in the format that the name ends in
     (json, yaml, csv; otherwise JSON)."""
+    save_as: Literal["text", "json", "yaml", "csv"] | None = None
+    """The format of that file for what is no text, whatever its name ends in; `text` is JSON, too."""
 
 
 class EndpointStrategy:
@@ -34,7 +36,8 @@ class EndpointStrategy:
         value = bare(inputs, context)
         if node.spec.save_to is not None:
             path = context.render(node.spec.save_to, inputs)
-            content = value if isinstance(value, (str, bytes)) else present(value, format_of(path, None))
+            content = value if isinstance(value, (str, bytes)) else present(
+                value, format_of(path, node.spec.save_as))
             await context.executor("thread").run(write_file, context.path(path), content,
                                                  name=context.node_id)
         return Envelope(context.node_id, context.node_id, infer(value), value)

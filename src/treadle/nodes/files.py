@@ -51,18 +51,24 @@ def line_range(said: str | int) -> tuple[int, int | None]:
     return first, last
 
 
-def read_file(path: Path, said: str, config: TreadleConfig = DEFAULT_CONFIG) -> str:
-    """A file's text; errors name the file as the diagram does. LimitExceeded beyond `file_bytes_max`."""
+def read_bytes(path: Path, said: str, config: TreadleConfig = DEFAULT_CONFIG) -> bytes:
+    """What a file has; errors name the file as the diagram does. LimitExceeded beyond `file_bytes_max`."""
     try:
         size = path.stat().st_size
         if size > config.file_bytes_max:
             raise config.exceeded("file_bytes_max", f"file {said!r} has {size} bytes")
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"no file {said!r} in {path.parent}") from None
     except IsADirectoryError:
         raise IsADirectoryError(f"{said!r} is a folder: name a file, or set `glob: true` and write "
                                 f"'{said}/*'") from None
+
+
+def read_file(path: Path, said: str, config: TreadleConfig = DEFAULT_CONFIG) -> str:
+    """A file's text; errors as those of `read_bytes`."""
+    try:
+        return read_bytes(path, said, config).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"file {said!r} is not UTF-8 text (byte {error.start})") from None
 

@@ -143,7 +143,7 @@ async def _shell(spec: Hook, context: BodyContext, inputs: dict[str, Any], value
     folder = context.path("." if spec.cwd is None else context.render(spec.cwd, inputs))
     if not folder.is_dir():
         raise FileNotFoundError(f"`cwd`: there is no folder {folder}")
-    given = dict(inputs)
+    given = {**context.around(inputs), **inputs}
     if context.index is not None:
         given |= {"item": context.item, "index": context.index}
     told = tell(given)

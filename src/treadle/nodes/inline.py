@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 
 from treadle.diagram.check import SHARED_NAMES
 from treadle.diagram.node import DEFAULT
+from treadle.errors import did_you_mean
 from treadle.nodes.base import BodyContext
 from treadle.nodes.binding import CONTEXT, INPUTS, ITEM, Signature
 from treadle.state.context import View
 
 _BODY = "code"
 _WAITS = (ast.Await, ast.AsyncFor, ast.AsyncWith)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _NESTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 _FIRST: Any = {"lineno": 1, "col_offset": 0, "end_lineno": 1, "end_col_offset": 0}
 """Where the function stands that the code is the body of."""
@@ -30,9 +32,13 @@ class Code:
         self.text, self.file = text, file
         self._used: frozenset[str] | None = None
 
-    def check(self) -> None:
-        """ValueError with the line of a syntax error."""
+    def check(self, function: str | None = None) -> None:
+        """ValueError with the line of a syntax error, or if it doesn't define that function."""
         self._names()
+        if function is not None and (found := _read(self.text, self.file)).function != function:
+            known = [one.name for one in found.body if isinstance(one, _FUNCTIONS)]
+            near = did_you_mean(function, known) or f"it has {', '.join(known) or 'none'}"
+            raise ValueError(f"the code defines no function {function!r}: {near}")
         _compile(self.text, self.file, ())
 
     def _names(self) -> frozenset[str]:
@@ -44,7 +50,7 @@ class Code:
         """The names that the code uses, `inputs` and `context` among them, with their values for an
         attempt."""
         used = self._names()
-        known = {**context.names(inputs), INPUTS: dict(inputs)}
+        known = {**context.locals(inputs), INPUTS: dict(inputs)}
         for name in SHARED_NAMES & used:
             if isinstance(known.get(name), View):  # not an input, or a node, of that name
                 known[name] = getattr(context, name)  # code may write there, too
@@ -117,11 +123,17 @@ def _read(text: str, file: str) -> _Read:
             waits |= isinstance(one, _WAITS) or (isinstance(one, ast.comprehension) and one.is_async > 0)
             own = not isinstance(one, _NESTED)
         todo.extend([(child, own) for child in ast.iter_child_nodes(one)])
-    last = body[-1] if body else None
+    last: ast.stmt | None = body[-1] if body else None
+    if isinstance(last, ast.Expr) and isinstance(last.value, ast.Name):  # it names one of its functions
+        named = last.value.id
+        last = next((one for one in reversed(body)
+                     if isinstance(one, _FUNCTIONS) and one.name == named), None)
     if not isinstance(last, (ast.FunctionDef, ast.AsyncFunctionDef)):
         return _Read(body, frozenset(used), None, waits)
     # Called at the end with what its parameters name.
     used |= {one.arg for one in (*last.args.args, *last.args.kwonlyargs)} | {DEFAULT, ITEM}
+    if last.args.kwarg is not None:
+        used.add(INPUTS)
     return _Read(body, frozenset(used), last.name, waits)
 
 
@@ -155,6 +167,9 @@ def _finish(names: dict[str, Any], function: Callable[..., Any] | None) -> Any:
         given[INPUTS] = names.get(INPUTS, {})
     if signature.context and CONTEXT in names:
         given[CONTEXT] = names[CONTEXT]
+    if signature.rest:
+        given = {**{name: value for name, value in names.get(INPUTS, {}).items()
+                    if name.isidentifier() and name != DEFAULT}, **given}
     free = [name for name in signature.names if name not in given and name in signature.required]
     for value in (ITEM, DEFAULT):
         if free and value in names:

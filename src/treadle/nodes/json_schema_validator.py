@@ -21,6 +21,8 @@ from treadle.state.envelope import Envelope, infer
 
 INVALID = "invalid"
 _TYPES = ("array", "boolean", "integer", "null", "number", "object", "string")
+_NAMED = frozenset(("properties", "patternProperties", "$defs", "definitions"))  # by name, schemas
+_PARTS = frozenset(("items", "prefixItems", "additionalItems", "additionalProperties", "contains"))
 _SHOWN_CHARS = 200  # of one message, which quotes the value
 
 
@@ -63,6 +65,9 @@ class JsonSchemaValidator(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     is a map with `path`, `message`, `rule`, the word of the schema that it breaks, and `schema_path`, the way
     to that word (`#/properties/items/items/required`; a `$ref` is followed). An `error` arrow has these in
     `details.errors`."""
+    strict: bool = False
+    """Whether a map may have no other keys than its schema's `properties`, wherever the schema doesn't say
+    itself what of others (`additionalProperties`, `patternProperties`)."""
     errors_max: int = 10
     """How many errors are told; the rest is counted by `fail`, and left out by `port`."""
     formats: bool = True
@@ -86,6 +91,8 @@ class JsonSchemaValidatorStrategy:
         spec: JsonSchemaValidator = node.spec
         value = bare(inputs, context)
         schema = _schema(spec, node.base, context.config)
+        if spec.strict:
+            schema = _closed(schema)
         # In a thread: a long value or a slow `pattern` must not stop the event loop.
         found, more = await context.executor("thread").run(
             faults_of, value, schema, spec.formats, spec.errors_max, timeout=node.policy.timeout,
@@ -188,6 +195,28 @@ def _schema(spec: JsonSchemaValidator, base: str, config: TreadleConfig = DEFAUL
     if form not in ("json", "yaml"):
         raise ValueError(f"`schema_file`: {said!r} must end in .json, .yaml or .yml")
     return plain(parse(read_file(Path(base) / said, said, config), form, said, config))
+
+
+_SAYING = frozenset((
+    "allOf", "anyOf", "oneOf", "if", "$ref", "$dynamicRef",  # others say what keys there are, too
+    "additionalProperties", "unevaluatedProperties", "patternProperties"))
+
+
+def _closed(schema: Any) -> Any:
+    """A schema whose maps have no other keys than it names. What is put together of several schemas stays."""
+    if isinstance(schema, list):
+        return [_closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = dict(schema)
+    for key in _NAMED & schema.keys():
+        if isinstance(schema[key], dict):
+            closed[key] = {name: _closed(one) for name, one in schema[key].items()}
+    for key in _PARTS & schema.keys():
+        closed[key] = _closed(schema[key])
+    if isinstance(schema.get("properties"), dict) and not _SAYING & schema.keys():
+        closed["additionalProperties"] = False
+    return closed
 
 
 def require_schema(schema: Any) -> None:

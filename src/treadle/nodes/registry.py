@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from treadle.crypto.secrets import SCHEMES
+from treadle.diagram.check.people import Wrong
 from treadle.diagram.fingerprint import source_of
+from treadle.diagram.person import Defined
 from treadle.diagram.transform import default_transforms
 from treadle.errors import did_you_mean
 from treadle.nodes import (
@@ -18,6 +20,7 @@ from treadle.nodes import (
     endpoint,
     hook,
     json_schema_validator,
+    person_job,
     sleep,
     start,
     sub_diagram,
@@ -27,10 +30,11 @@ from treadle.nodes import (
 )
 from treadle.nodes.base import NodeKind, NodeStrategyProtocol
 from treadle.nodes.modules import load_function
+from treadle.nodes.people import models
 from treadle.state.envelope import ContentHandler, ContentType
 
-BUILT_IN = (start, endpoint, code_job, condition, template_job, db, api_job, hook, json_schema_validator,
-            sub_diagram, user_response, wait_for, sleep)
+BUILT_IN = (start, endpoint, person_job, condition, code_job, template_job, db, api_job, hook,
+            json_schema_validator, sub_diagram, user_response, wait_for, sleep)
 """A new type is one file: its module goes here."""
 
 
@@ -73,6 +77,10 @@ class NodeRegistry:
         self._handlers: dict[str, ContentHandler] = {}
         for kind in kinds:
             self.register(kind)
+
+    def person_faults(self, person: Defined) -> Iterator[Wrong]:
+        """What is wrong with a person's model and script."""
+        return models.person_faults(person)
 
     def register(self, kind: NodeKind) -> None:
         """Add a type. ValueError if there is one of that name."""

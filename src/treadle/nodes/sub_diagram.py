@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 
 from treadle.diagram.diagram import ExecutableNode
+from treadle.diagram.expression import Expression as Compiled
 from treadle.diagram.node import Node
 from treadle.diagram.types import Expression, Ports
+from treadle.errors import ExpressionError
 from treadle.nodes.base import BodyContext, NodeKind
 from treadle.state.envelope import Envelope
 
@@ -46,6 +48,9 @@ class SubDiagram(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     inputs: dict[str, Expression | Any] = {}
     """The inner diagram's inputs as expressions. Without it the values on the arrows go by label, and the
     keys of an unlabelled map by name."""
+    outputs: dict[str, str] = {}
+    """The node's result as a map of expressions, over `result` (what it would be otherwise), the inner
+    diagram's endpoints by id, and the keys of `result` if it is a map."""
 
 
 class SubDiagramStrategy:
@@ -60,6 +65,11 @@ class SubDiagramStrategy:
 
 class SubDiagramKind(NodeKind):
     def ports(self, spec: SubDiagram, node: Node, base: str) -> Ports:
+        for name, text in spec.outputs.items():
+            try:
+                Compiled.compile(text)
+            except ExpressionError as error:
+                raise ValueError(f"`outputs`: {name}: {error}") from None
         return Ports()
 
     def child(self, spec: SubDiagram, node: Node, base: str) -> Mapping[str, Any] | str:

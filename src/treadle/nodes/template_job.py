@@ -14,6 +14,7 @@ from treadle.diagram.node import Node
 from treadle.diagram.types import Ports, Template
 from treadle.nodes.base import BodyContext, NodeKind
 from treadle.nodes.files import write_file
+from treadle.nodes.filling import filled, require_templates
 from treadle.state.envelope import Envelope
 
 
@@ -38,6 +39,9 @@ class TemplateJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A template file, relative to the diagram's folder; it may include and extend others of that folder."""
     text: Template | None = None
     """The template itself."""
+    variables: dict[str, Template | Any] = {}
+    """More names for it; an input of the same name wins. Each text is a template over the inputs; one that is
+    exactly one `{{ expression }}` gives the value itself."""
     output_path: Template | None = None
     """A file to write the text to as well, as a whole or not at all."""
 
@@ -45,11 +49,12 @@ class TemplateJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TemplateJobStrategy:
     async def execute(self, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> Envelope:
         spec: TemplateJob = node.spec
+        names = context.names({**filled(spec.variables, context, inputs), **inputs})
         if spec.text is not None:
-            text = context.render(spec.text, inputs)
+            text = Compiled.compile(spec.text, base=node.base, config=context.config).render(names)
         else:
             assert spec.template is not None
-            text = _load(spec.template, node.base, context.config).render(context.names(inputs))
+            text = _load(spec.template, node.base, context.config).render(names)
         if spec.output_path is not None:
             path = context.path(context.render(spec.output_path, inputs))
             await context.executor("thread").run(write_file, path, text, name=context.node_id)
@@ -65,6 +70,7 @@ class TemplateJobKind(NodeKind):
             raise ValueError("say either `template` (a file) or `text`")
         if spec.template is not None:
             _load(spec.template, base, DEFAULT_CONFIG)
+        require_templates(spec.variables, base)
         return Ports()
 
     def sources(self, spec: TemplateJob, node: Node, base: str) -> list[str]:

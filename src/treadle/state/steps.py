@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from treadle.errors import NotDecodable
 from treadle.state import codec
 from treadle.state.cell import ErrorInfo, NodeState
 
@@ -22,7 +23,8 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
     `name` is unique among the steps of an attempt; `attempt` is the node's attempt that made it, so that one
     which was kept from an earlier attempt can be told. Instants are seconds since 1970. `value` is the result
-    as plain data (`result()` gives it as it was), `error` why there is none.
+    as plain data (`result()` gives it as it was), `error` why there is none. With `aside` it is a blob that
+    holds the encoded result.
     """
 
     name: str
@@ -33,10 +35,12 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     value: Any = None
     error: ErrorInfo | None = None
     meta: dict[str, Any] = {}
+    aside: bool = False
 
     def result(self) -> Any:
-        """The value, decoded afresh."""
-        return codec.decode(_dumps(self.value))
+        """The value, decoded afresh. FileNotFoundError if it is a blob of a store that is not open."""
+        value = codec.decode(_dumps(self.value))
+        return codec.decode(value.read()) if self.aside else value
 
 
 class Noted(msgspec.Struct, frozen=True):
@@ -105,3 +109,39 @@ def add_to(spent: dict[str, float], record: StepRecord) -> None:
         found = record.meta.get(name)
         if isinstance(found, int | float):
             spent[name] += found
+
+
+class Gist(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What those who look on see of a cell's steps: how many there are, the tokens and the cost (US dollars)
+    of those that its own attempt made, and the characters of a text that is not whole yet."""
+
+    steps: int = msgspec.field(name="$steps")  # first, and always there: by it a gist is known
+    tokens: float = 0.0
+    cost: float = 0.0
+    partial: int = 0
+
+
+_gist = msgspec.json.Decoder(Gist).decode
+_GIST = b'{"$steps":'
+
+
+def gist(meta: bytes | None, attempt: int) -> bytes | None:
+    """What stands in a bare cell in place of its meta: a `Gist` if it has steps. A gist stays as it is."""
+    if meta is None or meta.startswith(_GIST):
+        return meta
+    try:
+        found = steps_of(meta)
+    except NotDecodable:  # of a type that is not registered here
+        return None
+    if not (found.steps or found.partial):
+        return None
+    spent = {"tokens": 0.0, "cost": 0.0}
+    for one in found.steps:
+        if one.attempt == attempt:
+            add_to(spent, one)
+    return _dumps(Gist(len(found.steps), spent["tokens"], spent["cost"], len(found.partial)))
+
+
+def gist_of(meta: bytes | None) -> Gist | None:
+    """What a bare cell says of its steps."""
+    return _gist(meta) if meta is not None and meta.startswith(_GIST) else None

@@ -18,6 +18,7 @@ from treadle.errors import StoreCorrupt, StoreError
 from treadle.state.blob import Place
 from treadle.state.cell import CellKey, ContextCell, ErrorInfo, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
+from treadle.state.steps import gist
 from treadle.store.retention import Between, Pruned
 
 LOG_LINES = 10_000
@@ -201,12 +202,13 @@ class Changes(msgspec.Struct, frozen=True):
 
 def bare(cell: NodeState) -> NodeState:
     """A cell for those who look on: in place of an output there is b"", in place of a map's items their
-    number, encoded, and neither meta nor traceback."""
+    number, encoded, in place of its meta the gist of its steps, and no traceback."""
     if cell.output is None and cell.meta is None and cell.items is None and cell.error is None:
         return cell
     error = cell.error
     return msgspec.structs.replace(
-        cell, output=None if cell.output is None else b"", meta=None, items=items_count(cell.items),
+        cell, output=None if cell.output is None else b"", meta=gist(cell.meta, cell.attempt),
+        items=items_count(cell.items),
         error=None if error is None else ErrorInfo(error.type, error.message, node=error.node))
 
 

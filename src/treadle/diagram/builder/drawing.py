@@ -28,9 +28,11 @@ from treadle.diagram.builder.handles import (
 )
 from treadle.diagram.builder.signature import Signature, assignable, item_of, shown, type_of
 from treadle.diagram.diagram import DiagramSpec
+from treadle.diagram.formats.persons import as_persons, said
 from treadle.diagram.formats.reading import POLICY_KEYS
 from treadle.diagram.formats.values import convert_value
 from treadle.diagram.node import DEFAULT, Arrow, Input, Loop, Node
+from treadle.diagram.person import Person
 from treadle.diagram.policy import LOOP_ITERATIONS_MAX, Backoff, Join, OnError, OnItemError, OnLimit, Policy
 from treadle.errors import did_you_mean
 from treadle.ids import NodeID, escape_label
@@ -189,7 +191,8 @@ class Diagram:
 
     def __init__(self, name: str = "diagram", *, description: str = "", deadline: float | None = None,
                  on_error: Literal["fail", "continue"] = "fail", base: str | Path | None = None,
-                 environment_vars: Mapping[str, str] | None = None, secret_store: str | None = None) -> None:
+                 environment_vars: Mapping[str, str] | None = None, secret_store: str | None = None,
+                 persons: Mapping[str, Person | Mapping[str, Any]] | None = None) -> None:
         self.name, self.description, self.deadline, self.on_error = (
             name,
             description,
@@ -198,6 +201,7 @@ class Diagram:
         )
         self.environment_vars, self.secret_store = dict(environment_vars or {}), secret_store
         self.where = caller()
+        self.persons = as_persons(persons, self.where)
         self.base = str(base) if base is not None else os.path.dirname(self.where.file) or "."
         self.branches: tuple[Branch, ...] = ()  # the `with` blocks of conditions around what is drawn now
         self._nodes: dict[NodeID, Node] = {}
@@ -243,7 +247,7 @@ class Diagram:
         unlabelled."""
         policy = {key: properties.pop(key) for key in POLICY_KEYS if key in properties}
         brought = {key: value for key, value in properties.items() if isinstance(value, SOURCES)}
-        plain = {key: value for key, value in properties.items() if key not in brought}
+        plain = {key: said(value) for key, value in properties.items() if key not in brought}
         node_id = self._draw(id, type, plain, _policy(policy, Policy()))
         for key, value in brought.items():
             self._bring(value, node_id, key)
@@ -268,6 +272,7 @@ class Diagram:
             deadline=self.deadline,
             environment_vars=self.environment_vars,
             secret_store=self.secret_store,
+            persons=self.persons,
             description=self.description,
             base=self.base,
             where=self.where,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import marshal
 import math
 import os
-import re
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -14,9 +13,11 @@ from typing import Any
 import msgspec
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
+from treadle.diagram.check.people import Cast
+from treadle.diagram.check.policies import patient, policy_faults
 from treadle.diagram.check.routes import route_faults
 from treadle.diagram.check.secrets import ALONE, SECRET, broken, misplaced, unknown_store
-from treadle.diagram.check.texts import texts_of
+from treadle.diagram.check.texts import PERSON, shared, texts_of
 from treadle.diagram.diagram import DiagramSpec
 from treadle.diagram.expression import Expression, Template
 from treadle.diagram.fingerprint import source_of
@@ -24,8 +25,9 @@ from treadle.diagram.formats import Format, from_map, read, read_text
 from treadle.diagram.formats.reading import INPUT_TYPES, NODE_KEYS, fits
 from treadle.diagram.formats.values import Mismatch, convert_struct
 from treadle.diagram.loops import Structure
-from treadle.diagram.node import DEFAULT, ERROR, FIRST, Arrow, Node
-from treadle.diagram.policy import OnItemError, Policy
+from treadle.diagram.node import DEFAULT, ERROR, FIRST, Arrow, Node, stands_in
+from treadle.diagram.person import Defined
+from treadle.diagram.policy import Policy
 from treadle.diagram.types import NodeType, NodeTypes, Ports
 from treadle.errors import ExpressionError, Fault, InvalidDiagram, LimitExceeded, Where, did_you_mean
 from treadle.ids import NodeID, is_node_id
@@ -38,10 +40,7 @@ ITEM_NAMES = frozenset({"item", "index"})
 REDUCE_NAMES = frozenset({"acc", "value"})
 """Names that the expressions of a map's items know beside them."""
 _PLAIN = Policy()
-
-
-_SHARING = re.compile(r"\bcontext\.(?:artifacts|variables|plugin|snapshot|transaction|update)\b")
-_SHARED = re.compile(r"(?<![\w.])(?:artifacts|variables)\b")
+_NOBODY: Mapping[str, Defined] = {}
 
 
 class Checked(msgspec.Struct):
@@ -59,6 +58,9 @@ class Checked(msgspec.Struct):
     ports: dict[NodeID, Ports] = {}
     sources: dict[NodeID, tuple[str, ...]] = {}  # the texts that each node's fingerprint must change with
     bound: dict[int, tuple[dict[str, Any], ...]] = {}  # the transforms of arrows that name code, by place
+    persons: dict[NodeID, Defined] = {}  # whom the nodes name
+    policies: dict[NodeID, Policy] = {}  # of those who ask a person and don't say how often
+    outer: dict[str, Defined | None] = {}  # the persons that it looks for in the diagrams around it
     structure: Structure | None = None
     faults: tuple[Fault, ...] = ()  # errors first
 
@@ -76,14 +78,6 @@ class Checked(msgspec.Struct):
             raise InvalidDiagram(self.errors)
 
 
-def _shared(node: Node, sources: Sequence[str]) -> str | None:
-    """What of the shared context a node's code names."""
-    found = next(filter(None, map(_SHARING.search, sources)), None)
-    if found is None and "code" in node.properties:
-        found = next(filter(None, map(_SHARED.search, sources)), None)
-    return None if found is None else found[0]
-
-
 def check(spec: DiagramSpec, types: NodeTypes, *, config: TreadleConfig = DEFAULT_CONFIG) -> Checked:
     """Check a diagram and the sub-diagrams in it. Reads the files that they name; never raises for a bad
     diagram."""
@@ -97,7 +91,7 @@ def check_file(path: str | Path, types: NodeTypes, *, config: TreadleConfig = DE
 
 
 def _check_file(path: str, types: NodeTypes, config: TreadleConfig, around: tuple[str, ...],
-                known: dict[str, Checked]) -> Checked:
+                known: dict[str, list[Checked]], persons: Mapping[str, Defined] = _NOBODY) -> Checked:
     home = os.path.abspath(path)
     try:
         text = read_text(path, config=config)
@@ -107,7 +101,7 @@ def _check_file(path: str, types: NodeTypes, config: TreadleConfig, around: tupl
     spec, faults = read(text, file=path, base=os.path.dirname(path) or ".", format=format_, config=config)
     if spec is None:
         return Checked(DiagramSpec(), faults=tuple(faults))
-    checked = _Check(spec, types, config, (*around, home), known).run()
+    checked = _Check(spec, types, config, (*around, home), known, persons).run()
     checked.faults = _in_order([*faults, *checked.faults])
     return checked
 
@@ -127,11 +121,14 @@ def _in_order(faults: Sequence[Fault]) -> tuple[Fault, ...]:
 
 class _Check:
     def __init__(self, spec: DiagramSpec, types: NodeTypes, config: TreadleConfig, around: tuple[str, ...],
-                 known: dict[str, Checked]) -> None:
+                 known: dict[str, list[Checked]], persons: Mapping[str, Defined] = _NOBODY) -> None:
         self.spec, self.types, self.config = spec, types, config
         self.around = around  # the files that this diagram is in, outermost first
-        self.known = known  # sub-diagram files that are checked already
+        self.known = known  # sub-diagram files that are checked already, each among other persons
+        self.cast = Cast(spec, types, config, persons)
         self.ids = {node.id: node for node in spec.nodes}
+        self.exposed = {name for node in spec.nodes
+                        if isinstance(name := node.properties.get("expose_index_as"), str)}
         self.into: dict[str, list[Arrow]] = {node.id: [] for node in spec.nodes}
         for arrow in spec.arrows:
             if arrow.target in self.into:
@@ -139,12 +136,14 @@ class _Check:
         self.faults: list[Fault] = []
         self.secret = not spec.source or SECRET in spec.source  # whether a node may name one
         self.specs: dict[tuple[type, bytes], Any] = {}  # equal nodes share one struct: there may be thousands
-        self.checked = Checked(spec, specs={}, children={}, inline={}, ports={}, sources={})
+        self.checked = Checked(spec, specs={}, children={}, inline={}, ports={}, sources={},
+                               persons=self.cast.bound, policies={}, outer=self.cast.outer)
 
     def run(self) -> Checked:
         self.whole()
         for node in self.spec.nodes:
             self.node(node)
+        self.faults += self.cast.faults()
         ends_exist = self.arrows()
         if ends_exist:
             self.checked.structure, faults = route_faults(self.spec, self.checked.ports)
@@ -205,7 +204,9 @@ class _Check:
     # one node
 
     def node(self, node: Node) -> None:
-        self.policy(node)
+        if node.policy != _PLAIN or node.policy.cache is not False:  # which 0 is equal to
+            for message, at, warning in policy_faults(node.policy):
+                self.fault(message, node, at=at, warning=warning)
         kind = self.types.get(node.type)
         if kind is None:
             if node.type:
@@ -225,6 +226,8 @@ class _Check:
         if spec is None:
             return
         self.checked.specs[node.id] = spec
+        if node.id in self.cast.bound:
+            self.checked.policies[node.id] = patient(node)
         try:
             ports = kind.ports(spec, node, self.spec.base)
             child = kind.child(spec, node, self.spec.base)
@@ -233,11 +236,15 @@ class _Check:
             self.fault(str(error), node, at=getattr(error, "at", ""))
             return
         self.checked.ports[node.id] = ports
+        for doubt in ports.doubts:
+            self.fault(doubt.message, node, at=doubt.at, hint=doubt.hint, warning=True)
         if node.id in self.spec.functions and "call" not in node.properties:
             # What can't be imported is known here only; for the rest its type answers, as after a reload.
             sources = (*sources, source_of(self.spec.functions[node.id]))
+        if (person := self.cast.bound.get(node.id)) is not None:
+            sources = (*sources, self.cast.source(person))
         self.checked.sources[node.id] = sources
-        if node.policy.cache and (found := _shared(node, sources)):
+        if node.policy.cache and (found := shared(node.properties, sources)):
             self.fault(f"its code uses {found}, and its result is kept by its inputs alone", node, at="cache",
                        hint="where a kept result is used it reads and writes nothing", warning=True)
         if node.policy.for_each is not None and (ports.chooses or not ports.maps):
@@ -264,35 +271,6 @@ class _Check:
             self.specs[key] = spec
         return spec, wrong
 
-    def policy(self, node: Node) -> None:
-        policy, backoff = node.policy, node.policy.backoff
-        if policy == _PLAIN and policy.cache is False:  # not 0, which is equal
-            return
-        for key, value, least in (
-                ("retries", policy.retries, 0), ("concurrency", policy.concurrency, 1),
-                ("backoff.initial", backoff.initial, 0), ("backoff.factor", backoff.factor, 1),
-                ("backoff.max", backoff.max, 0), ("backoff.jitter", backoff.jitter, 0)):
-            if value is not None and not (value >= least and math.isfinite(value)):
-                self.fault(f"{key} must be at least {least}, not {value}", node, at=key)
-        if backoff.initial > backoff.max:
-            self.fault(f"backoff.initial of {backoff.initial:g} s is cut to backoff.max, {backoff.max:g} s: "
-                       "say a larger max", node, at="backoff.initial", warning=True)
-        if backoff.jitter > 1:
-            self.fault(f"backoff.jitter must be at most 1, not {backoff.jitter}", node, at="backoff.jitter")
-        if policy.timeout is not None and not (policy.timeout > 0 and math.isfinite(policy.timeout)):
-            self.fault(f"timeout must be more than 0 seconds, not {policy.timeout}", node, at="timeout")
-        if policy.cache is not True and policy.cache is not False and not (
-                policy.cache > 0 and math.isfinite(policy.cache)):
-            self.fault(f"cache must be true, or more than 0 seconds, not {policy.cache}", node, at="cache")
-        if policy.for_each is None:
-            for key, said in (("concurrency", policy.concurrency is not None),
-                              ("on_item_error", policy.on_item_error is not OnItemError.FAIL),
-                              ("reduce", policy.reduce is not None)):
-                if said:
-                    self.fault(f"{key} means nothing without for_each", node, at=key, warning=True)
-        if policy.reduce is None and policy.initial is not None:
-            self.fault("initial means nothing without reduce", node, at="initial", warning=True)
-
     def needed(self, node: Node, ports: Ports) -> None:
         """Required inputs that nothing brings. An unlabelled arrow or a map's item may bring any one of
         them."""
@@ -316,7 +294,7 @@ class _Check:
         found = list(texts_of(node.properties, kind.properties, ""))
         if not found and node.policy.for_each is None:
             return
-        known = NAMES | {arrow.input for arrow in self.into[node.id]} - {FIRST}
+        known = NAMES | {one.input for one in self.into[node.id] if not stands_in(one.input, one.first)}
         known |= {arrow.source for arrow in self.into[node.id]}
         if node.policy.for_each is not None:
             self.text(node, Expression.kind, node.policy.for_each, "for_each", known)
@@ -324,7 +302,22 @@ class _Check:
             if node.policy.reduce is not None:
                 self.text(node, Expression.kind, node.policy.reduce, "reduce", known | REDUCE_NAMES)
         for what, text, at in found:
-            self.text(node, what, text, at, known)
+            if what == PERSON:
+                self.person(node, text, at)
+            else:
+                self.text(node, what, text, at, known)
+
+    def person(self, node: Node, said: Any, at: str) -> None:
+        """Whom a node names, or says in place."""
+        if isinstance(said, str):
+            if (person := self.cast.find(said)) is None:
+                self.fault(f"{at}: there is no person {said!r}", node, at=at, hint=self.cast.hint(said))
+        else:
+            person, wrong = self.cast.inline(said, node.id)
+            for path, message, hint, warning in wrong:
+                self.fault(f"{at}: {message}", node, at=f"{at}.{path}", hint=hint, warning=warning)
+        if person is not None:
+            self.cast.bound.setdefault(node.id, person)
 
     def text(self, node: Node, what: str, text: str, at: str, known: frozenset[str]) -> None:
         compiled: Expression | Template
@@ -336,7 +329,8 @@ class _Check:
         except (ExpressionError, LimitExceeded) as error:
             self.fault(f"{at}: {error}", node, at=at)
             return
-        for name in sorted(compiled.names - known):
+        # What an open diagram is given, and what keys an unlabelled map has, only the execution knows.
+        for name in sorted(compiled.names - known - self.exposed) if not self.spec.open else ():
             self.fault(f"{at}: unknown name {name!r}", node, at=at, hint=self.name_hint(node, name, known))
         sources = {arrow.source for arrow in self.into[node.id]}
         shared = sorted(compiled.names & SHARED_NAMES - sources - {one.input for one in self.into[node.id]})
@@ -345,6 +339,8 @@ class _Check:
                        "alone", node, at=at, hint="give what it needs along an arrow, or leave cache out",
                        warning=True)
         for owner, there in (("inputs", self.spec.inputs), ("nodes", sources)):
+            if owner == "inputs" and self.spec.open:
+                continue
             for name in sorted(
                 compiled.attributes.get(owner, frozenset()) - set(there) - {"get", "items", "keys"}
             ):
@@ -363,9 +359,8 @@ class _Check:
 
     def child(self, node: Node, child: Mapping[str, Any] | str) -> None:
         if len(self.around) >= self.config.depth_max:
-            self.fault(
-                str(self.config.exceeded("depth_max", "too many sub-diagrams inside one another")), node
-            )
+            what = "too many sub-diagrams inside one another"
+            self.fault(str(self.config.exceeded("depth_max", what)), node)
             return
         if isinstance(child, Mapping):
             where = _place(node, "diagram")
@@ -375,30 +370,34 @@ class _Check:
             if spec is None:
                 checked = Checked(DiagramSpec(), faults=tuple(faults))
             else:
-                checked = _Check(spec, self.types, self.config, around, self.known).run()
+                checked = _Check(spec, self.types, self.config, around, self.known, self.cast.inner).run()
                 checked.faults = (*faults, *checked.faults)
             self.faults += checked.faults
             self.checked.inline[node.id] = child
-            self.checked.children[node.id] = checked
+            self.include(node, checked)
             return
         path = os.path.normpath(os.path.join(self.spec.base, child))
         home = os.path.abspath(path)
         if home in self.around:
             chain = [os.path.basename(one) for one in self.around[self.around.index(home):]]
-            self.fault(
-                f"the diagram runs itself: {' → '.join([*chain, os.path.basename(home)])}",
-                node,
-                at="diagram",
-            )
+            told = " → ".join([*chain, os.path.basename(home)])
+            self.fault(f"the diagram runs itself: {told}", node, at="diagram")
             return
-        if home not in self.known:
+        known = next((one for one in self.known.get(home, ()) if all(
+            self.cast.inner.get(name) == person for name, person in one.outer.items())), None)
+        if known is None:
             try:
-                self.known[home] = _check_file(path, self.types, self.config, self.around, self.known)
+                known = _check_file(path, self.types, self.config, self.around, self.known, self.cast.inner)
             except OSError as error:
                 self.fault(f"diagram {child!r} can't be read: {error.strerror or error}", node, at="diagram")
                 return
-            self.faults += self.known[home].faults  # once, however many nodes run it
-        self.checked.children[node.id] = self.known[home]
+            self.known.setdefault(home, []).append(known)
+            self.faults += known.faults  # once, however many nodes run it
+        self.include(node, known)
+
+    def include(self, node: Node, checked: Checked) -> None:
+        self.checked.children[node.id] = checked
+        self.cast.inside(checked.outer)
 
     def child_inputs(self, node: Node, mapping: Mapping[str, Any] | None) -> None:
         """Required inputs of a sub-diagram that nothing gives. The keys of an unlabelled value, or of an
@@ -469,7 +468,7 @@ class _Check:
 
     def input(self, arrow: Arrow) -> None:
         ports = self.checked.ports.get(arrow.target)
-        if ports is None or arrow.input == FIRST:
+        if ports is None or stands_in(arrow.input, arrow.first):
             return
         if arrow.input == DEFAULT:
             if not ports.accepts_default:

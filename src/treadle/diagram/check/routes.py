@@ -12,7 +12,7 @@ from itertools import combinations
 
 from treadle.diagram.diagram import DiagramSpec
 from treadle.diagram.loops import FoundLoop, Structure, find_loops
-from treadle.diagram.node import DEFAULT, ERROR, FIRST
+from treadle.diagram.node import DEFAULT, ERROR, stands_in
 from treadle.diagram.policy import LOOP_ITERATIONS_MAX, Join, OnLimit
 from treadle.diagram.types import Ports
 from treadle.errors import Fault
@@ -113,7 +113,8 @@ class _Routes:
             if self.spec.nodes[node].policy.join is Join.ALL:
                 self.beside(before[:PAIRS_MAX], needs)
         for arrow, drawn in enumerate(self.spec.arrows):
-            if drawn.input == FIRST and not self.structure.enters[arrow]:
+            once = drawn.first or stands_in(drawn.input, drawn.first)
+            if once and not self.structure.enters[arrow]:
                 self.faults.append(Fault(f"arrow '{drawn}' enters no loop, so 'first' means nothing",
                                          node=drawn.target, where=drawn.where, warning=True))
 

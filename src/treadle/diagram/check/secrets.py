@@ -10,6 +10,7 @@ from treadle.errors import did_you_mean
 
 SECRET = "secret://"
 _REFERENCE = re.compile(r"secret://[A-Za-z0-9_][\w.-]*(?:/[A-Za-z0-9_][\w.-]*)*", re.ASCII)
+_VARIABLE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 ALONE = "a secret is looked up only where the whole value is secret://NAME"
 _PREFIXED = "with a word before it: auth: {bearer: …}, or {api_key: …, prefix: …}"
 _HANDED_ON = frozenset({"code", "arguments", "custom_data", "inputs"})
@@ -26,9 +27,9 @@ class Misplaced(NamedTuple):
 
 def misplaced(properties: Mapping[str, Any], allowed: Sequence[str]) -> Iterator[Misplaced]:
     """The references in a node's properties that are not looked up; `allowed` are the properties in which
-    they are, where they are the whole text."""
+    they are, where they are the whole text. `name.*`: somewhere in this one, and its type knows where."""
     for name, value in properties.items():
-        if name in _SKIPPED:
+        if name in _SKIPPED or f"{name}.*" in allowed:
             continue
         for text, at in _texts(value, name):
             if name not in allowed:
@@ -52,9 +53,15 @@ def broken(text: str) -> bool:
     return SECRET in text and _REFERENCE.fullmatch(text) is None
 
 
+def is_reference(text: str) -> bool:
+    """Whether a text is `secret://NAME` or `env:NAME` and nothing else."""
+    return (_REFERENCE.fullmatch(text) or _VARIABLE.fullmatch(text)) is not None
+
+
 def _elsewhere(allowed: Sequence[str]) -> str:
     code = "in code by context.secret('secret://NAME')"
-    return f"it is looked up in {', '.join(allowed)}, and {code}" if allowed else f"it is looked up {code}"
+    names = ", ".join(one.removesuffix(".*") for one in allowed)
+    return f"it is looked up in {names}, and {code}" if allowed else f"it is looked up {code}"
 
 
 def _texts(value: Any, at: str) -> Iterator[tuple[str, str]]:

@@ -1,15 +1,21 @@
-"""Where a type of node has expressions and templates among its properties."""
+"""Where a type of node has expressions, templates and persons among its properties."""
 
 from __future__ import annotations
 
 import functools
+import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from treadle.diagram.person import Person
+
+PERSON = "person"
+_SHARING = re.compile(r"\bcontext\.(?:artifacts|variables|plugin|snapshot|transaction|update)\b")
+_SHARED = re.compile(r"(?<![\w.])(?:artifacts|variables)\b")
 
 @functools.lru_cache(maxsize=256)
 def _fields(kind: type[msgspec.Struct]) -> Mapping[str, Any]:
@@ -29,8 +35,9 @@ def _may_hold(kind: Any) -> bool:
     return any(_may_hold(one) for one in args)
 
 
-def texts_of(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str, str]]:
-    """The expressions and templates in plain data of a type: (which of the two, text, path)."""
+def texts_of(value: Any, kind: Any, path: str) -> Iterator[tuple[str, Any, str]]:
+    """The expressions, templates and persons in plain data of a type: (which of these, text, path). A person
+    is its name, or the map that says it in place."""
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
         found = [one.extra["treadle"] for one in args[1:]
@@ -43,6 +50,8 @@ def texts_of(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str, str]]
         for one in args:
             yield from texts_of(value, one, path)
     elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
+        if kind is Person and isinstance(value, dict):
+            yield PERSON, value, path
         for key, field in _fields(kind).items() if isinstance(value, dict) else ():
             if key in value:
                 yield from texts_of(value[key], field, f"{path}.{key}" if path else key)
@@ -52,3 +61,11 @@ def texts_of(value: Any, kind: Any, path: str) -> Iterator[tuple[str, str, str]]
     elif isinstance(value, list | tuple) and args:
         for index, one in enumerate(value):
             yield from texts_of(one, args[0], f"{path}[{index}]")
+
+
+def shared(properties: Mapping[str, Any], sources: Sequence[str]) -> str | None:
+    """What of the shared context a node's code names."""
+    found = next(filter(None, map(_SHARING.search, sources)), None)
+    if found is None and "code" in properties:
+        found = next(filter(None, map(_SHARED.search, sources)), None)
+    return None if found is None else found[0]

@@ -15,9 +15,11 @@ from typing import Any, Literal
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.diagram.diagram import DiagramSpec
+from treadle.diagram.formats.conversion.native import as_light, is_native
 from treadle.diagram.formats.json_text import read_json
+from treadle.diagram.formats.light import is_light, read_light
 from treadle.diagram.formats.reading import FORMAT_VERSION, read_diagram
-from treadle.diagram.formats.tree import TreeBuilder, Unreadable, located
+from treadle.diagram.formats.tree import TreeBuilder, Unreadable, Value, located
 from treadle.diagram.formats.writing import as_map, write_json, write_yaml
 from treadle.diagram.formats.yaml_text import read_yaml
 from treadle.errors import Fault, InvalidDiagram, LimitExceeded, Where
@@ -43,8 +45,9 @@ def loads(text: str, *, file: str = "<text>", base: str = ".", format: Format = 
     Raises InvalidDiagram with every fault of the text.
     """
     spec, faults = read(text, file=file, base=base, format=format, config=config)
-    if faults or spec is None:
-        raise InvalidDiagram(faults)
+    wrong = [fault for fault in faults if not fault.warning]
+    if wrong or spec is None:
+        raise InvalidDiagram(wrong)
     return spec
 
 
@@ -53,15 +56,40 @@ def read(text: str, *, file: str = "<text>", base: str = ".", format: Format = "
     """Read as much of a diagram as can be read, with its faults, so that `check` can find the rest."""
     faults: list[Fault] = []
     try:
+        root = read_tree(text, faults, file=file, format=format, config=config)
+    except Unreadable as error:
+        return None, [*faults, error.fault]
+    name = Path(file).stem if file and not file.startswith("<") else "diagram"
+    return read_value(root, faults, file=file, name=name, base=base, source=text), faults
+
+
+def read_tree(text: str, faults: list[Fault], *, file: str = "<text>", format: Format = "yaml",
+              config: TreadleConfig = DEFAULT_CONFIG) -> Value | None:
+    """The values of a text with their places, whatever they mean; None if it is empty. Unreadable if it ends
+    at a fault, others are added to `faults`."""
+    try:
         _bounded(len(text.encode(errors="replace")), file, config)
         builder = TreeBuilder(config, faults)
         (read_json if format == "json" else read_yaml)(text.removeprefix("\ufeff"), file, builder)
-    except Unreadable as error:
-        return None, [*faults, error.fault]
     except LimitExceeded as error:
-        return None, [Fault(str(error), where=Where(file))]
-    name = Path(file).stem if file and not file.startswith("<") else "diagram"
-    return read_diagram(builder.root, faults, file=file, name=name, base=base, source=text), faults
+        raise Unreadable(Fault(str(error), where=Where(file))) from None
+    return builder.root
+
+
+def read_value(root: Value | None, faults: list[Fault], *, file: str, name: str, base: str,
+               source: str) -> DiagramSpec | None:
+    """Make a spec of a file's values, in whichever dialect they are; what is wrong is added to `faults`."""
+    if root is not None and is_native(root):
+        root, name = as_light(root, faults), name.removesuffix(".native")
+    if root is not None and is_light(root):
+        return read_light(root, faults, name=name, base=base, source=source)
+    top = root.data if root is not None and isinstance(root.data, dict) else {}
+    if "version" in top and "treadle" not in top:
+        said = top["version"]
+        faults.append(Fault(f"'version: {said.plain()}' is no dialect that is read here", where=said.where,
+                            hint="there is: version: light, and our own, which begins with treadle: 1"))
+        return None
+    return read_diagram(root, faults, file=file, name=name, base=base, source=source)
 
 
 def read_text(path: str | Path, *, config: TreadleConfig = DEFAULT_CONFIG) -> str:
@@ -96,10 +124,10 @@ def from_map(data: Mapping[str, Any], *, where: Where, base: str = ".",
     """A diagram that stands inline in another one, at `where`, as plain data; `treadle: 1` may be left
     out."""
     faults: list[Fault] = []
-    whole = {"treadle": FORMAT_VERSION, **data}
+    whole = dict(data) if "version" in data else {"treadle": FORMAT_VERSION, **data}
     try:
         root = located(whole, where)
         source = write_json(whole)
     except (RecursionError, TypeError, ValueError) as error:
         return None, [Fault(f"the inline diagram is no plain data: {error}", where=where)]
-    return read_diagram(root, faults, file=where.file, name=name, base=base, source=source), faults
+    return read_value(root, faults, file=where.file, name=name, base=base, source=source), faults

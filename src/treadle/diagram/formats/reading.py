@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 
 from treadle.diagram.diagram import DiagramSpec
+from treadle.diagram.formats.persons import convert_person, words
 from treadle.diagram.formats.tree import Value
 from treadle.diagram.formats.values import convert_value
 from treadle.diagram.node import DEFAULT, Arrow, Input, Loop, Node
+from treadle.diagram.person import Person
 from treadle.diagram.policy import LOOP_ITERATIONS_MAX, OnError, OnLimit, Policy
 from treadle.errors import Fault, Where, did_you_mean
 from treadle.ids import NodeID, escape_label
@@ -18,14 +20,15 @@ from treadle.ids import NodeID, escape_label
 FORMAT_VERSION = 1
 """What `treadle:` says at the top of a file."""
 TOP_KEYS = ("treadle", "name", "description", "inputs", "nodes", "arrows", "loops", "on_error", "deadline",
-            "environment_vars", "secret_store")
-ARROW_KEYS = ("from", "to", "transform", "content_type")
+            "environment_vars", "secret_store", "persons", "open", "page")
+ARROW_KEYS = ("from", "to", "transform", "content_type", "first")
 LOOP_KEYS = ("entry", "max_iterations", "on_limit")
 INPUT_KEYS = ("type", "default", "description")
 INPUT_TYPES = ("any", "string", "integer", "number", "boolean", "array", "object")
 POLICY_KEYS = tuple(field.name for field in msgspec.structs.fields(Policy))
-NODE_KEYS = ("type", "needs", "label", *POLICY_KEYS)
+NODE_KEYS = ("type", "needs", "label", "page", *POLICY_KEYS)
 """The keys of every node; what else it has are its type's properties."""
+_UNKNOWN = Person(model="script")  # stands for one with faults
 _POLICY_TYPES = {field.name: field.type for field in msgspec.structs.fields(Policy)}
 
 
@@ -33,7 +36,8 @@ def read_diagram(root: Value | None, faults: list[Fault], *, file: str, name: st
                  source: str) -> DiagramSpec | None:
     """Make a spec of a file's values, as far as it can be made; what is wrong is added to `faults`."""
     if root is None or root.data is None:
-        faults.append(Fault("the diagram is empty", where=Where(file), hint="begin with: treadle: 1"))
+        first = "version: light" if ".light." in file else f"treadle: {FORMAT_VERSION}"
+        faults.append(Fault("the diagram is empty", where=Where(file), hint=f"begin with: {first}"))
         return None
     return _Reader(faults).diagram(root, name, base, source)
 
@@ -54,6 +58,7 @@ class _Reader:
         self.version(top.get("treadle"), root)
         nodes, needs = self.nodes(top.get("nodes"), root)
         arrows = [*needs(), *self.arrows(top.get("arrows"))]
+        persons, places = self.persons(top.get("persons"))
         return DiagramSpec(
             name=self.scalar(top.get("name"), str, default_name, "name"),
             description=self.scalar(top.get("description"), str, "", "description"),
@@ -63,7 +68,9 @@ class _Reader:
             deadline=self.scalar(top.get("deadline"), float | None, None, "deadline"),
             environment_vars=self.scalar(top.get("environment_vars"), dict[str, str], {}, "environment_vars"),
             secret_store=self.scalar(top.get("secret_store"), str | None, None, "secret_store"),
-            base=base, source=source, where=root.where)
+            open=self.scalar(top.get("open"), bool, False, "open"),
+            page=self.scalar(top.get("page"), dict[str, Any], {}, "page"),
+            persons=persons, person_places=places, base=base, source=source, where=root.where)
 
     def version(self, value: Value | None, root: Value) -> None:
         if value is None:
@@ -136,6 +143,25 @@ class _Reader:
                 self.fault(f"{what}: the default is {_kind(default)}, not of type {kind}", default.where)
         return found
 
+    def persons(self, value: Value | None) -> tuple[dict[str, Person], dict[str, Where]]:
+        """The persons by name, and the places of their parts. One with faults counts as there."""
+        found: dict[str, Person] = {}
+        places: dict[str, Where] = {}
+        entries = {} if value is None or value.data is None else self.map(value, "'persons'")
+        for name, one in (entries or {}).items():
+            assert value is not None
+            one.places(name, places)
+            places[name] = value.keys[name]
+            parts = self.map(one, f"person {name!r}", hint=f"write: {name}: {{model: …}}")
+            person = None
+            if parts is not None:
+                person, wrong = convert_person({key: part.plain() for key, part in parts.items()})
+                for each in wrong:
+                    at = f"{name}.{each.path}" if each.path else name
+                    self.fault(f"person {name!r}: {words(each)}", places.get(at, places[name]), each.hint)
+            found[name] = person or _UNKNOWN
+        return found, places
+
     def nodes(self, value: Value | None, root: Value) -> tuple[list[Node], Any]:
         """The nodes, and a function that gives the arrows of their `needs` once every id is known."""
         entries = {} if value is None or value.data is None else self.map(value, "'nodes'")
@@ -169,7 +195,7 @@ class _Reader:
         places: dict[str, Where] = {}
         properties: dict[str, Any] = {}
         for key, one in parts.items():
-            if key not in ("type", "needs", "label"):
+            if key not in ("type", "needs", "label", "page"):
                 one.places(key, places)
                 if key not in POLICY_KEYS:
                     properties[key] = one.plain()
@@ -178,7 +204,8 @@ class _Reader:
         written = self.scalar(parts.get("label"), str, label if label != node_id else "", "label", label)
         return Node(
             id=node_id, type=self.scalar(kind, str, "", "type", label), properties=properties,
-            policy=self.policy(parts, label), label=written, where=where, places=places)
+            policy=self.policy(parts, label), label=written, where=where, places=places,
+            page=self.scalar(parts.get("page"), dict[str, Any], {}, "page", label))
 
     def policy(self, parts: Mapping[str, Value], label: str) -> Policy:
         found: dict[str, Any] = {}
@@ -244,7 +271,8 @@ class _Reader:
         return Arrow(
             source=source, target=target, port=port, input=into, where=value.where,
             transform=self.scalar(rules, tuple[dict[str, Any], ...], (), "transform"),
-            content_type=self.scalar(parts.get("content_type"), str, None, "content_type"))
+            content_type=self.scalar(parts.get("content_type"), str, None, "content_type"),
+            first=self.scalar(parts.get("first"), bool | None, None, "first"))
 
     def is_end(self, text: str) -> bool:
         return bool(text) and (text in self.ids or not text.endswith("."))

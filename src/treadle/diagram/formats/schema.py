@@ -26,6 +26,7 @@ from treadle.diagram.formats.reading import (
     TOP_KEYS,
 )
 from treadle.diagram.node import Arrow, Input, Loop
+from treadle.diagram.person import Person, Settings
 from treadle.diagram.policy import LOOP_ITERATIONS_MAX, OnError, OnLimit, Policy
 from treadle.diagram.types import NodeType, NodeTypes
 
@@ -65,9 +66,15 @@ _WORDS = {
     "loops": "What the diagram says about its loops.",
     "environment_vars": "Environment of scripts and processes that nodes start, by name.",
     "secret_store": "Where secret://NAME is looked up: env:, file:PATH or vault://MOUNT/PATH.",
+    "persons": "People who talk in the diagram, by name.",
     "deadline": "Seconds that an execution may take.",
     "needs": "Unlabelled arrows into the node: a node, node.port, or a list of these.",
     "label": "What people see instead of the id.",
+    "open": "Inputs that are not declared may be given; they, the custom data of start nodes and the keys of "
+            "an unlabelled map are names by themselves in its texts.",
+    "page": "What is kept for a page that draws it; it means nothing else.",
+    "first": "Whether the arrow is used only in iteration 1 of every loop that it enters; else if its input "
+             "is `first`, which then stands in for the unlabelled one.",
     "for_each": "An expression that gives a list: the node is performed once per item.",
     "from": "Where the arrow begins: node, or node.port",
     "to": "Where the arrow ends: node, or node.input",
@@ -83,10 +90,15 @@ def schema_of(types: NodeTypes) -> Schema:
     """The JSON Schema of diagram files whose nodes are of these types."""
     kinds = {name: kind for name in types.names() if (kind := types.get(name)) is not None}
     structs = [*(kind.properties for kind in kinds.values()), Policy]
-    references, components = msgspec.json.schema_components(structs, ref_template=_COMPONENT)
+    people = (Person, Settings)
+    references, components = msgspec.json.schema_components([*structs, *people], ref_template=_COMPONENT)
     found = {f"{name}_struct": _tidy(one) for name, one in components.items()}
     own = {struct: found.pop(reference["$ref"].rpartition("/")[2])
-           for struct, reference in zip(structs, references, strict=True)}
+           for struct, reference in zip(structs, references, strict=False)}
+    for one in people:
+        shape, words = found[f"{one.__name__}_struct"], field_words(one)
+        shape["properties"] = {name: _described(each, words.get(name))
+                               for name, each in shape["properties"].items()}
     common = _common(own[Policy], found)
     defs = {
         "diagram": _diagram(), "input": _input(), "node": _node(kinds), "arrow": _arrow(types),
@@ -113,6 +125,10 @@ def _diagram() -> Schema:
         "deadline": {"type": ["number", "null"], "exclusiveMinimum": 0},
         "environment_vars": {"type": "object", "additionalProperties": {"type": "string"}},
         "secret_store": {"type": ["string", "null"]},
+        "open": {"type": "boolean", "default": False},
+        "page": {"type": "object"},
+        "persons": {"type": ["object", "null"], "additionalProperties": {
+            "$ref": _COMPONENT.format(name=Person.__name__)}},
     }, required=["nodes"])
 
 
@@ -160,7 +176,8 @@ def _common(policy: Schema, components: Mapping[str, Schema]) -> dict[str, Schem
     for name, least in _BACKOFF.items():
         backoff["properties"][name] |= least
     return {"needs": _described(texts, _WORDS["needs"]),
-            "label": {"type": "string", "description": _WORDS["label"]}, **keys}
+            "label": {"type": "string", "description": _WORDS["label"]},
+            "page": {"type": "object", "description": _WORDS["page"]}, **keys}
 
 
 def _arrow(types: NodeTypes) -> Schema:
@@ -169,6 +186,7 @@ def _arrow(types: NodeTypes) -> Schema:
         "from": end, "to": end,
         "transform": {"anyOf": [{"type": "array", "items": _ref("transform")}, _ref("transform")]},
         "content_type": {"enum": [*types.content_types(), None]},
+        "first": {"type": ["boolean", "null"]},
     }, required=["from", "to"])
     return {"description": _words(Arrow), "anyOf": [{"type": "string", "pattern": ARROW}, whole]}
 

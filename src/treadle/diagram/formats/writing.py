@@ -18,7 +18,7 @@ _USUAL = Policy()
 _POLICY_FIELDS = msgspec.structs.fields(Policy)
 
 
-class _Dumper(yaml.SafeDumper):
+class Dumper(yaml.SafeDumper):
     """Quotes what the core schema of YAML 1.2, or that of 1.1, would not read as text."""
 
     yaml_implicit_resolvers = dict(yaml.SafeDumper.yaml_implicit_resolvers)  # noqa: RUF012 (PyYAML's name)
@@ -28,7 +28,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 for _tag, _pattern in (("int", INTEGER), ("float", FLOAT), ("float", ODD_FLOAT)):
-    _Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, None)
+    Dumper.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, None)
 
 
 def as_map(spec: DiagramSpec) -> dict[str, Any]:
@@ -44,8 +44,14 @@ def as_map(spec: DiagramSpec) -> dict[str, Any]:
         found["environment_vars"] = dict(spec.environment_vars)
     if spec.secret_store is not None:
         found["secret_store"] = spec.secret_store
+    if spec.persons:
+        found["persons"] = {name: msgspec.to_builtins(one) for name, one in spec.persons.items()}
+    if spec.open:
+        found["open"] = True
     if spec.inputs:
         found["inputs"] = {name: _input(one) for name, one in spec.inputs.items()}
+    if spec.page:
+        found["page"] = msgspec.to_builtins(spec.page)
     found["nodes"] = {node.id: _node(node) for node in spec.nodes}
     if spec.arrows:
         found["arrows"] = [_arrow(arrow) for arrow in spec.arrows]
@@ -59,7 +65,7 @@ def as_map(spec: DiagramSpec) -> dict[str, Any]:
 
 
 def write_yaml(found: dict[str, Any]) -> str:
-    text = yaml.dump(found, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.dump(found, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=100)
     assert isinstance(text, str)
     return text
 
@@ -87,12 +93,15 @@ def _node(node: Node) -> dict[str, Any]:
             if getattr(node.policy, field.name) != getattr(_USUAL, field.name):
                 found[field.name] = policy[field.name]
     found.update(msgspec.to_builtins(node.properties, builtin_types=()))
+    if node.page:
+        found["page"] = msgspec.to_builtins(node.page)
     return found
 
 
 def _arrow(arrow: Arrow) -> Any:
     plain = str(arrow)
-    if not arrow.transform and arrow.content_type is None and "->" not in arrow.port + arrow.input:
+    more = arrow.transform or arrow.content_type is not None or arrow.first is not None
+    if not more and "->" not in arrow.port + arrow.input:
         return plain
     port = "" if arrow.port == DEFAULT else f".{arrow.port}"
     into = "" if arrow.input == DEFAULT else f".{arrow.input}"
@@ -101,4 +110,6 @@ def _arrow(arrow: Arrow) -> Any:
         found["transform"] = [dict(rule) for rule in arrow.transform]
     if arrow.content_type is not None:
         found["content_type"] = arrow.content_type
+    if arrow.first is not None:
+        found["first"] = arrow.first
     return found

@@ -154,9 +154,9 @@ FROM node_states WHERE execution_id = ?
 
 -- name: bare_row
 -- A part of others: a row as those who look on get it, without what may be large. Many rows are one JSON document, since
--- each row would be a wait for the GIL.
+-- each row would be a wait for the GIL. Of meta those with steps: `bare` makes the gist of them.
 json_array(id, node_id, iteration, attempt, epoch, seq, status, scheduled_at, started_at, ended_at, wake_at,
-           iif(output IS NULL, NULL, ''), blob, content_type, NULL,
+           iif(output IS NULL, NULL, ''), blob, content_type, iif(instr(meta, '"steps":['), meta, NULL),
            json_remove(error, '$.traceback', '$.details') || '', retryable, port, lineage, claims,
            worker, winner, request, iif(items LIKE '[%', json_array_length(items) || '', NULL), round)
 
@@ -308,7 +308,7 @@ iif(output GLOB '*$treadle*', output, '') || ' ' || iif(inputs GLOB '*$treadle*'
 -- The same, but only what does name blobs, and little else of it.
 CASE WHEN output GLOB '{"$treadle"*"t":"blob"*' THEN output
      WHEN output GLOB '~*$treadle*' THEN substr(output, instr(output, '$treadle')) ELSE '' END || ' ' ||
-CASE WHEN meta GLOB '{"$treadle"*"t":"blob"*' THEN meta
+CASE WHEN meta GLOB '*"t":"blob"*' THEN meta
      WHEN meta GLOB '~*$treadle*' THEN substr(meta, instr(meta, '$treadle')) ELSE '' END || ' ' ||
 CASE WHEN request GLOB '{"$treadle"*"t":"blob"*' THEN request
      WHEN request GLOB '~*$treadle*' THEN substr(request, instr(request, '$treadle')) ELSE '' END || ' ' ||

@@ -32,6 +32,7 @@ from treadle.store.base import (
     Summary,
     Written,
 )
+from treadle.store.base import bare as bared
 from treadle.store.blobs import BlobFiles
 from treadle.store.owner import is_dead
 from treadle.store.packing import open_packed, pack, unpack
@@ -232,6 +233,8 @@ class SqliteStore:
         head, rows, shared, (own, log), begin = self._readers.lend(use)
         cell, owner, lost = _held(head)
         read = [cell_of((execution_id, *row[1:])) for row in rows]
+        if not whole:
+            read = [one if one.meta is None else bared(one) for one in read]
         context = list(map(context_of, shared))
         before = since or Mark()
         still = dict((begin or Mark()).open)

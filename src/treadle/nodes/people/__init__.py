@@ -1,0 +1,1 @@
+"""People: what `person_job` is made of."""

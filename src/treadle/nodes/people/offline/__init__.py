@@ -1,0 +1,1 @@
+"""People without providers: scripts, and recorded calls of models."""

@@ -1,0 +1,1 @@
+"""Providers of models, by way of pydantic-ai: what only those import who ask a real model."""

@@ -1,0 +1,53 @@
+"""What is tried again when the diagram says nothing of it, and what is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from treadle.testing.bench import Bench
+
+ANN = "treadle: 1\npersons: {Ann: {model: script, script: %s}}\n"
+
+
+def test_who_could_not_be_asked_is_asked_again(run: Any) -> None:
+    ran = run(ANN % "[{error: 503, retry_after: 0}, {error: 429, retry_after: 0}, at last]"
+              + "nodes: {a: {type: person_job, person: Ann, prompt: Hello}}")
+    assert (ran.result, ran.cells["a"].attempt) == ("at last", 3)
+
+
+@pytest.mark.parametrize(("more", "said"), [
+    ("images: none.png", "no file 'none.png'"),
+    ('images: "{{ 3 }}"', "is no image"),
+    ('output: "forms:Broken"', "ZeroDivisionError")])
+def test_what_is_wrong_with_the_node_is_not_tried_again(run: Any, tmp_path: Path, more: str,
+                                                        said: str) -> None:
+    (tmp_path / "forms.py").write_text("from pydantic import BaseModel, field_validator\n"
+                                       "class Broken(BaseModel):\n    n: int\n"
+                                       "    @field_validator('n')\n"
+                                       "    def half(cls, value):\n        return value / 0\n")
+    ran = run(ANN % "[{n: 1}, {n: 1}]"
+              + f"nodes: {{a: {{type: person_job, person: Ann, prompt: Hi, {more}}}}}")
+    assert said in ran.error
+    assert ran.cells["a"].attempt == 1
+
+
+def test_who_says_retries_has_them_for_everything(run: Any) -> None:
+    ran = run(ANN % "[]" + "nodes: {a: {type: person_job, person: Ann, images: none.png, retries: 1, "
+              "backoff: 0}}")
+    assert ran.cells["a"].attempt == 2
+
+
+def test_leave_may_take_its_time(tmp_path: Path) -> None:
+    (tmp_path / "leave.py").write_text("def send(to: str) -> str:\n    '''Sends.'''\n    return to\n")
+    (tmp_path / "d.yaml").write_text(
+        ANN % "[{tool: send, arguments: {to: Bob}}, done]"
+        + "nodes: {a: {type: person_job, person: Ann, prompt: Hi, timeout: 60, "
+        "tools: [{call: 'leave:send', approve: true}]}}")
+    with Bench() as bench:
+        handle = bench.start(tmp_path / "d.yaml")
+        bench.skip(3600)  # the timeout is that of the calls
+        bench.run(handle.answer("a", "yes"))
+        assert bench.run(handle.result()) == "done"
