@@ -219,7 +219,8 @@ deadline: soon
         "d.yaml:6: the arrow has no 'to' (write: {from: source.port, to: target.input})",
         "d.yaml:6: an arrow must be a text or a map, not a number (write: source.port -> target.input)",
         "d.yaml:6: 'a -> b -> c' is not an arrow (write: source.port -> target.input)",
-        "d.yaml:6: an arrow has no key 'as' (there is: from, to, transform, content_type)",
+        "d.yaml:6: an arrow has no key 'as' (there is: from, to, transform, content_type, "
+        "first)",
         "d.yaml:7: a loop has no key 'max' (there is: entry, max_iterations, on_limit)",
         "d.yaml:7: the loop has no 'entry' (name the node that the loop begins with)",
         "d.yaml:8: input 'x': 'strin' is no type of input (did you mean 'string'?)",

@@ -1,20 +1,22 @@
-"""Commands for those who write diagrams: `check`, `nodes`, `schema`, `init`."""
+"""Commands for those who write diagrams: `check`, `convert`, `nodes`, `schema`, `init`."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from treadle.cli.common import COMPLETED, WRONG, JsonOption, readers_may_leave
 from treadle.cli.render import print_json, say, table
 from treadle.engine.edited import nearby, types_for
-from treadle.errors import Fault, InvalidInput, Where, did_you_mean
+from treadle.errors import Fault, InvalidDiagram, InvalidInput, Where, did_you_mean
 
 if TYPE_CHECKING:
+    from treadle.diagram.formats import Format
+    from treadle.diagram.formats.conversion.forms import Form
     from treadle.nodes.base import NodeKind
 
 DIAGRAM = """\
@@ -77,6 +79,58 @@ def _fault(fault: Fault) -> dict[str, Any]:
     where = fault.where or Where()
     return {"file": where.file, "line": where.line, "column": where.column, "node": fault.node,
             "message": fault.message, "hint": fault.hint, "warning": fault.warning}
+
+
+def convert(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A diagram file, of any form.",
+                                        show_default=False)],
+    output: Annotated[str | None, typer.Option(
+        "--output", "-o", metavar="FILE", show_default=False,
+        help="Write it to this file, instead of stdout.")] = None,
+    to: Annotated[str, typer.Option(
+        metavar="FORM", help="treadle, light (the light dialect), or native (that dialect's JSON).",
+    )] = "treadle",
+    format_: Annotated[str | None, typer.Option(
+        "--format", metavar="FORMAT", show_default=False,
+        help="yaml or json; without it by the name of the output, and json for native.")] = None,
+) -> None:
+    """Write a diagram in another form. What the form can't say is named, and nothing is written then."""
+    from treadle.diagram.formats import read_text
+    from treadle.diagram.formats.conversion.forms import convert
+    from treadle.nodes.files import write_file
+
+    form = _one_of("--to", to, ("treadle", "light", "native"))
+    json_named = output is not None and output.lower().endswith(".json")
+    usual = "json" if json_named or (output is None and form == "native") else "yaml"
+    written = _one_of("--format", format_ or usual, ("yaml", "json"))
+    if output is not None and Path(output).resolve() == Path(file).resolve():
+        raise InvalidInput(f"--output {output} is the file itself: name another")
+    try:
+        text = read_text(file)
+    except OSError as error:
+        raise InvalidDiagram([Fault(f"the file can't be read: {error.strerror or error}", where=Where(file),
+                                    hint=nearby(Path(file)))]) from None
+    text, faults = convert(text, cast("Form", form), file=file, written=cast("Format", written),
+                           format="json" if file.lower().endswith(".json") else "yaml")
+    for fault in faults:
+        say(str(fault))
+    if output is None:
+        readers_may_leave()
+        print(text, end="")
+        return
+    if Path(output).is_dir():
+        raise InvalidInput(f"--output {output} is a folder: name a file in it")
+    write_file(Path(output), text)
+    say(f"wrote {output}")
+    if Path(output).resolve().parent != Path(file).resolve().parent:
+        say(f"paths in it start from its own folder now, and were meant from {Path(file).parent}")
+
+
+def _one_of(option: str, word: str, known: tuple[str, ...]) -> str:
+    if word.lower() not in known:
+        hint = did_you_mean(word, known) or f"there is {', '.join(known)}"
+        raise InvalidInput(f"{option} {word}: {hint}")
+    return word.lower()
 
 
 def nodes(

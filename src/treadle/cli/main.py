@@ -68,7 +68,7 @@ def _run(given: list[str]) -> int:
 def _app(given: list[str]) -> typer.Typer:
     import typer
 
-    from treadle.cli import author, common, housekeeping, keys, serve
+    from treadle.cli import author, common, housekeeping, keys, serve, testing
     from treadle.cli.drawing import command as drawing
     from treadle.cli.inspecting import cached, compare, inspect, plugins, transfer
     from treadle.cli.running import control, run, watching
@@ -80,10 +80,11 @@ def _app(given: list[str]) -> typer.Typer:
         no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
     app.callback()(common.options)
-    for function in (run.run, run.resume, run.fork, author.check, inspect.list_, inspect.show, inspect.logs,
-                     control.cancel, control.answer, control.signal, author.init, author.nodes, cached.cache,
-                     author.schema, compare.diff, transfer.export, transfer.import_, housekeeping.prune,
-                     housekeeping.doctor, plugins.plugins, drawing.render, serve.serve,
+    for function in (run.run, run.resume, run.fork, author.check, author.convert, testing.test,
+                     inspect.list_, inspect.show, inspect.logs, control.cancel, control.answer,
+                     control.signal, author.init, author.nodes,
+                     cached.cache, author.schema, compare.diff, transfer.export, transfer.import_,
+                     housekeeping.prune, housekeeping.doctor, plugins.plugins, drawing.render, serve.serve,
                      watching.watch):
         app.command(function.__name__.rstrip("_"))(common.keyed(function))
     app.add_typer(keys.keys, name="keys")
