@@ -55,6 +55,7 @@ bench: setup
 	$(BIN)/python benchmarks/context.py
 	$(BIN)/python benchmarks/monitor.py
 	$(if $(CHROMIUM),$(BIN)/python benchmarks/page.py,@echo "benchmarks/page.py needs Chromium (on Debian: apt-get install chromium)")
+	$(BIN)/python benchmarks/people.py
 
 soak: setup
 	$(BIN)/python -m pytest -q -m soak --timeout 1800 $(PYTEST_ARGS)

@@ -35,6 +35,11 @@ class Handle:
         self.diagram: Any = None
         self.names: list[str] = []
         self.waits: list[tuple[str, str, dict[str, Any]]] = []
+        self.says: list[tuple[str, str, str]] = []
+        self.spent = {"tokens": 0.0, "cost": 0.0}
+
+    def shown(self, limit: int = 20) -> list[tuple[str, str, str]]:
+        return self.says[:limit]
 
     def running(self, limit: int = 20) -> list[str]:
         return self.names[:limit]
@@ -100,6 +105,36 @@ def test_the_live_view_draws_a_bar_what_runs_and_the_last_errors(monkeypatch: py
     assert "running: measure[7] and 2 more" in said
     assert said.count("ValueError: boom") == ERRORS_SHOWN
     assert "warning: [not markup]" in screen.getvalue()
+
+
+def test_the_live_view_shows_what_persons_are_saying_and_what_it_took(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    view = Live()
+    handle = Handle(known=2, running=2)
+    handle.says = [("ann", "1", "Tea\nis a drink."), ("bob", "3", "word " * 200 + "the end")]
+    handle.spent = {"tokens": 12345.0, "cost": 0.0321}
+    view.begin(handle, "execution x runs")  # type: ignore[arg-type]
+    with view._display.console.capture() as captured:
+        view._display.console.print(view._screen)
+    view.close()
+    said = captured.get().splitlines()
+    assert "12,345 tokens, $0.0321" in said[0]
+    assert said[-2].rstrip() == "  ann Tea is a drink."
+    assert said[-1].startswith("  bob #3 …") and said[-1].rstrip().endswith("word the end")
+
+
+def test_lines_of_json_tell_a_text_while_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    view, handle = JsonLines(), Handle()
+    view.look(handle)  # type: ignore[arg-type]
+    for text in ("Te", "Te", "Tea.", "x" * 5000):
+        handle.says = [("ann", "2", text)]
+        handle.spent = {"tokens": 7.0, "cost": 0.0}
+        view.look(handle)  # type: ignore[arg-type]
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [one["text"] for one in lines] == ["Te", "Tea.", "x" * 2000]
+    assert (lines[0]["event_type"], lines[0]["node"], lines[0]["iteration"], lines[0]["tokens"]) == (
+        "partial", "ann", "2", 7.0)
 
 
 def test_lines_of_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -147,6 +147,103 @@ def test_a_terminal_keeps_the_page_after_the_end(treadle: Any) -> None:
         assert (child.wait(20), "interrupted" in said.readline()) == (0, False)
 
 
+def test_what_is_resumed_on_the_page_is_what_the_run_ends_with(treadle: Any) -> None:
+    """The page's process goes on with an execution that has failed; the command says what became of it."""
+    treadle.write("treadle: 1\nname: late\nnodes: {a: {type: code_job, call: 'late:late'}}\n")
+    (treadle.folder / "late.py").write_text(
+        "from pathlib import Path\n\ndef late():\n    return Path(__file__).with_name('go').read_text()\n"
+    )
+    ours, its = os.openpty()
+    words = ["run", "diagram.yaml", "--serve", "--no-live", "--execution-id", "late"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "treadle", *words],
+        cwd=treadle.folder,
+        env=treadle.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=its,
+        text=True,
+    )
+    treadle.children.append(child)
+    os.close(its)
+    with os.fdopen(ours, errors="replace") as said:
+        link = next(line for line in said if "the monitor is at" in line).split()[-1]
+        with client_of(link) as client:
+            url = "/api/executions/late"
+            treadle.until(lambda: client.get(url).json().get("status") == "failed", "it fails")
+            (treadle.folder / "go").write_text("gone")
+            assert client.post(f"{url}/resume", json={}).status_code == 202
+            treadle.until(lambda: client.get(url).json()["status"] == "completed", "it goes on")
+            child.send_signal(signal.SIGINT)
+        assert any("completed in" in line for line in said)
+    out, _ = child.communicate(timeout=20)
+    assert (child.returncode, out.strip()) == (0, "gone")
+
+
+def test_the_page_goes_on_as_the_command_was_told_to(treadle: Any) -> None:
+    """What is answered there is performed there: by the script that stands on the run's command line."""
+    treadle.write(
+        "treadle: 1\nname: poem\npersons: {Ann: {model: 'openai:gpt-5-mini'}}\nnodes:\n"
+        "  ask: {type: user_response, prompt: 'Of what?'}\n"
+        "  line: {type: person_job, person: Ann, prompt: 'Of {{ default }}.', needs: ask}\n"
+    )
+    treadle.write("Ann: [Rain falls.]\n", "said.yaml")
+    words = ["--serve", "--script", "said.yaml", "--execution-id", "poem"]
+    run = treadle.begin("run", "diagram.yaml", *words)
+    with client_of(link_in(run)) as client:
+        url = "/api/executions/poem"
+        treadle.until(lambda: client.get(url).json().get("status") == "suspended", "it asks")
+        client.post(f"{url}/answer", json={"node": "ask", "value": "rain"})
+    out, err = run.communicate(timeout=20)
+    assert (run.returncode, out.strip()) == (0, "Rain falls."), err
+
+
+def process_of_page(run: subprocess.Popen[str]) -> int:
+    """The process that serves the page of a run."""
+    return int(Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()[0])
+
+
+def test_a_run_goes_on_without_its_page(treadle: Any) -> None:
+    treadle.write(DIAGRAM)
+    key = "ab" * 32
+    run = treadle.begin("run", "diagram.yaml", "--serve", "--state-encryption-key", key)
+    link = link_in(run)
+    with client_of(link) as client:
+        treadle.until_held()
+        treadle.until(lambda: client.get("/api/executions").json()["items"], "it is seen, with the key")
+    page = process_of_page(run)
+    shown = Path(f"/proc/{page}/cmdline").read_bytes() + Path(f"/proc/{page}/environ").read_bytes()
+    token = link.partition("#")[0].partition("token=")[2]
+    assert token.encode() not in shown
+    assert key.encode() not in shown
+    os.kill(page, signal.SIGKILL)
+    assert run.stderr is not None
+    said = next(line for line in run.stderr if "nobody serves the page" in line)
+    assert "SIGKILL" in said
+    treadle.let_go()
+    assert run.communicate(timeout=20)[0].strip() == "hold"
+    assert run.returncode == 0
+
+
+def test_a_page_ends_with_its_run(treadle: Any) -> None:
+    treadle.write(DIAGRAM)
+    run = treadle.begin("run", "diagram.yaml", "--serve")
+    with client_of(link_in(run)) as client:
+        assert client.get("/healthz").status_code == 200
+        run.kill()
+        run.communicate()
+        treadle.children.clear()
+
+        def gone() -> bool:
+            try:
+                client.get("/healthz")
+            except httpx.TransportError:
+                return True
+            return False
+
+        treadle.until(gone, "the page has ended")
+
+
 def test_what_nobody_runs_stays_so_until_one_says_otherwise(treadle: Any) -> None:
     """A run that was killed is stale, and looking at it starts nothing; `--recover` does."""
     treadle.write(DIAGRAM)
@@ -218,10 +315,17 @@ def test_tokens_that_others_can_read_are_refused(treadle: Any) -> None:
     assert (done.returncode, "chmod 600" in done.stderr) == (2, True)
 
 
-def test_a_run_in_memory_can_not_be_served(treadle: Any) -> None:
+def test_a_run_in_memory_is_served_by_its_own_process(treadle: Any) -> None:
     treadle.write(ASK)
-    done = treadle.here("run", "diagram.yaml", "--serve", "--durability", "memory")
-    assert (done.returncode, "--durability memory records nothing" in done.stderr) == (2, True)
+    words = ["--serve", "--durability", "memory", "--execution-id", "asked"]
+    run = treadle.begin("run", "diagram.yaml", *words)
+    with client_of(link_in(run)) as client:
+        asked = "/api/executions/asked"
+        treadle.until(lambda: client.get(asked).json().get("status") == "suspended", "it asks")
+        client.post(f"{asked}/answer", json={"node": "ask", "value": "yes"})
+    out, err = run.communicate(timeout=20)
+    assert (run.returncode, out.strip()) == (0, "yes"), err
+    assert not treadle.store.exists()
 
 
 def test_an_encrypted_store_needs_its_key(treadle: Any) -> None:

@@ -53,19 +53,36 @@ TESTS = """
         assert run_diagram(diagram, {"number": 2}).result == 4
         assert treadle_engine.run(treadle_engine.start(diagram, {"number": 3}).result()) == 6
 
+    def test_the_engine_s_own_clock_and_store(treadle_engine, treadle_clock, treadle_store, tmp_path):
+        handle = treadle_engine.start("flows/reminder.yaml", {"to": "Ada"})
+        treadle_engine.skip(60)
+        assert treadle_clock.skipped_s == 60
+        treadle_engine.run(handle.answer("ask", "yes"))
+        assert treadle_engine.run(handle.result()) == "yes"
+        assert treadle_store.summary(handle.execution_id).cell.status == "completed"
+
+    def test_a_crash_everywhere(crash_everywhere, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        crashes = crash_everywhere("flows/reminder.yaml", {"to": "Ada"}, answers={"ask": "yes"})
+        assert crashes.ran.result == "yes" and len(crashes.points) > 3
+
+    def test_a_server(llm_server):
+        llm_server.say("Hello")
+        assert llm_server.url.endswith("/v1")
+
     def test_one_that_fails(run_diagram):
         assert run_diagram("flows/reminder.yaml", {"to": "Ada"}).result == "never"
 """
 
 
-def test_a_test_asks_for_the_fixtures_and_imports_nothing(pytester: pytest.Pytester) -> None:
+def test_a_test_asks_for_the_fixtures_and_imports_nothing(pytester: pytest.Pytester,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     flows = pytester.mkdir("flows")
     (flows / "reminder.yaml").write_text(REMINDER)
     pytester.makepyfile(TESTS)
-    # Where Treadle is installed pytest has the plugin already, by the name `treadle`.
-    done = pytester.runpytest_inprocess("-p", "no:treadle", "-p", "treadle.testing.plugin", "-p",
-                                        "no:cacheprovider")
-    done.assert_outcomes(passed=3, failed=1)
+    done = pytester.runpytest_subprocess("-p", "treadle.testing.plugin")
+    done.assert_outcomes(passed=6, failed=1)
     done.stdout.fnmatch_lines(["*assert*'never'*"])
 
 

@@ -20,9 +20,12 @@ from typing import Any, TypeVar
 from treadle.aio.loops import ManagedEventLoop
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.engine.handle import Handle
+from treadle.engine.services import STORE, ServiceRegistry
 from treadle.engine.sources import Drawn
 from treadle.errors import TreadleError
+from treadle.nodes.people.offline.standins import Scripts, standins
 from treadle.state.status import ExecutionStatus
+from treadle.store.memory import MemoryStore
 from treadle.testing.clock import ToyClock
 from treadle.testing.diagrams import RUN_S_MAX, WatchedEngine
 
@@ -37,9 +40,13 @@ class Bench:
     """
 
     def __init__(self, *, config: TreadleConfig = DEFAULT_CONFIG, seconds_max: float = RUN_S_MAX,
-                 base: Path | None = None) -> None:
-        self.clock = ToyClock()
-        self.engine = WatchedEngine(config, {}, self.clock)
+                 base: Path | None = None, clock: ToyClock | None = None, store: MemoryStore | None = None
+                 ) -> None:
+        self.clock = clock or ToyClock()
+        services = ServiceRegistry()
+        if store is not None:
+            services.register(STORE, store)
+        self.engine = WatchedEngine(config, {}, self.clock, services=services)
         self.seconds_max = seconds_max
         self._base = base
         self._loop = ManagedEventLoop("asyncio", timeout=config.shutdown_s_max)
@@ -79,6 +86,12 @@ class Bench:
         if self._base is not None and isinstance(diagram, str | PathLike):
             diagram = self._base / diagram
         return self.run(self.engine.start(diagram, inputs))
+
+    def script(self, persons: Scripts) -> None:
+        """What persons say from now on: `{"Ann": ["Tea.", …]}`, a function for each, or a file."""
+        if self._base is not None and isinstance(persons, str | Path):
+            persons = self._base / persons
+        self.engine.standins = standins(persons)
 
     def skip(self, seconds: float) -> None:
         """Put the clock forward: sleeps, back-offs, time-outs of waits and deadlines that are due end now.

@@ -19,7 +19,7 @@ from treadle.cli.common import (
     say_command,
     store_to_look_at,
 )
-from treadle.cli.inspecting import context
+from treadle.cli.inspecting import context, steps
 from treadle.cli.inspecting.history import HistoryOption, history_store, list_histories, lists
 from treadle.cli.render import (
     ago,
@@ -149,14 +149,17 @@ def show(
     finally:
         found.close()
     if as_json:
-        print_json({**_summary(summary), "inputs": _decoded(None, cell.inputs, None), "output": output,
+        print_json({**_summary(summary), **steps.spent_of(cells),
+                    "inputs": _decoded(None, cell.inputs, None), "output": output,
                     **context.as_data(cell, shared), "node_states": [_node(one) for one in cells]})
         return
+    taken = steps.spent_line(cells)
     print(f"{cell.execution_id}  {cell.name}  {colored(_status(summary), _status(summary))}")
     if cell.created_at is not None:
         owner = f", run by {summary.owner}" if summary.owner is not None and not summary.stale else ""
         took = f", took {_took(cell)}" if cell.started_at is not None else ""
-        print(f"started {local(cell.created_at)} ({ago(cell.created_at)}){took}{owner}")
+        taken = f", {taken}" if taken else ""
+        print(f"started {local(cell.created_at)} ({ago(cell.created_at)}){took}{owner}{taken}")
     if cell.parent is not None:
         print(f"forked from {cell.parent}")
     if cell.error is not None:
@@ -280,7 +283,8 @@ def _show_node(store: Store, execution: ExecutionCell, cells: list[NodeState], p
     output = _decoded(store, last.output, last.blob)
     if as_json:
         print_json({"execution_id": execution.execution_id, **_node(last), "inputs": inputs,
-                    "inputs_error": trouble, "output": output, "attempts": [_node(one) for one in mine]})
+                    "inputs_error": trouble, "output": output, **steps.as_data(last),
+                    "attempts": [_node(one) for one in mine]})
         return
     print(table(NODE_COLUMNS, [_row(one, execution) for one in mine], status=3))
     if trouble is not None:
@@ -289,6 +293,8 @@ def _show_node(store: Store, execution: ExecutionCell, cells: list[NodeState], p
         print("\ninputs: none")
     for name, value in (inputs or {}).items():
         print(f"\ninput {name}: {shortened(value)}")
+    for line in steps.lines(last):
+        print(line)
     if last.error is not None:
         print(f"\n{failure(last.error)}")
     if last.status is NodeStatus.COMPLETED:
@@ -296,11 +302,15 @@ def _show_node(store: Store, execution: ExecutionCell, cells: list[NodeState], p
 
 
 def _decoded(store: Store | None, output: bytes | None, blob: str | None) -> Any:
+    from treadle.errors import NotDecodable
     from treadle.state import codec
 
     if output is None and blob is not None and store is not None:
         output = store.blob(blob)
-    return None if output is None else codec.decode(output)
+    try:
+        return None if output is None else codec.decode(output)
+    except NotDecodable as error:  # a type that the diagram's modules register, which are not loaded to look
+        return {"$unreadable": str(error)}
 
 
 # What bodies said

@@ -16,9 +16,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
-from treadle.cli.render import say, seconds, spoken
+from treadle.cli.render import say, seconds, spent, spoken
 from treadle.state.cell import NodeState
 from treadle.state.status import NodeStatus
 
@@ -36,6 +34,11 @@ LINES_A_SECOND_MAX = 10
 SAID_A_LOOK_MAX = 200
 """Lines of bodies that the live view shows each time it looks; of more, the last."""
 RUNNING_SHOWN = 4
+TALKING_SHOWN = 4
+"""Nodes whose words the live view shows while they come."""
+TAIL_CHARS = 2000
+"""Of a text that is still coming, its end: so much is a line of JSON told."""
+TALKING_INTERVAL_S = 0.25
 GRAPH_NODES_MAX = 200
 """Of larger diagrams no terminal shows the graph."""
 
@@ -214,7 +217,8 @@ class Lines:
         self._pace.look(handle.counts)
         if time.monotonic() >= self._next:
             self._next += PROGRESS_EVERY_S
-            say(f"{self._pace.text()}; {under_way(handle)}")
+            taken = spent(handle.spent)
+            say(f"{self._pace.text()}{taken and f', {taken}'}; {under_way(handle)}")
 
     def close(self) -> None:
         self._rest()
@@ -260,7 +264,7 @@ class Live:
         self.look(handle)
 
     def take(self, message: str) -> None:
-        self._screen.take(msgspec.json.decode(message).get("payload") or {})
+        self._screen.take_text(message)
 
     def note(self, event: Event) -> None:
         text = noted(event)
@@ -293,6 +297,8 @@ class Live:
             name=cell.name, status=cell.status.value, done=pace.done, total=pace.known, rate=pace.rate,
             started_at=cell.started_at, ended_at=cell.ended_at)
         self._screen.under_way = under_way(handle)
+        self._screen.talking = [(named(path, turn), text) for path, turn, text in handle.shown(TALKING_SHOWN)]
+        self._screen.spent = spent(handle.spent)
         self._display.update(self._screen, refresh=True)
 
     def close(self) -> None:
@@ -306,11 +312,14 @@ class Live:
 
 
 class JsonLines:
-    """For programs that look on: a line of JSON for each change, as viewers of the monitor get them, and for
-    what is said."""
+    """For programs that look on: a line of JSON for each change, as viewers of the monitor get them, for what
+    is said, and for what persons are just saying."""
 
-    interval_s = 60.0
+    interval_s = TALKING_INTERVAL_S
     fed = True
+
+    def __init__(self) -> None:
+        self._told: dict[tuple[str, str], str] = {}
 
     def begin(self, handle: Handle, text: str) -> None:
         self._say({"event_type": "begin", "execution_id": handle.execution_id, "message": text})
@@ -331,7 +340,12 @@ class JsonLines:
                    "level": line.level, "text": line.text})
 
     def look(self, handle: Handle) -> None:
-        pass
+        now = {(path, turn): text for path, turn, text in handle.shown(SAID_A_LOOK_MAX)}
+        for (path, turn), text in now.items():
+            if text != self._told.get((path, turn)):
+                self._say({"event_type": "partial", "execution_id": handle.execution_id, "node": path,
+                           "iteration": turn, "text": text[-TAIL_CHARS:], **handle.spent})
+        self._told = now
 
     def close(self) -> None:
         pass
@@ -391,6 +405,11 @@ def under_way(handle: Handle) -> str:
         return "waiting: " + ", ".join(f"{path} ({request.get('kind', '?')})" for path, _, request
                                        in waiting[:RUNNING_SHOWN])
     return f"running: {running}"
+
+
+def named(path: str, iteration: str) -> str:
+    """A node, and in which turn it is."""
+    return path if iteration == "1" else f"{path} #{iteration}"
 
 
 def noted(event: Event) -> str | None:

@@ -28,7 +28,18 @@ from treadle.cli.common import (
     parse_inputs,
     say_command,
 )
-from treadle.cli.render import counted, failure, iso, local, prefixed, print_json, result_text, say, seconds
+from treadle.cli.render import (
+    achieved,
+    counted,
+    failure,
+    iso,
+    local,
+    prefixed,
+    print_json,
+    result_text,
+    say,
+    seconds,
+)
 from treadle.cli.running.edited import (
     DiagramOption,
     RecordedOption,
@@ -39,8 +50,17 @@ from treadle.cli.running.edited import (
     say_plan,
 )
 from treadle.cli.running.history import check_folder
+from treadle.cli.running.people import (
+    NOBODY,
+    People,
+    RecordOption,
+    ReplayOption,
+    ScriptOption,
+    TokensOption,
+    people,
+)
 from treadle.cli.running.progress import Logged, View, aside, follow, view_for
-from treadle.cli.running.served import RateOption, ServeOption, beside, stay
+from treadle.cli.running.served import RateOption, ServeOption, beside
 from treadle.errors import InvalidInput, LeaseLost, StoreError
 from treadle.state.cell import ErrorInfo, ExecutionCell
 from treadle.state.status import ExecutionStatus
@@ -104,6 +124,10 @@ def run(
     state_history: HistoryOption = None,
     env: EnvOption = None,
     secret_store: SecretStoreOption = None,
+    script: ScriptOption = None,
+    record: RecordOption = None,
+    replay: ReplayOption = None,
+    llm_tokens_max: TokensOption = None,
     serve: ServeOption = False,
     rate: RateOption = 4.0,
     live: LiveOption = None,
@@ -117,6 +141,7 @@ def run(
     spec = _load(file, on_error)
     given = parse_inputs(inputs or (), spec.inputs)
     _check_id(execution_id)
+    talking = people(script, record, replay, tokens_max=llm_tokens_max)
 
     async def begin(engine: Engine, view: View) -> Handle:
         compiled = engine.compile(spec)
@@ -126,7 +151,8 @@ def run(
 
     raise typer.Exit(Performance(store, durability, live, as_json, concurrency, Path(spec.base),
                                  history=state_history, environment=parse_environment(env or ()),
-                                 secret_store=_secret_store(secret_store), serve=rate if serve else None)
+                                 secret_store=_secret_store(secret_store), serve=rate if serve else None,
+                                 talking=talking)
                      .perform(begin, "runs"))
 
 
@@ -142,6 +168,10 @@ def resume(
     store: StoreOption = None,
     concurrency: ConcurrencyOption = None,
     state_history: HistoryOption = None,
+    script: ScriptOption = None,
+    record: RecordOption = None,
+    replay: ReplayOption = None,
+    llm_tokens_max: TokensOption = None,
     live: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -151,6 +181,7 @@ def resume(
     then the plan says what is kept and what is performed anew, and a terminal is asked. One that has
     completed, and is not edited, is not run at all: its result is printed.
     """
+    talking = people(script, record, replay, tokens_max=llm_tokens_max)
     what = planned(store, execution_id, diagram, recorded=recorded)
     if dry_run:
         foretell(what, as_json=as_json)
@@ -159,11 +190,12 @@ def resume(
         agree(what, yes=yes, quiet=as_json)
 
     async def begin(engine: Engine, view: View) -> Handle:
+        engine.standins.check(what.diagram)
         return await engine.resume(what.cell.execution_id, diagram=what.diagram, strict=strict)
 
     raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency,
-                                 Path(what.diagram.spec.base), what.plan, history=state_history)
-                     .perform(begin, "goes on"))
+                                 Path(what.diagram.spec.base), what.plan, history=state_history,
+                                 talking=talking).perform(begin, "goes on"))
 
 
 def fork(
@@ -184,6 +216,10 @@ def fork(
     state_history: HistoryOption = None,
     env: EnvOption = None,
     secret_store: SecretStoreOption = None,
+    script: ScriptOption = None,
+    record: RecordOption = None,
+    replay: ReplayOption = None,
+    llm_tokens_max: TokensOption = None,
     live: LiveOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -194,12 +230,14 @@ def fork(
     not ended.
     """
     _check_id(fork_id)
+    talking = people(script, record, replay, tokens_max=llm_tokens_max)
     what = planned(store, execution_id, diagram, recorded=recorded)
     if what.plan.changes and not as_json:
         say_plan(what, kept=False)
     name, given = what.cell.execution_id, parse_inputs(inputs or (), what.diagram.inputs)
 
     async def begin(engine: Engine, view: View) -> Handle:
+        engine.standins.check(what.diagram)
         handle = await engine.fork(name, given, at=at, diagram=what.diagram, fork_id=fork_id)
         view.line(f"takes over {counted(handle.counts.get('completed', 0), 'result')} of execution {name}")
         return handle
@@ -207,7 +245,8 @@ def fork(
     raise typer.Exit(Performance(store, _durability(what.cell), live, as_json, concurrency,
                                  Path(what.diagram.spec.base), what.plan, history=state_history,
                                  environment=parse_environment(env or ()),
-                                 secret_store=_secret_store(secret_store)).perform(begin, "is a fork"))
+                                 secret_store=_secret_store(secret_store), talking=talking)
+                     .perform(begin, "is a fork"))
 
 
 def _secret_store(url: str | None) -> str | None:
@@ -243,7 +282,8 @@ class Performance:
     def __init__(self, store: str | None, durability: Durability, live: bool | None, as_json: bool,
                  concurrency: int | None, folder: Path, plan: Plan | None = None, *,
                  history: Path | None = None, environment: Mapping[str, str] | None = None,
-                 secret_store: str | None = None, serve: float | None = None) -> None:
+                 secret_store: str | None = None, serve: float | None = None,
+                 talking: People = NOBODY) -> None:
         from treadle.config import read_limits, read_retention
         from treadle.crypto.secrets import ENV, Secrets
         from treadle.hooks.manager import PluginManager
@@ -256,9 +296,10 @@ class Performance:
                 raise InvalidInput("--durability memory writes nothing: leave --state-history out, or choose "
                                    "batched or strict")
             check_folder(history)
-        self.history = history
+        self.history, self.folder = history, folder
         self.environment, self.secret_store, self.serve = environment, secret_store, serve
-        self.config = read_limits(Path.cwd())
+        self.talking = talking
+        self.config = talking.limits(read_limits(Path.cwd()))
         if concurrency is not None:
             self.config = msgspec.structs.replace(self.config, concurrency=concurrency)
         self.plugins = PluginManager.discover(folder, config=self.config,
@@ -294,18 +335,23 @@ class Performance:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupt)
-        url = None if self.durability is Durability.MEMORY else self.store or default_store_url()
+        memory = self.durability is Durability.MEMORY
+        shown = memory and self.serve is not None  # a page needs a store, if only in this process's memory
+        url = "memory:" if shown else None if memory else self.store or default_store_url()
         began = time.monotonic()
         handle = None
         try:
-            async with Engine.open(url, config=self.config, durability=self.durability.value,
+            async with Engine.open(url, config=self.config,
+                                   durability="batched" if shown else self.durability.value,
                                    retention=self.retention, plugins=self.plugins,
                                    environment_vars=self.environment,
-                                   secret_store=self.secret_store, state_history=self.history) as engine, \
-                    beside(engine, self.serve) as served:
+                                   secret_store=self.secret_store, state_history=self.history,
+                                   **self.talking.options) as engine, \
+                    beside(engine, self.serve, self, url) as served:
                 engine.bus.subscribe(self.view.note, (EventType.NODE_FAILED, EventType.NODE_RETRYING))
+                began = began if served is None else time.monotonic()
                 handle = await begin(engine, self.view)
-                place = "in memory only" if url is None else f"in {url}"
+                place = "in memory only" if memory else f"in {url}"
                 if self.history is not None:
                     place = f"{place}, its history in {self.history}"
                 name = f"execution {handle.execution_id} of {handle.cell.name!r}"
@@ -317,8 +363,10 @@ class Performance:
                 try:
                     status = await self._until_done(engine, handle)
                     if served is not None:
+                        from treadle.cli.serving.staying import stay
+
                         self.staying = True
-                        handle, status, idle = await stay(engine, handle, status, self.interrupted)
+                        handle, status, idle = await stay(engine, handle, status, self.interrupted, served)
                         began += idle
                     if status is ExecutionStatus.COMPLETED:
                         self.result = await handle.result()
@@ -365,25 +413,26 @@ class Performance:
     # What is said at the end
 
     def _end(self, handle: Handle, status: ExecutionStatus, took: float) -> int:
+        done = achieved(handle.counts, handle.spent)
         if self.as_json:
             print_json(self._document(handle, status, took, handle.error))
         elif status is ExecutionStatus.COMPLETED:
             if handle.counts:
-                say(f"completed in {seconds(took)}: {_counted(handle.counts)}")
+                say(f"completed in {seconds(took)}: {done}")
             if self.result is not None:
                 print(result_text(self.result))
         elif status is ExecutionStatus.SUSPENDED:
-            say(f"suspended after {seconds(took)}: {_counted(handle.counts)}")
+            say(f"suspended after {seconds(took)}: {done}")
             for line in self._ways_on(handle):
                 say(f"  {line}")
         elif status is ExecutionStatus.RUNNING:
-            say(f"interrupted after {seconds(took)}: {_counted(handle.counts)}")
+            say(f"interrupted after {seconds(took)}: {done}")
             saved = "everything recorded is saved" if not self.unsaved else (
                 f"{self.unsaved:,} updates could not be saved, and what they are of runs again")
             say("  nothing was saved (durability memory)" if self.durability is Durability.MEMORY else
                 f"  {saved}; go on with: {self._command('resume', handle.execution_id)}")
         else:
-            say(f"{status.value} after {seconds(took)}: {_counted(handle.counts)}")
+            say(f"{status.value} after {seconds(took)}: {done}")
             say(prefixed(failure(handle.error)))
             if self.durability is not Durability.MEMORY:
                 say(f"  look closer:  {self._command('show', handle.execution_id)}")
@@ -404,6 +453,7 @@ class Performance:
         return {"execution_id": handle.execution_id, "name": handle.cell.name,
                 "status": "interrupted" if status is ExecutionStatus.RUNNING else status.value,
                 "output": self.result, "error": error, "counts": handle.counts, "seconds": round(took, 6),
+                **({"spent": handle.spent} if handle.spent["tokens"] else {}),
                 "waiting": [{**request, "node": path, "iteration": iteration,
                              "wake_at": iso(request.get("wake_at"))} for path, iteration, request in waiting],
                 "slow_hooks": [] if handle.report is None else handle.report.slow_hooks, **plan}
@@ -428,11 +478,5 @@ class Performance:
         return [*lines, f"then go on:  {self._command('resume', name)}"]
 
     def _command(self, verb: str, *words: str) -> str:
-        return say_command(verb, *words, store=self.store)
-
-
-def _counted(counts: dict[str, int]) -> str:
-    """What became of the nodes, in words."""
-    parts = [f"{counts[name]} {name}" for name in ("completed", "failed", "skipped", "suspended", "retrying")
-             if counts.get(name)]
-    return ", ".join(parts) or "no node ended"
+        more = self.talking.words if verb == "resume" else ()
+        return say_command(verb, *words, *more, store=self.store)

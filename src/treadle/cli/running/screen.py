@@ -11,8 +11,10 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from treadle.cli.drawing import lanes
-from treadle.cli.render import seconds
+from treadle.cli.render import seconds, spent
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -44,6 +46,8 @@ class Screen:
         self.execution: dict[str, Any] = {}
         self.nodes: dict[str, dict[str, Any]] = {}
         self.under_way = ""  # what runs, in words: shown where no nodes are known
+        self.talking: list[tuple[str, str]] = []  # who says what at the moment: its end
+        self.spent = ""  # tokens and cost, in words
         self._picture = picture
         self._rows = [] if picture is None else list(lanes.rows(picture, ascii_only=ascii_only))
         self._ascii = ascii_only
@@ -63,6 +67,10 @@ class Screen:
             if error:
                 self.complain(f"{path}: {error['type']}: {error['message']}".partition("\n")[0])
 
+    def take_text(self, message: str) -> None:
+        """The same for a message as viewers get it."""
+        self.take(msgspec.json.decode(message).get("payload") or {})
+
     def complain(self, text: str) -> None:
         """Show a line among the last errors."""
         if text not in self._errors:
@@ -71,7 +79,9 @@ class Screen:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         height = max(3, (options.height or console.height) - 1)
         head = [self._head()]
-        tail = [self._text(f"  {'x' if self._ascii else '✗'} {error}", "red") for error in self._errors]
+        talking = self.talking if self.execution.get("status") in (None, "running") else []
+        tail = [self._said(who, text, options.max_width) for who, text in talking]
+        tail += [self._text(f"  {'x' if self._ascii else '✗'} {error}", "red") for error in self._errors]
         room = max(1, height - len(head) - len(tail))
         for line in (*head, *self._body(room), *tail):
             line.no_wrap, line.overflow = True, "ellipsis"
@@ -96,7 +106,17 @@ class Screen:
         elapsed = self._elapsed()
         if elapsed is not None:
             text.append(f"  {seconds(elapsed)}", "dim")
+        taken = self.spent or spent({"tokens": one.get("tokens") or 0, "cost": one.get("cost") or 0})
+        if taken:
+            text.append(f"  {taken}", "dim")
         return text
+
+    def _said(self, who: str, text: str, width: int) -> Text:
+        """Who talks, and the end of what they have said so far, on one line."""
+        line = self._text(f"  {who} ", "cyan")
+        said, room = " ".join(text.split()), max(10, width - len(who) - 4)
+        line.append(said if len(said) <= room else f"…{said[1 - room:]}")
+        return line
 
     def _elapsed(self) -> float | None:
         begun = self.execution.get("started_at") or self.execution.get("created_at")
@@ -177,6 +197,8 @@ class Screen:
             took = (ended_at or time.time()) - begun
             if took >= 0.1:
                 text.append(f"  {seconds(took)}", "dim")
+        if node.get("status") == "running" and node.get("partial") and not self.talking:
+            text.append(f"  {node['partial']:,} characters so far", "dim")
         request = node.get("request")
         if node.get("status") in ("suspended", "retrying"):
             what = (request or {}).get("name") or (request or {}).get("prompt")

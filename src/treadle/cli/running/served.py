@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
-import time
-from collections.abc import AsyncIterator, Coroutine
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from treadle.errors import InvalidInput
-from treadle.state.status import ExecutionStatus
-
 if TYPE_CHECKING:
-    from treadle.engine.bus import Event
+    from treadle.cli.running.run import Performance
+    from treadle.cli.serving.apart import Told
+    from treadle.cli.serving.page import Page
     from treadle.engine.engine import Engine
-    from treadle.engine.handle import Handle
-    from treadle.monitor.serving import Served
 
 ServeOption = Annotated[bool, typer.Option(
     "--serve", help="Show the run on a page, live; a terminal keeps the page until Ctrl-C.")]
@@ -28,56 +23,48 @@ RateOption = Annotated[float, typer.Option(
          "unless this is less than 4.")]
 
 
+class Here:
+    """A page that this process serves: of a run that leaves nothing behind, so that no other could see it."""
+
+    def __init__(self, link_to: Callable[[str], str]) -> None:
+        self.link_to = link_to
+        self.ended = asyncio.Event()
+
+    async def end(self) -> None:
+        """It ends with the run."""
+
+
 @contextlib.asynccontextmanager
-async def beside(engine: Engine, rate: float | None) -> AsyncIterator[Served | None]:
-    """The monitor of an engine at this machine's own address, with random tokens; none without a rate."""
+async def beside(engine: Engine, rate: float | None, run: Performance,
+                 url: str | None) -> AsyncIterator[Page | Here | None]:
+    """The page of a run at this machine's own address, with random tokens; none without a rate. Another
+    process serves it, or this one where no other can see the store."""
     if rate is None:
         yield None
-        return
-    if engine.manager is None:
-        raise InvalidInput("--serve shows what is recorded, and --durability memory records nothing: choose "
-                           "batched or strict")
-    from treadle.cli.serve import opened, settings_of
-    from treadle.monitor.core import Monitor
+    elif url is not None and url != "memory:":
+        from treadle.cli.serving.page import apart
 
-    settings = settings_of("127.0.0.1", None, None, None, None, None, read_only=False)
-    async with Monitor(engine.store, engine=engine, rate_hz=rate, config=engine.config) as monitor, \
-            opened(monitor, settings, chosen=False) as served:
-        yield served
+        async with apart(_told(run, url, rate), run.view.line) as page:
+            yield page
+    else:
+        from treadle.cli.serve import opened, settings_of
+        from treadle.monitor.core import Monitor
 
-
-async def stay(engine: Engine, handle: Handle, status: ExecutionStatus,
-               interrupted: asyncio.Event) -> tuple[Handle, ExecutionStatus, float]:
-    """Keep the page while the execution waits for somebody, and on a terminal after it has ended, too; until
-    an interrupt. Returns what became of it meanwhile, and for how many seconds nothing has moved since."""
-    name, moved, found = handle.execution_id, asyncio.Event(), handle
-    last = time.monotonic()
-
-    def note(event: Event) -> None:
-        nonlocal found
-        found = engine.handle(name) or found
-        moved.set()
-
-    subscription = engine.bus.subscribe(note, queued=False, execution_id=name)
-    try:
-        while not interrupted.is_set() and (sys.stderr.isatty() or status is ExecutionStatus.SUSPENDED):
-            await _first(moved.wait(), interrupted.wait())
-            moved.clear()
-            ended = await _first(found.wait(), interrupted.wait())
-            status = found.status if ended else ExecutionStatus.RUNNING
-            last = last if interrupted.is_set() and ended else time.monotonic()
-    finally:
-        subscription.close()
-    return found, status, time.monotonic() - last
+        settings = settings_of("127.0.0.1", None, None, None, None, None, read_only=False)
+        async with Monitor(engine.store, engine=engine, rate_hz=rate, config=engine.config) as monitor, \
+                opened(monitor, settings, chosen=False) as served:
+            yield Here(served.link_to)
 
 
-async def _first(one: Coroutine[Any, Any, object], other: Coroutine[Any, Any, object]) -> bool:
-    """Wait for either; whether it is the first that is done."""
-    tasks = asyncio.ensure_future(one), asyncio.ensure_future(other)
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return tasks[0].done()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+def _told(run: Performance, url: str, rate: float) -> Told:
+    """What the other process has to know: its engine is as that of the run."""
+    from treadle.cli.serving.apart import Told
+    from treadle.crypto import hidden
+    from treadle.store import key_around
+
+    return Told(
+        url, run.config, str(run.folder.absolute()), rate,
+        "strict" if run.durability == "strict" else "batched",
+        None if run.environment is None else dict(run.environment), run.secret_store,
+        None if run.history is None else str(run.history), key_around(), dict(hidden),
+        dict(zip(run.talking.words[::2], run.talking.words[1::2], strict=True)))

@@ -23,12 +23,13 @@ from treadle.cli.common import (
 )
 from treadle.cli.render import failure, prefixed, say, seconds
 from treadle.config import read_limits
-from treadle.errors import StoreError
+from treadle.errors import NoSuchExecution, StoreError
 from treadle.state.cell import ErrorInfo
-from treadle.state.status import ExecutionStatus
+from treadle.state.status import ExecutionStatus, NodeStatus
 
 if TYPE_CHECKING:
     from treadle.cli.drawing.picture import Picture
+    from treadle.cli.running.screen import Screen
     from treadle.engine.engine import Engine
     from treadle.monitor.core import Monitor
     from treadle.monitor.live.wire import Message as Sendable
@@ -145,7 +146,12 @@ class _Watch:
 
     async def _follow(self, monitor: Monitor, name: str) -> int:
         with contextlib.ExitStack() as stack:
-            take = _print if self._lines else stack.enter_context(_shown(await picture_of(monitor, name)))
+            take: Callable[[str], None] = _print
+            if not self._lines:
+                screen = stack.enter_context(_shown(await picture_of(monitor, name)))
+                take = screen.take_text
+                listening = asyncio.create_task(_listen(monitor, name, screen))
+                stack.callback(listening.cancel)
             known: dict[str, Any] = {}
             async with contextlib.aclosing(messages(monitor, name, rate=self._rate)) as stream:
                 async for text in stream:
@@ -180,9 +186,31 @@ def _print(text: str) -> None:
     print(text, flush=True)
 
 
+async def _listen(monitor: Monitor, execution_id: str, screen: Screen) -> None:
+    """Show what bodies say while it comes: messages tell only how much that is."""
+    from treadle.cli.running.progress import TALKING_INTERVAL_S, TALKING_SHOWN, named
+    from treadle.state.steps import steps_of
+
+    while True:
+        paths = [path for path, one in screen.nodes.items()
+                 if one.get("status") == "running" and one.get("partial")][:TALKING_SHOWN]
+        said = []
+        if paths:
+            try:
+                seen = await monitor.read(monitor.seen, execution_id)
+            except (StoreError, NoSuchExecution):
+                return  # messages tell of it
+            newest = {cell.node_id: cell for cell in seen.cells if cell.node_id in paths
+                      and cell.status is NodeStatus.RUNNING}
+            said = [(named(path, cell.iteration), text) for path, cell in newest.items()
+                    if (text := steps_of(cell.meta).partial)]
+        screen.talking = said
+        await asyncio.sleep(TALKING_INTERVAL_S)
+
+
 @contextlib.contextmanager
-def _shown(picture: Picture | None) -> Iterator[Callable[[str], None]]:
-    """A screen that is drawn in place until this is left. Gives what takes messages for it."""
+def _shown(picture: Picture | None) -> Iterator[Screen]:
+    """A screen that is drawn in place until this is left."""
     from rich.console import Console
     from rich.live import Live
 
@@ -192,4 +220,4 @@ def _shown(picture: Picture | None) -> Iterator[Callable[[str], None]]:
     screen = Screen(picture)
     with Live(screen, console=Console(), refresh_per_second=1 / LIVE_INTERVAL_S, transient=False,
               vertical_overflow="crop"):
-        yield lambda text: screen.take(msgspec.json.decode(text).get("payload") or {})
+        yield screen

@@ -3,11 +3,15 @@ about `Store.changes`."""
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 from treadle.errors import NoSuchExecution
+from treadle.state import codec
 from treadle.state.cell import ErrorInfo, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
+from treadle.state.steps import Gist, gist_of
 from treadle.store.base import Batch, Changes, Lease, Store, bare
 from treadle.store.owner import this_owner
 from treadle.testing.contract.stores import (
@@ -54,6 +58,23 @@ class ChangesContract:
         assert found["inner"].items is None
         assert found[FULL_CELL.node_id] == _replace(bare(FULL_CELL), error=ErrorInfo(
             "ValueError", "no \x00 'quotes' \u2028", node="inner"))
+        store.close()
+
+    def test_the_gist_of_steps_is_told(self, opener: Opener) -> None:
+        store = begun(opener)
+        meta = codec.encode({"person": "Ann", "steps": [
+            {"name": "model 1", "kind": "model", "value": "x" * 999, "meta": {"tokens": 7, "cost": 0.5}},
+            {"name": "model 2", "attempt": 2, "value": None, "meta": {"tokens": 11}}]})
+        dated = codec.encode({"steps": [{"name": "a", "value": datetime(2026, 1, 1)}], "partial": "so far"})
+        store.apply(Batch([a_cell("a", meta=meta), a_cell("b", meta=dated),
+                           a_cell("begun", meta=b'{"steps":[],"partial":"so"}'),
+                           a_cell("c", meta=codec.encode({"steps": 3}))]))
+        found = by_node(opener().changes("run").cells)
+        assert gist_of(found["a"].meta) == Gist(2, 7.0, 0.5)
+        assert gist_of(found["b"].meta) == Gist(1, partial=6)
+        assert gist_of(found["begun"].meta) == Gist(0, partial=2)
+        assert found["c"].meta is None
+        assert bare(found["a"]) == found["a"]
         store.close()
 
     def test_a_later_look_gives_what_is_new(self, opener: Opener) -> None:
