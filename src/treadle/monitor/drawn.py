@@ -17,6 +17,7 @@ from treadle.diagram.diagram import DiagramSpec, ExecutableDiagram
 from treadle.diagram.node import DEFAULT, Arrow, Node
 from treadle.diagram.policy import Policy
 from treadle.engine.edited import types_for
+from treadle.engine.looking import outlined, spec_of
 from treadle.engine.plan import static
 from treadle.engine.prepared import Diagrams
 from treadle.engine.replay import node_at
@@ -193,7 +194,8 @@ def types_in(folder: Path) -> NodeRegistry:
 
 
 class Known(msgspec.Struct, frozen=True):
-    """What is known of a stored diagram. `compiled` is None where what it names is gone."""
+    """What is known of a stored diagram. `compiled` is None where it can't be, and has no fingerprints where
+    nothing was imported for it."""
 
     spec: DiagramSpec
     compiled: ExecutableDiagram | None
@@ -238,43 +240,45 @@ class _Turn:
 
 class Drawings:
     """Stored diagrams at hand. Its methods are called by threads. `ours` are those that this process's engine
-    has compiled."""
+    has compiled. Without it nothing is imported that a diagram names."""
 
     def __init__(self, ours: Diagrams | None = None) -> None:
-        self._ours = ours
+        self._ours = ours  # without an engine no code is loaded, whatever is asked
         self._reading: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
-        self._known: OrderedDict[str, tuple[Known | None, float]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, bool], tuple[Known | None, float]] = OrderedDict()
         self._sizes: OrderedDict[str, int] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, store: Store, digest: str, *, anew: bool = False) -> Known | None:
-        """The diagram with that hash; None if the store has none, or it can't be read any more. `anew`: with
-        the code and the sub-diagrams that it names as they are now, unless that was just looked at and took
-        long."""
+        """The diagram with that hash; None if the store has none, or it can't be read any more. `anew`: where
+        there is an engine, with the code and the sub-diagrams that it names as they are now, unless that was
+        just looked at and took long; else as its text says it."""
         begun = time.monotonic()
+        key = digest, anew and self._ours is not None
         with self._lock:
             turn = self._reading.get(digest)
             if turn is None:
                 turn = self._reading[digest] = _Turn()
         with turn.lock:  # who opens a page asks for it several times at once
             with self._lock:
-                if digest in self._known:
-                    known, until = self._known[digest]
-                    self._known.move_to_end(digest)
-                    if not anew or begun < until:
+                if key in self._known:
+                    known, until = self._known[key]
+                    self._known.move_to_end(key)
+                    if not key[1] or begun < until:
                         return known
-            return self._read(store, digest, anew)
+            return self._read(store, digest, compiles=key[1])
 
-    def _read(self, store: Store, digest: str, anew: bool) -> Known | None:
+    def _read(self, store: Store, digest: str, *, compiles: bool) -> Known | None:
         begun = time.monotonic()
-        ours = None if self._ours is None or anew else self._ours.with_key(digest)
+        ours = None if self._ours is None or compiles else self._ours.with_key(digest)
         try:
-            known = _read(store.source(digest), digest, ours)
+            known = _read(store.source(digest), digest, ours, compiles=compiles)
         except (KeyError, msgspec.DecodeError):
             return None
         now = time.monotonic()
         with self._lock:
-            self._known[digest] = known, 0.0 if now - begun < QUICK_S else now + REST * (now - begun)
+            self._known[digest, compiles] = known, (
+                0.0 if now - begun < QUICK_S else now + REST * (now - begun))
             while len(self._known) > DRAWINGS_MAX:
                 self._known.popitem(last=False)
         return known
@@ -292,7 +296,7 @@ class Drawings:
             size = self._sizes.get(digest)
         if size is None:
             try:
-                spec = _spec_of(msgspec.json.decode(store.source(digest), type=Source))
+                spec = spec_of(msgspec.json.decode(store.source(digest), type=Source))
             except (KeyError, msgspec.DecodeError):
                 spec = None
             size = 0 if spec is None else len(spec.nodes)
@@ -303,24 +307,16 @@ class Drawings:
         return size
 
 
-def _spec_of(source: Source) -> DiagramSpec | None:
-    from treadle.diagram import formats
-
-    if bytes(source.spec) != b"null":
-        return msgspec.structs.replace(msgspec.json.decode(source.spec, type=DiagramSpec), source=source.text)
-    return formats.read(source.text, file=source.file or "<stored>", base=source.base,
-                        format=source.format)[0]
-
-
-def _read(text: str, digest: str, ours: ExecutableDiagram | None = None) -> Known | None:
-    source = msgspec.json.decode(text, type=Source)
-    spec = _spec_of(source)
+def _read(text: str, digest: str, ours: ExecutableDiagram | None, *, compiles: bool) -> Known | None:
+    spec = spec_of(msgspec.json.decode(text, type=Source))
     if spec is None:
         return None
     if ours is not None:
         return Known(spec, ours, tuple(ours.warnings), digest)
+    if not compiles:
+        return Known(spec, *outlined(spec), digest)
     try:
-        compiled = compile_stored(text, types_in(Path(source.base)))
+        compiled = compile_stored(text, types_in(Path(spec.base)))
     except InvalidDiagram as error:
         return Known(spec, None, error.faults, digest)
     except (TreadleError, OSError) as error:  # a plugin that is gone, a folder that is

@@ -23,9 +23,9 @@ from treadle.ids import parse_iteration
 from treadle.monitor.api.executions import LogQuery, context, diagram, execution, logs, timeline
 from treadle.monitor.api.nodes import NodeQuery, mirrored, node
 from treadle.monitor.api.routing import Ask
+from treadle.monitor.api.seen import Seen
 from treadle.monitor.auth import Viewer
 from treadle.monitor.core import Monitor, Refused
-from treadle.monitor.live.seen import Seen
 from treadle.monitor.views import parent_of
 from treadle.state.cell import ExecutionCell, NodeState, turn_of
 from treadle.state.status import NodeStatus

@@ -36,7 +36,9 @@ class Group(msgspec.Struct, frozen=True):
 
 
 class NodeView(msgspec.Struct, frozen=True):
-    """The latest iteration and attempt of the node at the path `id`."""
+    """The latest iteration and attempt of the node at the path `id`. `steps` counts what it has recorded of
+    its own work; `tokens` and `cost` (US dollars) are what those of this attempt took, `partial` the
+    characters of a text that is still coming."""
 
     id: str
     type: str
@@ -56,6 +58,10 @@ class NodeView(msgspec.Struct, frozen=True):
     has_output: bool = False
     blob: bool = False
     request: dict[str, Any] | None = None
+    steps: int = 0
+    tokens: int = 0
+    cost: float = 0.0
+    partial: int = 0
     group: Group | None = None
 
 
