@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
-from treadle.diagram.types import Expression, Template
+from treadle.diagram.types import Expression, PersonName, Template
 from treadle.kernel.moves import EXECUTION_MOVES, MOVES
 from treadle.nodes.registry import BUILT_IN
 from treadle.state.status import ExecutionStatus, NodeStatus
@@ -110,7 +110,8 @@ def _properties(struct: type[msgspec.Struct]) -> list[str]:
     words = _field_words(struct)
     rows = []
     for field in msgspec.structs.fields(struct):
-        default = "" if field.default in (None, "", msgspec.NODEFAULT) else f"`{_shown(field.default)}`"
+        plain = isinstance(field.default, msgspec.Struct) or field.default in (None, "", msgspec.NODEFAULT)
+        default = "" if plain else f"`{_shown(field.default)}`"
         if field.required:
             default = "required"
         rows.append(f"| `{field.name}` | {_type(hints[field.name])} | {default} | {words[field.name]} |")
@@ -139,6 +140,12 @@ def _type(hint: typing.Any) -> str:
         return "template"
     if hint == Expression:
         return "expression"
+    if hint == PersonName:
+        return "name of a person"
+    if typing.get_origin(hint) is typing.Annotated:
+        return _type(typing.get_args(hint)[0])
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return "map"
     arguments = typing.get_args(hint)
     origin = typing.get_origin(hint)
     if origin is typing.Literal:

@@ -102,8 +102,9 @@ def test_a_step_gives_what_it_made_and_stands_in_the_cell(tmp_path: Path, mode: 
     async def main(engine: Engine) -> Any:
         handle = await engine.start(ONE)
         result = await handle.result()
-        cell = None if mode == "memory" else (await engine.state(handle.execution_id)).node_states["w"]  # type: ignore[index]
-        return result, cell
+        if mode == "memory":
+            return result, None
+        return result, (await engine.state(handle.execution_id)).node_states["w"]  # type: ignore[index]
 
     result, cell = play(tmp_path, body, main, mode)
     assert result == [(1, b"two"), ["one", "t0", "t1", "t2"], {"tokens": 7.0, "cost": 0.0}]
@@ -275,8 +276,8 @@ def test_a_partial_text_is_shown_and_joined_and_the_next_step_clears_it(tmp_path
 
     async def main(engine: Engine) -> Any:
         handle = await engine.start(ONE)
-        shown = [steps_of(event.cell.meta).partial async for event in handle.events(  # type: ignore[union-attr]
-            [EventType.NODE_PROGRESSED])]
+        events = handle.events([EventType.NODE_PROGRESSED])
+        shown = [steps_of(event.cell.meta).partial async for event in events]  # type: ignore[union-attr]
         await handle.result()
         return shown
 

@@ -51,7 +51,8 @@ def test_an_answer_that_is_a_step_starts_the_same_attempt_again() -> None:
     kernel, slot = kernel_of_one()
     kernel.handle(f.Progressed(slot, 2.0, META))
     step = kernel.handle(f.Suspended(slot, 3.0, b'{"kind": "answer", "step": "a"}', wake_at=9.0))
-    assert [c for c in step.commands if isinstance(c, Close)][0].status is ExecutionStatus.SUSPENDED  # noqa: RUF015
+    closed = next(c for c in step.commands if isinstance(c, Close))
+    assert closed.status is ExecutionStatus.SUSPENDED
     step = kernel.handle(f.Answered(slot, 4.0, b"true", meta=META))
     [cell], [command] = step.cells, step.commands
     assert isinstance(command, Perform) and command.cell is cell
