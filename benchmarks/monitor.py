@@ -3,18 +3,21 @@
     python benchmarks/monitor.py                all of it
     python benchmarks/monitor.py throughput     … or some of it: throughput, deaf, latency
 
-The server is in the engine's process; viewers are in a process of their own and read whole messages without
-looking into them, but for one, which reads the JSON. *Throughput* is a diagram's time from the moment at
-which its first node ends to its last row on disk, without viewers and with 100 on that one execution, by
-turns; the ratio is that of the medians. *Share* is what of the loop's computing in that time was done for
+The server is a process beside the engine's, as that of `treadle run --serve`, or in the engine's own, as in
+`treadle serve`; viewers are in a process of their own and read whole messages without looking into them, but
+for one, which reads the JSON. *Throughput* is a diagram's time from the moment at which its first node ends
+to its last row on disk, without viewers and with 100 on that one execution, by turns; the ratio is that of
+the medians. *Computing* is the same of the processor's time that the engine's process takes, all its threads
+together: others who use the machine hardly change it. *Share* is what of its loop's computing was done for
 viewers. *Deaf* viewers connect and never read. *Latency* is from `ended_at` of a node to the message in the
-viewer's hands, while 1,000 nodes end in a second.
+viewer's hands, while 1,000 nodes end in a second; *committed*: from the commit of its row.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import multiprocessing
 import os
@@ -23,16 +26,17 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine import Graph, chain, compiled, fan
 
 from treadle.diagram.diagram import DiagramSpec, ExecutableDiagram
 from treadle.engine.engine import Engine
 from treadle.monitor import Monitor, Settings, serve
+from treadle.store.base import Batch
 
 VIEWERS, DEAF = 100, 10
 TOKEN = "benchmark"
@@ -60,10 +64,11 @@ async def beat(item: Any) -> Any:
 # Viewers, in a process of their own
 
 
-async def _connect(port: int, execution_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _connect(port: int, token: str,
+                   execution_id: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**20)
     writer.write((f"GET /api/executions/{execution_id}/live HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-                  f"Authorization: Bearer {TOKEN}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                  f"Authorization: Bearer {token}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                   "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
                   "Sec-WebSocket-Version: 13\r\n\r\n").encode())
     answer = await reader.readuntil(b"\r\n\r\n")
@@ -84,8 +89,8 @@ async def _message(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
             writer.write(bytes((0x8A, 0x80 | size, 0, 0, 0, 0)) + body)
 
 
-async def _view(port: int, execution_id: str, viewers: int, deaf: int, reading: bool, ready: Connection
-                ) -> dict[str, Any]:
+async def _view(port: int, token: str, execution_id: str, viewers: int, deaf: int, reading: bool,
+                ready: Connection) -> dict[str, Any]:
     found: dict[str, Any] = {"messages": 0, "bytes": 0, "late": []}
 
     async def watch(number: int) -> None:
@@ -98,8 +103,9 @@ async def _view(port: int, execution_id: str, viewers: int, deaf: int, reading: 
             if number == 0 and reading:
                 said = json.loads(message)
                 if said["event_type"] == "state_update":
-                    views = said["payload"].get("nodes", {}).values()
-                    found["late"] += [now - view["ended_at"] for view in views if view.get("ended_at")]
+                    found["late"] += [(path, now, view["ended_at"])
+                                      for path, view in said["payload"].get("nodes", {}).items()
+                                      if view.get("ended_at")]
                 over = said["event_type"] == "end"
             else:
                 over = message.startswith(b'{"event_type":"end"')
@@ -107,10 +113,10 @@ async def _view(port: int, execution_id: str, viewers: int, deaf: int, reading: 
                 writer.close()
                 return
 
-    connections = [await _connect(port, execution_id) for _ in range(viewers)]
+    connections = [await _connect(port, token, execution_id) for _ in range(viewers)]
     for reader, writer in connections:
         await _message(reader, writer)  # the snapshot
-    silent = [await _connect(port, execution_id) for _ in range(deaf)]
+    silent = [await _connect(port, token, execution_id) for _ in range(deaf)]
     ready.send("ready")
     if viewers:
         await asyncio.gather(*(watch(number) for number in range(viewers)))
@@ -134,9 +140,9 @@ class Viewers:
         self._process = SPAWN.Process(target=viewers_of, args=(there,), daemon=True)
         self._process.start()
 
-    async def come(self, port: int, execution_id: str, viewers: int, deaf: int = 0,
+    async def come(self, site: Site, execution_id: str, viewers: int, deaf: int = 0,
                    reading: bool = False) -> None:
-        self._here.send((port, execution_id, viewers, deaf, reading))
+        self._here.send((site.port, site.token, execution_id, viewers, deaf, reading))
         assert await asyncio.to_thread(self._here.recv) == "ready"
 
     async def left(self, tell: bool = False) -> dict[str, Any]:
@@ -184,55 +190,90 @@ def _compiled(spec: DiagramSpec) -> ExecutableDiagram:
 # Measuring
 
 
-async def once(engine: Engine, watching: Monitor, port: int, diagram: ExecutableDiagram, viewers: Viewers,
-               count: int, deaf: int = 0) -> tuple[float, float, dict[str, Any]]:
-    """Seconds from the gate to the last row, the share of the loop's work that was done for viewers, and what
-    they saw."""
+class Seconds(NamedTuple):
+    """Of one run: by the clock, of the process's computing, and of its loop's for viewers."""
+
+    took: float
+    computed: float
+    shown: float
+
+
+class Site(NamedTuple):
+    """Where viewers come in, and how long the engine's loop has worked for them."""
+
+    port: int
+    token: str
+    spent: Callable[[], float]
+
+
+@contextlib.asynccontextmanager
+async def here(engine: Engine) -> AsyncIterator[Site]:
+    """The server in this process."""
+    async with Monitor(engine.store, engine=engine) as monitor, serve(monitor, SETTINGS) as served:
+        yield Site(served.port, TOKEN, lambda: 0.0 if monitor.live is None else monitor.live.spent_s)
+
+
+@contextlib.asynccontextmanager
+async def beside(engine: Engine) -> AsyncIterator[Site]:
+    """The server in a process of its own, as `treadle run --serve` has it."""
+    from treadle.cli.serving.apart import Told
+    from treadle.cli.serving.page import apart
+
+    told = Told(engine.store.url, engine.config, str(Path(__file__).parent), 4.0)
+    async with apart(told, lambda text: print(text, file=sys.stderr)) as page:
+        url, _, token = page.link.partition("/?token=")
+        yield Site(int(url.rpartition(":")[2]), token, lambda: 0.0)
+
+
+SERVERS = {"beside": beside, "same process": here}
+
+
+async def once(engine: Engine, site: Site, diagram: ExecutableDiagram, viewers: Viewers, count: int,
+               deaf: int = 0) -> tuple[Seconds, dict[str, Any]]:
+    """From the gate to the last row; and what viewers saw."""
     import monitor
 
     monitor.GATE = asyncio.Event()
     handle = await engine.start(diagram)
     if count or deaf:
-        await viewers.come(port, handle.execution_id, count, deaf)
-    await asyncio.sleep(0.3)
-    begun, worked, spent = time.perf_counter(), time.thread_time(), _spent(watching)
+        await viewers.come(site, handle.execution_id, count, deaf)
+    await asyncio.sleep(0.4)
+    begun, computed, shown = time.perf_counter(), time.process_time(), site.spent()
     monitor.GATE.set()
     await handle.wait()
-    took = time.perf_counter() - begun
-    share = (_spent(watching) - spent) / (time.thread_time() - worked)
+    found = Seconds(time.perf_counter() - begun, time.process_time() - computed, site.spent() - shown)
     seen = await viewers.left(tell=not count) if count or deaf else {}
-    await asyncio.sleep(0.1)
-    return took, share, seen
+    await asyncio.sleep(0.2)
+    return found, seen
 
 
-def _spent(watching: Monitor) -> float:
-    return 0.0 if watching.live is None else watching.live.spent_s
-
-
-async def compare(diagrams: dict[str, ExecutableDiagram], rounds: int, count: int, deaf: int) -> None:
+async def compare(server: str, diagrams: dict[str, ExecutableDiagram], rounds: int, count: int,
+                  deaf: int) -> None:
     viewers = Viewers()
     try:
         for name, diagram in diagrams.items():
-            alone: list[float] = []
-            watched: list[float] = []
-            shares: list[float] = []
+            alone: list[Seconds] = []
+            watched: list[Seconds] = []
+            grown: list[int] = []
             with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
-                async with Engine.open(f"{folder}/runs.db") as engine, Monitor(
-                        engine.store, engine=engine) as monitor, serve(monitor, SETTINGS) as served:
-                    there = engine, monitor, served.port, diagram, viewers
+                async with Engine.open(f"{folder}/runs.db") as engine, SERVERS[server](engine) as site:
+                    there = engine, site, diagram, viewers
                     await once(*there, 0)
+                    await once(*there, count, deaf)
                     for _ in range(rounds):
                         alone.append((await once(*there, 0))[0])
                         before = _memory()
-                        took, share, seen = await once(*there, count, deaf)
-                        grown = _memory() - before
-                        watched.append(took)
-                        shares.append(share)
-            bare, full = statistics.median(alone), statistics.median(watched)
+                        found, seen = await once(*there, count, deaf)
+                        grown.append(_memory() - before)
+                        watched.append(found)
+            bare, full = (Seconds(*map(statistics.median, zip(*runs, strict=True)))
+                          for runs in (alone, watched))
             each = max(count, 1)
-            print(f"| {name} | {bare * 1e3:.0f} | {full * 1e3:.0f} | {bare / full:.3f} | "
-                  f"{statistics.median(shares):.1%} | {seen['messages'] / each:.0f} | "
-                  f"{seen['bytes'] / each / 1024:.0f} | {grown / 2**20:.1f} |", flush=True)
+            print(f"| {server} | {name} | {bare.took * 1e3:.0f} | {full.took * 1e3:.0f} | "
+                  f"{bare.took / full.took:.3f} | {bare.computed * 1e3:.0f} | {full.computed * 1e3:.0f} | "
+                  f"{bare.computed / full.computed:.3f} | {full.shown / full.computed:.1%} | "
+                  f"{seen['messages'] / each:.0f} | {seen['bytes'] / each / 1024:.0f} | "
+                  f"{statistics.median(grown) / 2**20:.1f} |", flush=True)
     finally:
         viewers.close()
 
@@ -241,57 +282,53 @@ def _memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-HEAD = ("| workload | alone, ms | watched, ms | ratio | share | messages each | KB each | grown, MB |\n"
-        + "|---" * 8 + "|")
+HEAD = ("| server | workload | alone, ms | watched, ms | ratio | computing alone, ms | watched, ms | ratio "
+        "| share | messages each | KB each | grown, MB |\n" + "|---" * 12 + "|")
 
 
-def throughput(rounds: int) -> None:
+def throughput(rounds: int, servers: Sequence[str]) -> None:
     print(f"{VIEWERS} viewers\n\n{HEAD}")
-    asyncio.run(compare(WORKLOADS(), rounds, VIEWERS, 0))
+    for server in servers:
+        asyncio.run(compare(server, WORKLOADS(), rounds, VIEWERS, 0))
 
 
-def deaf(rounds: int) -> None:
+def deaf(rounds: int, servers: Sequence[str]) -> None:
     print(f"\n{DEAF} viewers that never read\n\n{HEAD}")
-    asyncio.run(compare(WORKLOADS(), rounds, 0, DEAF))
+    for server in servers:
+        asyncio.run(compare(server, WORKLOADS(), rounds, 0, DEAF))
 
 
 def WORKLOADS() -> dict[str, ExecutableDiagram]:
-    return {"fan-out of 10,000": gated(fan(10_000)), "chain of 10,000": gated(chain(10_000)),
-            "map of 20,000": mapped(20_000, "monitor:same")}
+    return {"fan-out of 40,000": gated(fan(40_000)), "chain of 40,000": gated(chain(40_000)),
+            "map of 40,000": mapped(40_000, "monitor:same")}
 
 
-async def _latency(elsewhere: bool, count: int) -> list[float]:
-    viewers = Viewers()
+async def _latency(server: str, count: int) -> tuple[list[float], list[float]]:
+    """Seconds from the ends of nodes to the viewer, and those from their commits."""
+    import monitor
+
+    viewers, committed = Viewers(), dict[str, float]()
     try:
         with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
-            url = f"{folder}/runs.db"
-            async with Engine.open(url) as engine:
-                diagram = steady()
-                import monitor as module
+            async with Engine.open(f"{folder}/runs.db") as engine, SERVERS[server](engine) as site:
+                manager = engine.manager
+                assert manager is not None
 
-                module.GATE = asyncio.Event()
-                if elsewhere:
-                    here, there = SPAWN.Pipe()
-                    server = SPAWN.Process(target=_serve, args=(url, there), daemon=True)
-                    server.start()
-                    port = await asyncio.to_thread(here.recv)
-                    handle = await engine.start(diagram)
-                    await viewers.come(port, handle.execution_id, count, reading=True)
-                    module.GATE.set()
-                    await handle.wait()
-                    seen = await viewers.left()
-                    here.send(None)
-                    server.join()
-                else:
-                    async with Monitor(engine.store, engine=engine) as monitor, serve(
-                            monitor, SETTINGS) as served:
-                        handle = await engine.start(diagram)
-                        await viewers.come(served.port, handle.execution_id, count, reading=True)
-                        module.GATE.set()
-                        await handle.wait()
-                        seen = await viewers.left()
-            late: list[float] = seen["late"]
-            return late
+                def sealed(batch: Batch) -> None:
+                    ended = [cell.node_id for cell in batch.cells if cell.ended_at is not None]
+                    manager.when_durable(manager.ticket, lambda: committed.update(
+                        dict.fromkeys(ended, time.time())))
+
+                monitor.GATE = asyncio.Event()
+                handle = await engine.start(steady())
+                await viewers.come(site, handle.execution_id, count, reading=True)
+                leave = manager.tap(sealed)
+                monitor.GATE.set()
+                await handle.wait()
+                seen = await viewers.left()
+                leave()
+            late = [now - ended for _, now, ended in seen["late"]]
+            return sorted(late), sorted(now - committed.get(path, now) for path, now, _ in seen["late"])
     finally:
         viewers.close()
 
@@ -313,24 +350,19 @@ def steady() -> ExecutableDiagram:
     return _compiled(DiagramSpec("steady", tuple(nodes), tuple(arrows), base=str(Path(__file__).parent)))
 
 
-def _serve(url: str, done: Connection) -> None:
-    async def main() -> None:
-        async with Monitor(url) as monitor, serve(monitor, SETTINGS) as served:
-            done.send(served.port)
-            await asyncio.to_thread(done.recv)
-
-    asyncio.run(main())
-
-
-def latency() -> None:
+def latency(servers: Sequence[str]) -> None:
     print("\nfrom a node's end to the viewer, ms, 1,000 ends a second\n\n"
-          "| server | viewers | p50 | p99 | most |\n" + "|---" * 5 + "|")
-    for where, elsewhere in (("in the engine's process", False), ("in another process", True)):
+          "| server | viewers | p50 | p99 | most | committed: p50 | p99 |\n" + "|---" * 7 + "|")
+    for server in servers:
         for count in (1, VIEWERS):
-            late = sorted(asyncio.run(_latency(elsewhere, count)))
-            middle, most = late[len(late) // 2], late[len(late) * 99 // 100]
-            print(f"| {where} | {count} | {middle * 1e3:.0f} | {most * 1e3:.0f} | {late[-1] * 1e3:.0f} |",
+            late, after = asyncio.run(_latency(server, count))
+            figures = [_at(late, 0.5), _at(late, 0.99), late[-1], _at(after, 0.5), _at(after, 0.99)]
+            print(f"| {server} | {count} | " + " | ".join(f"{one * 1e3:.0f}" for one in figures) + " |",
                   flush=True)
+
+
+def _at(ranked: list[float], part: float) -> float:
+    return ranked[int(len(ranked) * part)]
 
 
 def main() -> None:
@@ -339,10 +371,12 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="*", help="throughput, deaf, latency")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--server", choices=SERVERS, action="append", help="this one alone")
     options = parser.parse_args()
+    servers = options.server or list(SERVERS)
     parts: dict[str, Callable[[], None]] = {
-        "throughput": lambda: throughput(options.rounds), "deaf": lambda: deaf(options.rounds),
-        "latency": latency}
+        "throughput": lambda: throughput(options.rounds, servers),
+        "deaf": lambda: deaf(options.rounds, servers), "latency": lambda: latency(servers)}
     for name in options.parts or parts:
         parts[name]()
 

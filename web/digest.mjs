@@ -5,7 +5,7 @@ import { dirname, join, relative, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const web = dirname(fileURLToPath(import.meta.url));
-const single = ["biome.json", "digest.mjs", "index.html", "package.json", "tsconfig.json", "vite.config.ts"];
+const single = ["biome.json", "digest.mjs", "index.html", "package.json", "tsconfig.json", "types.mjs", "vite.config.ts"];
 
 function below(folder) {
   return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {

@@ -10,17 +10,21 @@ import pytest
 from msgspec.structs import replace
 
 from treadle.diagram import formats
-from treadle.diagram.diagram import ExecutableDiagram
+from treadle.diagram.compile import compile_diagram
+from treadle.diagram.diagram import DiagramSpec, ExecutableDiagram
 from treadle.engine.engine import Engine
-from treadle.engine.sources import compile_stored, digest_of, source_of
+from treadle.engine.looking import outlined
+from treadle.engine.sources import digest_of, source_of
+from treadle.errors import Fault, InvalidDiagram
 from treadle.monitor import drawn
 from treadle.monitor.drawn import Drawings
-from treadle.nodes.registry import NodeRegistry
+from treadle.nodes.registry import default_registry
 from treadle.store import open_store
 from treadle.store.base import Summary
 from treadle.store.owner import this_owner
 from treadle.testing.contract import an_execution
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = """
 treadle: 1
 name: small
@@ -57,11 +61,11 @@ def test_several_who_ask_at_once_get_the_same(tmp_path: Path, monkeypatch: pytes
     file.write_text(SMALL)
     reads: list[str] = []
 
-    def compiling(text: str, types: NodeRegistry) -> ExecutableDiagram:
-        reads.append(text)
-        return compile_stored(text, types)
+    def outlining(spec: DiagramSpec) -> tuple[ExecutableDiagram | None, tuple[Fault, ...]]:
+        reads.append(spec.name)
+        return outlined(spec)
 
-    monkeypatch.setattr(drawn, "compile_stored", compiling)
+    monkeypatch.setattr(drawn, "outlined", outlining)
 
     async def run() -> None:
         async with Engine.open(str(tmp_path / "runs.db")) as engine:
@@ -91,3 +95,36 @@ def test_nodes_that_were_not_come_to_are_counted() -> None:
     assert drawings.whole(store, Summary(own, nodes=4, ended=4, roots=1)).nodes == 5
     assert drawings.whole(store, Summary(own, nodes=9, ended=4, roots=2)).nodes == 9
     assert drawings.whole(store, Summary(own)).nodes == 0, "nothing has begun, or nobody has counted"
+
+
+def test_what_is_only_looked_at_is_drawn_as_what_is_compiled() -> None:
+    """Loops, back arrows, sub-diagrams: of every diagram of the acceptance tests."""
+    drawn_alike = 0
+    for path in sorted((ROOT / "tests" / "acceptance").rglob("*.yaml")):
+        spec = formats.load(path)
+        try:
+            compiled = compile_diagram(spec, default_registry())
+        except InvalidDiagram:  # some are wrong on purpose
+            continue
+        shape, faults = outlined(spec)
+        assert faults == (), path
+        assert drawn.drawn(spec, shape) == drawn.drawn(spec, compiled), path
+        drawn_alike += 1
+    assert drawn_alike > 15
+
+
+def test_a_diagram_whose_parts_are_gone_is_drawn_as_far_as_it_goes(tmp_path: Path) -> None:
+    text = """
+treadle: 1
+nodes:
+  a: {type: sub_diagram, diagram: gone.yaml}
+  b: {type: sub_diagram, diagram: self.yaml, needs: a}
+"""
+    (tmp_path / "self.yaml").write_text(text)
+    shape, faults = outlined(formats.load(tmp_path / "self.yaml"))
+    assert shape is not None
+    assert [node.child for node in shape.nodes] == [None, None]
+    assert [(one.node, one.warning) for one in faults] == [("a", True), ("b", True)]
+    loose = formats.read("treadle: 1\nnodes: {a: {type: start}}\narrows: [a -> nowhere]\n")[0]
+    assert loose is not None
+    assert outlined(loose)[0] is None

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from treadle.engine.engine import Engine
-from treadle.monitor.live import channel
+from treadle.monitor.live import channel, listing
 from treadle.state.cell import ExecutionCell
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import Owner
@@ -138,6 +138,39 @@ def test_a_group_is_told_once_it_is_opened(site: Any, client: httpx.Client, work
         assert "nodes.each[3]" in viewer.messages[-1]["update_mask"]
 
 
+def test_what_is_large_comes_in_parts(site: Any, client: httpx.Client) -> None:
+    nodes = {f"n{k}": {"type": "template_job", "text": "x"} for k in range(700)}
+    wide = {"treadle": 1, "name": "wide", "nodes": {
+        "numbers": {"type": "code_job", "code": "return list(range(2500))"},
+        "many": {"type": "template_job", "text": "x", "for_each": "{{ numbers }}", "needs": "numbers"},
+        **nodes}}
+    answer = client.post("/api/executions", json={"diagram": {"source": json.dumps(wide), "format": "json"}})
+    execution_id = answer.json()["id"]
+    site.until_status(client, execution_id, "completed")
+    with watch(site, execution_id) as viewer:
+        viewer.until_event("end")
+        first = viewer.messages[0]
+        sequences = [one["sequence"] for one in viewer.messages]
+        whole = next(k for k, sequence in enumerate(sequences) if sequence >= 0)
+        assert whole > 2
+        assert min(sequences[whole:]) >= 0, "who is lost before begins anew, and goes on from here"
+        told = {name for one in viewer.messages[1:whole] for name in one["payload"].get("nodes", ())}
+        assert len(told) >= 702 - 250
+        assert len(viewer.state["nodes"]) == 702
+        viewer.say(type="open", groups=["many"])
+        viewer.until(lambda: "many[2499]" in viewer.state["nodes"] and viewer.messages[-1]["sequence"] >= 0)
+        assert len(viewer.state["nodes"]) == 702 + 2500
+        assert max(len(json.dumps(one)) for one in viewer.messages[1:]) < 500_000
+        viewer.say(type="close", groups=["many"])
+        viewer.state["nodes"] = {}
+        viewer.say(type="open", groups=["many", "nothing"])
+        viewer.until(lambda: "many[249]" in viewer.state["nodes"])
+        viewer.say(type="close", groups=["nothing"])  # in the middle: the others come once more
+        viewer.until(lambda: len(viewer.state["nodes"]) == 2500)
+    with watch(site, execution_id, stream=first["stream"], since=-1) as again:
+        assert again.read()["event_type"] == "snapshot"
+
+
 def test_a_question_is_seen_and_its_answer(site: Any, client: httpx.Client) -> None:
     execution_id = start(site, client, "ask")
     with watch(site, execution_id) as viewer:
@@ -223,6 +256,19 @@ def test_the_list_is_live(site: Any, client: httpx.Client, worked: str) -> None:
         viewer.until(lambda: viewer.state["executions"][new]["nodes"] == 3)  # two were not come to
         client.delete(f"/api/executions/{new}")
         viewer.until(lambda: new not in viewer.state["executions"])
+
+
+def test_an_old_one_that_has_not_ended_is_in_the_live_list(
+        site: Any, client: httpx.Client, worked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And its end is told; an old one that had ended long ago is asked for over HTTP."""
+    monkeypatch.setattr(listing, "LISTED_MAX", 2)
+    old = start(site, client, "ask")
+    for _ in range(3):
+        site.start(client, "work")
+    with Watcher(site, "live") as viewer:
+        viewer.until(lambda: old in viewer.state.get("executions", {}))
+        client.post(f"/api/executions/{old}/cancel", json={})
+        viewer.until(lambda: viewer.state["executions"].get(old, {}).get("status") == "cancelled")
 
 
 def test_a_deleted_execution_ends_its_viewers(site: Any, client: httpx.Client) -> None:

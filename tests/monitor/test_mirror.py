@@ -5,13 +5,18 @@ from __future__ import annotations
 import copy
 import re
 from typing import Any
+from unittest import mock
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from treadle.monitor.live import parts
 from treadle.monitor.live.fields import path_of
+from treadle.monitor.live.groups import Figures
 from treadle.monitor.live.mirror import ALL, ROOT, Mirror, Update
+from treadle.monitor.live.parts import NOWHERE, Parts
+from treadle.monitor.live.wire import Message
 from treadle.state import codec
 from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
@@ -147,6 +152,56 @@ def test_reading_in_parts_ends_where_reading_at_once_does() -> None:
     assert client.state == shown(mirror)
 
 
+class Patient(Client):
+    """Reads its snapshot in parts, of which each may be some that others had before."""
+
+    def __init__(self, mirror: Mirror, scope: frozenset[str], shared: Parts | None) -> None:
+        self.mirror, self.scope, self.at = mirror, scope, 0
+        first = mirror.snapshot(scope, 1)
+        self.state, self.since = copy.deepcopy(first.payload), first.sequence
+        self.parts = shared or Parts(mirror.paths(scope)[1:], scope, snapshot=True)
+
+    def part(self) -> None:
+        if self.at < len(self.parts.paths):
+            found = self.parts.at(self.at, self.since, self.mirror, encoded_update)
+            told = msgspec.json.decode(found.message.text)
+            applied(self.state, Update(told["sequence"], told["mask"], told["payload"]))
+            self.at = found.end
+            assert told["sequence"] == NOWHERE
+
+
+def encoded_update(update: Update) -> Message:
+    return Message(msgspec.json.encode(update))
+
+
+moves = st.lists(st.tuples(st.sampled_from(["take", "part", "read"]), st.integers(0, 2)), max_size=25)
+
+
+@given(moves, st.lists(st.lists(cells, min_size=1, max_size=6), min_size=25, max_size=25))
+@settings(max_examples=150, deadline=None)
+def test_a_snapshot_in_parts_is_the_same_in_the_end(moves: list[tuple[str, int]],
+                                                    news: list[list[NodeState]]) -> None:
+    """Whatever changes meanwhile, whatever is told in between, and whoever shares the parts."""
+    mirror = Mirror("run")
+    mirror.take([a_cell(path) for path in PATHS])
+    with mock.patch.multiple(parts, FIRST=2, NODES_MIN=2, NODES_MAX=2):
+        first = Patient(mirror, frozenset({ALL}), None)
+        others = [Patient(mirror, frozenset({ALL}), shared) for shared in (first.parts, None)]
+        clients = [first, *others]
+        for (move, who), some in zip(moves, news, strict=False):
+            if move == "take":
+                mirror.take(some)
+            elif move == "part":
+                clients[who].part()
+            else:
+                clients[who].read(None)
+        for client in clients:
+            while client.at < len(client.parts.paths):
+                client.part()
+            client.read(None)
+            assert client.state == shown(mirror, frozenset({ALL}))
+
+
 def test_an_update_names_only_the_fields_that_changed() -> None:
     mirror = Mirror("run")
     mirror.take([NodeState("run", "parse[17]", epoch=1, status=NodeStatus.RUNNING, started_at=1.0),
@@ -169,7 +224,7 @@ def test_groups_are_closed_until_they_are_opened() -> None:
     mirror.take([a_cell(path) for path in PATHS])
     assert set(shown(mirror)["nodes"]) == {"a", "b", "each", "sub"}
     assert set(shown(mirror, frozenset({"sub"}))["nodes"]) == {"a", "b", "each", "sub", "sub/x", "sub/y"}
-    assert set(mirror.opened(frozenset({"each"})).payload["nodes"]) == {"each[0]", "each[1]"}
+    assert set(mirror.paths(frozenset({"each"}), root=False)) == {"each[0]", "each[1]"}
     assert set(shown(mirror, frozenset({ALL}))["nodes"]) == set(PATHS)
     group = shown(mirror)["nodes"]["sub"]["group"]
     assert (group["kind"], group["total"]) == ("sub", 2)
@@ -196,6 +251,18 @@ def test_turns_of_a_loop_are_counted_singly() -> None:
     assert mirror.ended == 4
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.permutations([a_cell("a", 1, 3, 4), a_cell("a", 2, 2), a_cell("a", 2, 3), a_cell("b"),
+                        a_cell("b", 1, 2), a_cell("each", 1, 2, 2)]))
+def test_a_fork_counts_no_retries_of_its_parent(news: list[NodeState]) -> None:
+    """Of each turn the first attempt that it has is where it began."""
+    own = ExecutionCell("run", 1, 1, ExecutionStatus.RUNNING)
+    for parent, retries in ((None, 2 + 2 + 1 + 1), ("other", 0 + 1 + 1 + 0)):
+        mirror = Mirror("run")
+        mirror.take([*news, _replace(own, parent=parent)])
+        assert mirror.snapshot().payload["execution"]["retries"] == retries
+
+
 def test_large_values_of_the_context_are_told_by_their_size() -> None:
     mirror = Mirror("run")
     mirror.take([ContextCell("run", "artifacts.long", 1, 1, codec.encode("x" * 5000)),
@@ -206,6 +273,23 @@ def test_large_values_of_the_context_are_told_by_their_size() -> None:
     assert context["artifacts"] == {"long": {"$large": 5002}, "a.b": [1, 2]}
     assert len(msgspec.json.encode(context)) < 80_000
     assert len(context["variables"]) == 50
+
+
+def test_figures_of_the_engine_stand_for_its_cells_for_a_while() -> None:
+    mirror = Mirror("run")
+    mirror.take([NodeState("run", "each", epoch=1, status=NodeStatus.RUNNING, items=b"[1,2,3]"),
+                 *(NodeState("run", f"each[{k}]", epoch=1, status=NodeStatus.COMPLETED) for k in (0, 1))])
+    client = Client(mirror, ROOT)
+    before = copy.deepcopy(client.state)
+    mirror.count_by(Figures({"running": 1, "completed": 70}, 101, {"each": {"completed": 70, "failed": 0}}))
+    client.read(10)
+    assert client.state["execution"]["counts"] == {"running": 1, "completed": 70, "pending": 30}
+    assert client.state["nodes"]["each"]["group"] == {"kind": "map", "total": 3, "counts": {"completed": 70}}
+    assert (client.state["execution"]["total"], mirror.ended) == (101, 70)
+    assert client.state == shown(mirror)
+    mirror.count_by(None)
+    client.read(10)
+    assert client.state == before
 
 
 def test_paths_in_masks_can_be_told_apart() -> None:

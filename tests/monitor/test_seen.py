@@ -8,8 +8,8 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
+from treadle.monitor.api.seen import Seen
 from treadle.monitor.core import Monitor
-from treadle.monitor.live.seen import Seen
 from treadle.monitor.live.sources import Drawing
 from treadle.state.cell import NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus

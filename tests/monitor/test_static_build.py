@@ -9,7 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "web"
 STATIC = ROOT / "src" / "treadle" / "monitor" / "static"
-SINGLE = ("biome.json", "digest.mjs", "index.html", "package.json", "tsconfig.json", "vite.config.ts")
+SINGLE = ("biome.json", "digest.mjs", "index.html", "package.json", "tsconfig.json", "types.mjs",
+          "vite.config.ts")
 BUILD_BYTES_MAX = 4_000_000
 FIRST_BYTES_MAX = 500_000
 """What the browser needs before it shows the list, uncompressed."""
@@ -29,6 +30,12 @@ def digest() -> str:
 def test_the_build_is_of_these_sources() -> None:
     built = (STATIC / "sources.sha256").read_text(encoding="utf-8").strip()
     assert built == digest(), "the page is older than its sources: say `make web`, and commit what it builds"
+
+
+def test_the_types_of_the_page_are_those_of_the_api() -> None:
+    drawn = (WEB / "src" / "api" / "schema.ts").read_text(encoding="utf-8").splitlines()[0]
+    whole = hashlib.sha256((STATIC.parent / "openapi.json").read_bytes()).hexdigest()
+    assert drawn.endswith(whole), "the API has changed since: say `make web`, and commit what it draws"
 
 
 def test_the_page_has_no_inline_script_and_names_no_other_host() -> None:

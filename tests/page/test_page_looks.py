@@ -23,14 +23,17 @@ WIDTH = """(path) => document.querySelector(`[data-path="${path}"]`)?.getBoundin
 @pytest.fixture(scope="module")
 def executions(server: Any) -> dict[str, str]:
     """One of each kind: they stay as they are."""
+    talks = server.start("talk")
+    server.let_go(talks)
+    server.until_status(talks, "suspended")
     return {"failed": server.start("fails", until="failed"), "asks": server.start("ask", until="suspended"),
-            "running": server.start("report"), "ended": server.ran("steps"),
-            "other": server.ran("steps", who="Grace")}
+            "running": server.start("report"), "ended": server.ran("steps"), "talks": talks,
+            "many": server.ran("report", rows=12), "other": server.ran("steps", who="Grace")}
 
 
 def places(executions: dict[str, str]) -> dict[str, tuple[str, str]]:
     """Every view: its place, and a selector of what is there when it is drawn."""
-    failed, ended = f"executions/{executions['failed']}", f"executions/{executions['ended']}"
+    failed = f"executions/{executions['failed']}"
     return {
         "list": ("executions", "table.list tbody tr"),
         "graph": (failed, ".box"),
@@ -38,7 +41,9 @@ def places(executions: dict[str, str]) -> dict[str, tuple[str, str]]:
         "timeline": (f"{failed}?tab=timeline", ".view canvas"),
         "table": (f"{failed}?tab=table", ".table-row.table-head"),
         "context": (f"executions/{executions['ended']}?tab=context", ".view"),
-        "about": (f"{ended}?tab=about", ".facts"),
+        "about": (f"executions/{executions['many']}?tab=about", ".throughput .u-legend"),
+        "steps": (f"executions/{executions['talks']}?node=ann", ".inspector .step"),
+        "earlier": (f"{failed}?at=1700000000", ".at-instant"),
         "asks": (f"executions/{executions['asks']}", ".waiting"),
         "running": (f"executions/{executions['running']}?node=hold", ".inspector .facts"),
         "diff": (f"diff/{executions['ended']}/{executions['other']}", ".diff .nodes"),

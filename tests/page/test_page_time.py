@@ -30,11 +30,15 @@ def test_one_travels_by_keys_and_by_the_slider(server: Any, visit: Any) -> None:
     page = visit(f"executions/{execution_id}?at={began + 0.001:.6f}")  # as somebody's link
     expect(page.locator('.box[data-path="two"]')).to_have_attribute("aria-label", "two: running")
     expect(page.locator('.box[data-path="three"]')).to_have_attribute("aria-label", "three: pending")
+    head = page.locator(".execution-head")
+    expect(head.locator(".figures")).to_contain_text("1 of 4")  # the header is of that instant, too
+    expect(head).to_contain_text(re.compile(r"running.*at \d\d:\d\d:\d\d, now completed"))
     page.get_by_role("tab", name="Table").click()
     page.locator(".table-row", has_text="three").click()
     expect(page.locator(".inspector")).to_contain_text("pending")
     page.get_by_role("button", name="Now").click()
     expect(page.locator(".inspector")).to_contain_text("Hello Ada")
+    expect(head.locator(".figures")).to_contain_text("4 of 4")
     expect(page).not_to_have_url(re.compile("at="))
 
     slider = page.get_by_role("slider", name="Instant")
@@ -65,6 +69,40 @@ def test_the_timeline_selects(server: Any, visit: Any) -> None:
     view.click(position={"x": 40, "y": 60})
     expect(page).to_have_url(re.compile("node="))
     expect(page.locator(".inspector h2")).to_be_visible()
+
+
+def test_the_timeline_is_brushed(server: Any, visit: Any) -> None:
+    """What the mouse is drawn over fills the view, and the URL holds it; a double click shows all again."""
+    page = visit(f"executions/{server.ran('steps')}?tab=timeline")
+    canvas = page.locator(".view canvas")
+    expect(canvas).to_be_visible()
+    box = canvas.bounding_box()
+    names = 220
+    room = box["width"] - names
+
+    def draw(start: float, end: float) -> tuple[float, float]:
+        before = page.url
+        for k, part in enumerate((start, (start + end) / 2, end)):
+            page.mouse.move(box["x"] + names + part * room, box["y"] + 70)
+            if not k:
+                page.mouse.down()
+        page.mouse.up()
+        expect(page).not_to_have_url(before)
+        found = re.search(r"zoom=([\d.]+)-([\d.]+)", page.url)
+        assert found is not None
+        return float(found[1]), float(found[2])
+
+    first, last = draw(0.25, 0.75)
+    assert 0 < first < last
+    assert "node=" not in page.url  # it is no click
+    inner = draw(0.75, 0.5)  # from right to left, within what is in sight
+    assert first < inner[0] < inner[1] < last
+    assert inner[1] - inner[0] < (last - first) / 2
+    page.reload()
+    expect(page.get_by_role("button", name="Whole time")).to_be_visible()
+    canvas.dblclick(position={"x": names + room / 2, "y": 70})
+    expect(page).not_to_have_url(re.compile("zoom="))
+    expect(page.get_by_role("button", name="Whole time")).to_have_count(0)
 
 
 def test_two_executions_differ_in_inputs_and_results(server: Any, visit: Any) -> None:

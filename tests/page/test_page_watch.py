@@ -7,6 +7,10 @@ from typing import Any
 
 from playwright.sync_api import Page, expect
 
+from treadle.state.cell import ExecutionCell
+from treadle.state.status import ExecutionStatus
+from treadle.store import open_store
+
 
 def row_of(page: Page, execution_id: str) -> Any:
     """An execution's row in the list."""
@@ -29,6 +33,20 @@ def test_an_execution_comes_into_the_list_and_ends_in_it(server: Any, visit: Any
     expect(row).not_to_contain_text("running")
     row.get_by_role("link", name="report").click()
     expect(page).to_have_url(re.compile(f"#/executions/{execution_id}$"))
+
+
+def test_the_list_goes_on_when_its_end_comes_into_sight(server: Any, visit: Any) -> None:
+    store, done = open_store(server.folder / "runs.db"), ExecutionStatus.COMPLETED
+    for number in range(130):
+        cell = ExecutionCell(f"paged{number:03}", 1, status=done, name="paged", created_at=1000.0 + number)
+        store.adopt(cell, [], "")
+    store.close()
+    page = visit("executions?text=paged")
+    rows = page.locator("table.list tbody tr")
+    expect(rows).to_have_count(100)
+    page.get_by_role("button", name="More").scroll_into_view_if_needed()
+    expect(rows).to_have_count(130)
+    expect(page.get_by_role("button", name="More")).to_have_count(0)
 
 
 def test_a_person_watches_one_finish(server: Any, visit: Any) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -67,6 +67,19 @@ def shortened(value: Any, chars_max: int = TEXT_MAX) -> str:
 def counted(number: int, what: str) -> str:
     """A number of something: `1 row`, `2,000 rows`."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def spent(sums: Mapping[str, float]) -> str:
+    """Tokens and cost in words; "" if there are none."""
+    tokens, cost = sums.get("tokens", 0.0), sums.get("cost", 0.0)
+    return "" if not tokens else f"{tokens:,.0f} tokens" + (f", ${cost:.4f}" if cost else "")
+
+
+def achieved(counts: Mapping[str, int], sums: Mapping[str, float]) -> str:
+    """What became of nodes, and what their models took, in words."""
+    parts = [f"{counts[name]} {name}" for name in ("completed", "failed", "skipped", "suspended", "retrying")
+             if counts.get(name)]
+    return ", ".join([*(parts or ["no node ended"]), *([taken] if (taken := spent(sums)) else [])])
 
 
 # Times

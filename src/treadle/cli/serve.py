@@ -150,26 +150,37 @@ async def _monitor(url: str | None, config: TreadleConfig, files: Sequence[Path]
                    read_only: bool, recover: bool) -> AsyncIterator[Monitor]:
     from treadle.monitor.core import Monitor
 
-    if read_only:
-        store = store_to_look_at(url)
-        try:
-            async with Monitor(store, rate_hz=rate, config=config, files=files) as monitor:
-                yield monitor
-        finally:
-            store.close()
+    if not read_only:
+        async with acting(url, config, files, rate, recover=recover) as monitor:
+            yield monitor
         return
+    store = store_to_look_at(url)
+    try:
+        async with Monitor(store, rate_hz=rate, config=config, files=files) as monitor:
+            yield monitor
+    finally:
+        store.close()
+
+
+@contextlib.asynccontextmanager
+async def acting(url: str | None, config: TreadleConfig, files: Sequence[Path], rate: float, *,
+                 folder: Path | None = None, recover: bool = False, **more: Any) -> AsyncIterator[Monitor]:
+    """A monitor with an engine of its own, which has the plugins of a folder (None: the working folder).
+    `more` is for the engine: see `Engine.open`."""
     from treadle.crypto.secrets import ENV, Secrets
     from treadle.engine.capture import show_by
     from treadle.engine.engine import Engine
     from treadle.hooks.manager import PluginManager
+    from treadle.monitor.core import Monitor
     from treadle.store import default_store_url
 
+    here = Path.cwd() if folder is None else folder
     found, view = read_retention(Path.cwd()), Silent()
-    plugins = PluginManager.discover(Path.cwd(), config=config, secrets=lambda said: secrets.resolve(said))
-    secrets = Secrets(ENV, made=plugins.secret_stores())
+    plugins = PluginManager.discover(here, config=config, secrets=lambda said: secrets.resolve(said))
+    secrets = Secrets(more.get("secret_store") or ENV, made=plugins.secret_stores())
     plugins.home = aside(view)
     async with Engine.open(url or default_store_url(), config=config, plugins=plugins, recover=recover,
-                           retention=None if found is None else found[0]) as engine, \
+                           retention=None if found is None else found[0], **more) as engine, \
             Monitor(engine.store, engine=engine, rate_hz=rate, config=config, files=files) as monitor:
         show_by(view.said)  # what bodies say is on the page
         task = asyncio.create_task(_recover(engine)) if recover else None

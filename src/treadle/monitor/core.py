@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import TreadleError
+from treadle.monitor.api.seen import Seen
 from treadle.monitor.drawn import Drawings
-from treadle.monitor.live.seen import Seen
 from treadle.state.cell import ExecutionCell
 from treadle.store.base import Store
 

@@ -24,6 +24,8 @@ PORT = 8484
 """Where the monitor is, unless it is taken."""
 END_S_MAX = 2.0
 """How long requests that are under way may take when the server ends."""
+UNREAD_S_MAX = 0.3
+"""How long those have who don't read what they asked for."""
 MESSAGE_BYTES_MAX = 64 * 1024
 """A message of a viewer."""
 CONNECTIONS_MAX = 1000
@@ -161,6 +163,10 @@ async def serve(monitor: Monitor, settings: Settings) -> AsyncIterator[Served]:
             yield Served(settings, listening.getsockname()[1], task)
         finally:
             server.should_exit = True
+            await asyncio.wait({task}, timeout=UNREAD_S_MAX)
+            for connection in list(server.server_state.connections):
+                if connection.transport.get_write_buffer_size():
+                    connection.transport.abort()
             await asyncio.wait({task}, timeout=END_S_MAX + 1)
             if not task.done():
                 server.force_exit = True

@@ -1,6 +1,6 @@
 import { type FormEvent, useState } from "react";
 import { type ApiError, post, seg } from "../api/client";
-import type { Schema, Waiting } from "../api/types";
+import type { Json, Schema, Waiting } from "../api/types";
 import { say } from "../app/notes";
 import { Dialog, Failure } from "../common/ui";
 import { type Draft, draftOf, LEFT_OUT, readDraft, type Wrong } from "./form";
@@ -18,12 +18,14 @@ export function AnswerDialog({ id, waiting, close, done }: {
   const [wrong, setWrong] = useState<Wrong>({});
   const [error, setError] = useState<ApiError | Error | null>(null);
   const [busy, setBusy] = useState(false);
-  const submit = async (event: FormEvent) => {
+  const submit = (event: FormEvent) => {
     event.preventDefault();
     const found: Wrong = {};
     const value = readDraft(schema, draft, true, found);
     setWrong(found);
-    if (Object.keys(found).length > 0 || value === LEFT_OUT) return;
+    if (Object.keys(found).length === 0 && value !== LEFT_OUT) void send(value);
+  };
+  const send = async (value: Json) => {
     setBusy(true);
     try {
       await post(`executions/${seg(id)}/answer`, { node: waiting.node, iteration: waiting.iteration, value });
@@ -38,14 +40,44 @@ export function AnswerDialog({ id, waiting, close, done }: {
   return (
     <Dialog title={`Answer ${waiting.node}`} close={close}>
       {waiting.prompt && <p className="prompt">{waiting.prompt}</p>}
-      <form className="fields" onSubmit={submit}>
+      {asksForLeave(schema) ? <Leave send={send} busy={busy} error={error} /> : <form className="fields" onSubmit={submit}>
         <Field schema={schema} name="answer" draft={draft} set={setDraft} required wrong={wrong} bare />
         {error && <Failure error={error} />}
         <div className="acts">
           <button type="button" onClick={close}>Back</button>
           <button type="submit" className="primary" disabled={busy}>Send the answer</button>
         </div>
-      </form>
+      </form>}
     </Dialog>
+  );
+}
+
+/** Whether a tool may be called: what is answered is a map with `approve`, and a reason where it may not. */
+export function asksForLeave(schema: Schema): boolean {
+  const { approve, reason, ...rest } = (schema.properties ?? {}) as Record<string, Schema>;
+  return approve?.type === "boolean" && reason?.type === "string" && Object.keys(rest).length === 0;
+}
+
+function Leave({ send, busy, error }: { send: (value: Json) => void; busy: boolean; error: Error | null }) {
+  const [reason, setReason] = useState("");
+  const refuse = () => send({ approve: false, ...(reason === "" ? {} : { reason }) });
+  return (
+    <form
+      className="fields"
+      onSubmit={(event) => {
+        event.preventDefault();
+        if (reason !== "") refuse(); // Enter allows nothing
+      }}
+    >
+      <label className="field">
+        <span className="label">Why not, if you refuse</span>
+        <input type="text" value={reason} onChange={(event) => setReason(event.target.value)} />
+      </label>
+      {error && <Failure error={error} />}
+      <div className="acts">
+        <button type="button" className="danger" disabled={busy} onClick={refuse}>Refuse</button>
+        <button type="button" className="primary" disabled={busy} onClick={() => send({ approve: true })}>Allow</button>
+      </div>
+    </form>
   );
 }

@@ -13,9 +13,9 @@ export function inputsSchema(drawn: Drawn): Schema {
   const required: string[] = [];
   for (const [name, input] of Object.entries(drawn.inputs)) {
     const typed: Schema = input.type && input.type !== "any" ? { type: input.type } : {};
-    properties[name] = { ...typed, ...input.schema };
-    if (input.description) properties[name].description = input.description;
-    if (input.default !== undefined && input.default !== null) properties[name].default = input.default;
+    if (input.description) typed.description = input.description;
+    if (input.default !== undefined && input.default !== null) typed.default = input.default;
+    properties[name] = typed;
     if (input.required ?? !("default" in input)) required.push(name);
   }
   return { type: "object", properties, required };

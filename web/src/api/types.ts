@@ -1,4 +1,15 @@
-/** What the server answers. Instants are seconds since 1970; what is null may be absent. */
+// What the server answers, by its own description (schema.ts, which is drawn from openapi.json), and what the page
+// knows besides: the words that a status may be, and that what is null may be absent in what the socket tells.
+
+import type * as api from "./schema";
+
+export type { Json } from "./schema";
+type Json = api.Json;
+
+/** All but some fields may be absent. */
+type Told<T, K extends keyof T> = Pick<T, K> & { [P in Exclude<keyof T, K>]?: T[P] | null };
+/** With some fields that are known better. */
+type As<T, U extends { [P in keyof U]: P extends keyof T ? unknown : never }> = Omit<T, keyof U> & U;
 
 export type NodeStatus =
   | "pending"
@@ -22,51 +33,25 @@ export type ExecutionStatus =
 
 export type Status = NodeStatus | ExecutionStatus;
 export type Counts = Partial<Record<NodeStatus, number>>;
-// biome-ignore lint/suspicious/noExplicitAny: JSON
-export type Json = any;
 /** A JSON Schema. */
 export type Schema = { [key: string]: Json };
 
-export interface ErrorView {
-  type: string;
-  message: string;
-  node?: string | null;
-  traceback?: string | null;
-}
+export type ErrorView = Told<api.ErrorView, "type" | "message"> & { traceback?: string | null };
 
 /** A row of the list. */
-export interface Summary {
-  id: string;
-  name: string;
-  status: ExecutionStatus;
-  stale?: boolean;
-  round?: number;
-  created_at?: number | null;
-  started_at?: number | null;
-  ended_at?: number | null;
-  deadline_at?: number | null;
-  parent?: string | null;
-  owner?: string | null;
-  error?: ErrorView | null;
-  diagram?: string | null;
-  nodes?: number | null;
-  /** Completed ones. */
-  done?: number | null;
-  failed?: number | null;
-  /** Those that have ended, however; without it `done` and `failed` are taken for it. */
-  ended?: number | null;
-  size_bytes?: number | null;
-}
+export type Summary = Told<
+  As<api.Listed, { status: ExecutionStatus; error: ErrorView | null }>,
+  "id" | "name" | "status"
+>;
 
-export interface ExecutionView extends Omit<Summary, "nodes" | "failed"> {
-  counts?: Counts | null;
-  total?: number | null;
-  retries?: number | null;
-  /** Ended nodes a second, over 3 s. */
-  rate?: number | null;
-  last_log?: number | null;
-  tokens?: number | null;
-}
+/** An execution as the socket tells it. */
+export type ExecutionView = Omit<Summary, "nodes" | "failed"> &
+  Partial<Nullable<Pick<api.Whole, "total" | "retries" | "rate" | "tokens" | "cost">>> & {
+    counts?: Counts | null;
+    last_log?: number | null;
+  };
+
+type Nullable<T> = { [P in keyof T]: T[P] | null };
 
 /** The request of a suspended node. */
 export interface Request {
@@ -76,127 +61,38 @@ export interface Request {
   name?: string | null;
 }
 
-export interface GroupView {
-  kind: "map" | "loop" | "sub";
-  total: number;
-  counts: Counts;
-}
+export type GroupView = As<api.Group, { counts: Counts }>;
 
 /** The latest iteration and attempt of one path. */
-export interface NodeView {
-  id: string;
-  type?: string | null;
-  status: NodeStatus;
-  iteration?: string;
-  attempt?: number;
-  scheduled_at?: number | null;
-  started_at?: number | null;
-  ended_at?: number | null;
-  wake_at?: number | null;
-  port?: string | null;
-  error?: ErrorView | null;
-  claims?: number | null;
-  worker?: string | null;
-  winner?: string | null;
-  content_type?: string | null;
-  has_output?: boolean;
-  blob?: string | null;
-  request?: Request | null;
-  group?: GroupView | null;
-}
+export type NodeView = Told<
+  As<
+    api.NodeView,
+    { status: NodeStatus; error: ErrorView | null; request: Request | null; group: GroupView | null }
+  >,
+  "id" | "status"
+>;
 
-export interface ContextView {
-  artifacts: Record<string, Json>;
-  variables: Record<string, Json>;
-  plugins: Record<string, Json>;
-}
+export type ContextView = Omit<api.Context, "versions">;
 
 /** A decoded value up to 64 KB, else a preview of it and where the whole is. */
-export interface Value {
-  value: Json;
-  content_type?: string | null;
-  size: number | null;
-  truncated?: boolean;
-  url?: string | null;
-}
+export type Value = Told<api.Value, "value" | "size">;
+export type Waiting = Told<As<api.Waiting, { schema: Schema | null }>, "node" | "iteration" | "kind">;
+export type Metrics = Told<api.Metrics, never>;
 
-export interface Waiting {
-  node: string;
-  iteration: string;
-  kind: string;
-  prompt?: string | null;
-  schema?: Schema | null;
-  name?: string | null;
-  wake_at?: number | null;
-}
+export type ExecutionDetail = ExecutionView &
+  Partial<Nullable<Pick<api.Whole, "inputs" | "output" | "options" | "plugins">>> & {
+    waiting?: Waiting[];
+    metrics?: Metrics | null;
+  };
 
-export interface Metrics {
-  elapsed_s?: number | null;
-  busy_s?: number | null;
-  rate?: number | null;
-  retries?: number | null;
-  parallelism?: number | null;
-  critical_path?: string[] | null;
-  critical_s?: number | null;
-  slowest?: Json;
-}
-
-export interface ExecutionDetail extends ExecutionView {
-  inputs?: Value | null;
-  output?: Value | null;
-  options?: Json;
-  plugins?: Json;
-  waiting?: Waiting[];
-  metrics?: Metrics | null;
-}
-
-export interface DrawnInput {
-  type?: string | null;
-  default?: Json;
-  description?: string | null;
-  required?: boolean | null;
-  schema?: Schema | null;
-}
-
-export interface DrawnNode {
-  id: string;
-  type: string;
-  label?: string | null;
-  group?: string | null;
-  loop?: string | null;
-  properties?: Record<string, Json> | null;
-}
-
-export interface DrawnArrow {
-  source: string;
-  port: string;
-  target: string;
-  input?: string | null;
-  label?: string | null;
-  back?: boolean;
-}
-
-export interface DrawnGroup {
-  id: string;
-  kind: "map" | "sub" | "loop";
-  nodes?: string[];
-  drawn?: Drawn | null;
-}
-
-export interface Fault {
-  severity: "error" | "warning" | "note" | string;
-  message: string;
-  file?: string | null;
-  line?: number | null;
-  node?: string | null;
-  hint?: string | null;
-}
+export type DrawnInput = Told<api.DrawnInput, never>;
+export type DrawnNode = Told<api.DrawnNode, "id" | "type">;
+export type DrawnArrow = Told<api.DrawnArrow, "source" | "port" | "target">;
+export type DrawnGroup = Told<As<api.DrawnGroup, { drawn: Drawn | null }>, "id" | "kind">;
+export type Fault = Told<api.DrawnFault, "severity" | "message">;
 
 /** A diagram as it is drawn. */
-export interface Drawn {
-  name: string;
-  hash?: string | null;
-  description?: string | null;
+export interface Drawn extends Told<Omit<api.Drawn, "inputs" | "nodes" | "arrows" | "groups" | "faults">, "name"> {
   inputs: Record<string, DrawnInput>;
   nodes: DrawnNode[];
   arrows: DrawnArrow[];
@@ -204,38 +100,12 @@ export interface Drawn {
   faults?: Fault[];
 }
 
-export interface PlanChange {
-  node: string;
-  what: "kept" | "changed" | "new" | "removed" | "again";
-  why?: string | null;
-}
-
+export type PlanChange = Told<api.Planning, "node" | "what">;
 /** What a resume would do. */
-export interface Plans {
-  changes: PlanChange[];
-  redrawn?: boolean;
-  held?: boolean;
-  kept_results: number;
-}
-
-export interface DiagramFile {
-  file: string;
-  name: string;
-  valid: boolean;
-}
-
-export interface StoredDiagram {
-  hash: string;
-  name: string;
-  executions: number;
-  last_id?: string | null;
-  last_at?: number | null;
-}
-
-export interface Diagrams {
-  files: DiagramFile[];
-  stored: StoredDiagram[];
-}
+export type Plans = Told<As<api.Plans, { changes: PlanChange[] }>, "changes" | "kept_results">;
+export type DiagramFile = api.DiagramFile;
+export type StoredDiagram = api.DiagramStored;
+export type Diagrams = api.DiagramList;
 
 export interface Page<T> {
   items: T[];
@@ -243,7 +113,4 @@ export interface Page<T> {
 }
 
 /** Cells of an execution, a row each. */
-export interface TimelineData {
-  fields: string[];
-  rows: Json[][];
-}
+export type TimelineData = As<api.Timeline, { rows: Json[][] }>;

@@ -11,6 +11,9 @@ import { Notes } from "./notes";
 import { go, link, useRoute, route as whereNow } from "./route";
 import { setTheme, type Theme, useTheme } from "./theme";
 
+/** The layout's worker takes its time to load: it does so while the list is read. */
+const WARM_MS = 1500;
+
 const Diff = lazy(() => import("../diff").then((module) => ({ default: module.Diff })));
 
 export function App() {
@@ -31,6 +34,10 @@ export function App() {
     { title: "Theme: dark", act: () => setTheme("dark") },
     { title: "Theme: the system's", act: () => setTheme("system") },
   ]);
+  useEffect(() => {
+    const timer = setTimeout(() => import("../graph/elk").then(({ warm }) => warm(), () => undefined), WARM_MS);
+    return () => clearTimeout(timer);
+  }, []);
   const nowhere = route.path.length === 0;
   useEffect(() => {
     if (nowhere && whereNow().path.length === 0) go(link(["executions"]), true);

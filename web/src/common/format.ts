@@ -68,6 +68,11 @@ export function rate(n: number | null | undefined): string {
   return `${n >= 100 ? count(Math.round(n)) : precise(n)}/s`;
 }
 
+/** US dollars; small sums to two digits. */
+export function dollars(n: number): string {
+  return `$${n >= 0.1 || n === 0 ? n.toFixed(2) : Number(n.toPrecision(2)).toString()}`;
+}
+
 export function plural(n: number, one: string, many = `${one}s`): string {
   return `${count(n)} ${n === 1 ? one : many}`;
 }

@@ -1,48 +1,27 @@
 // What differs between two executions, as the server says it, and in which order it is shown.
 
+import type * as api from "../api/schema";
 import type { ExecutionStatus, Json, NodeStatus } from "../api/types";
 
 /** Places in a value that differ; one that has no `a` or no `b` is missing there. */
-export interface Places {
-  count: number;
-  note?: string | null;
-  places: { path: string; a?: Json; b?: Json }[];
-}
-
-export interface Side {
-  execution_id: string;
-  name: string;
-  status: ExecutionStatus;
-  seconds: number | null;
-}
-
+export type Places = { count: number; note?: api.Spots["note"]; places: (Pick<api.Spot, "path"> & { a?: Json; b?: Json })[] };
+export type Side = As<api.Side, { status: ExecutionStatus }>;
 export type Pair<T> = [T, T] | null | undefined;
+export type NodeDiff = Pick<api.NodeDiff, "node" | "iteration"> &
+  Partial<As<Omit<api.NodeDiff, "node" | "iteration">, { status: Pair<NodeStatus>; output: Places | null }>>;
 
-export interface NodeDiff {
-  node: string;
-  iteration: string;
-  only?: "a" | "b" | null;
-  status?: Pair<NodeStatus>;
-  attempts?: Pair<number>;
-  port?: Pair<string>;
-  error?: Pair<string | null>;
-  output?: Places | null;
-  seconds?: Pair<number>;
-}
-
-export interface Difference {
-  same: boolean;
+interface Better {
   a: Side;
   b: Side;
+  nodes: NodeDiff[];
   status?: Pair<ExecutionStatus>;
   error?: Pair<string | null>;
   inputs?: Places | null;
   context?: Places | null;
   output?: Places | null;
-  diagram: { added: string[]; removed: string[]; changed: Record<string, string>; other: string[] };
-  nodes: NodeDiff[];
-  alike: number;
 }
+export type Difference = As<api.Diff, Better>;
+type As<T, U> = Omit<T, keyof U> & U;
 
 export const PARTS = ["only", "status", "output", "error", "times", "code"] as const;
 export type Part = (typeof PARTS)[number];

@@ -1,8 +1,11 @@
+import { lazy, Suspense } from "react";
 import type { Drawn, ExecutionDetail, Json } from "../api/types";
 import { link, setQuery } from "../app/route";
 import { local, plural, seconds } from "../common/format";
 import { Loading } from "../common/ui";
 import { ValueView } from "../values/ValueView";
+
+const Throughput = lazy(() => import("../figures/Throughput").then((module) => ({ default: module.Throughput })));
 
 interface Slow {
   node: string;
@@ -27,6 +30,7 @@ export function About({ detail, drawn }: { detail: ExecutionDetail | null; drawn
         <h2>Inputs</h2>
         {detail.inputs ? <ValueView value={detail.inputs} none="none" /> : <p className="muted">none</p>}
       </section>
+      <Suspense fallback={null}><Throughput /></Suspense>
       {slowest.length > 0 && (
         <section>
           <h2>Slowest</h2>

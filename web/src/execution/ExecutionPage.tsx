@@ -33,7 +33,7 @@ const NODES_A_SECOND = 1000;
 export function ExecutionPage({ id }: { id: string }) {
   const [live, setLive] = useState<LiveSource | null>(null);
   useEffect(() => {
-    Promise.all([graph(), travel()]).catch(() => undefined); // while the answers come; the views say what is wrong
+    Promise.all([import("../graph/elk").then(({ warm }) => warm()), graph(), travel()]).catch(() => undefined); // while the answers come; the views say what is wrong
     const source = openLive(id);
     setLive(source);
     return () => source.close();
@@ -60,7 +60,9 @@ function ExecutionShell({ id, live }: { id: string; live: LiveSource }) {
   const told = useRef("");
   // What is live may be ahead of what is written: then it is asked again soon.
   const every = moving ? RUNNING_S + (view?.total ?? 0) / NODES_A_SECOND : told.current === stand ? ENDED_S : SOON_S;
-  const detail = useGet<ExecutionDetail>(`executions/${seg(id)}`, {}, every, stand);
+  // The server looks at every cell for it: of a large one the socket's snapshot shall not wait for that.
+  const seen = view !== null || connection !== "connecting";
+  const detail = useGet<ExecutionDetail>(seen ? `executions/${seg(id)}` : null, {}, every, stand);
   told.current = standOf(detail.data);
   const drawn = useGet<Drawn>(`executions/${seg(id)}/diagram`, {}, null, `${view?.diagram ?? ""}`);
   const asked = useQuery("tab");
@@ -98,16 +100,21 @@ function ExecutionShell({ id, live }: { id: string; live: LiveSource }) {
   if (view === null && detail.data === null) {
     return detail.error ? <Failure error={detail.error} again={detail.again} /> : <Loading what="Loading the execution" />;
   }
-  return (
-    <div className={view?.status === "stale" ? "execution is-stale" : "execution"}>
-      <Header id={id} detail={detail.data} drawn={drawn.data} again={detail.again} />
+  const head = (
+    <>
+      <Header id={id} now={view} detail={detail.data} drawn={drawn.data} again={detail.again} />
       {connection === "reconnecting" && (
         <div className="banner" role="status">The connection is lost; what is shown is the last that came. Trying again …</div>
       )}
       {connection === "gone" && <div className="banner" role="status">This execution was deleted.</div>}
       <Tabs label="Views" tabs={TABS} at={tab} pick={(to) => setQuery({ tab: to })} />
-      <Suspense fallback={<Loading />}>
+    </>
+  );
+  return (
+    <div className={view?.status === "stale" ? "execution is-stale" : "execution"}>
+      <Suspense fallback={<>{head}<Loading /></>}>
         <TravelBar live={live} drawn={drawn.data}>
+          {head}
           <div className={node === null ? "split" : "split inspected"}>
             <section className="view" aria-label="View">
               <Suspense fallback={<Loading />}>

@@ -5,26 +5,30 @@ import type { Drawn, ExecutionDetail, ExecutionView, Waiting } from "../api/type
 import { ActionDialog, type ActionName } from "../actions/ActionDialog";
 import { AnswerDialog } from "../actions/AnswerDialog";
 import { useCommands } from "../app/commands";
-import { link, setQuery, useQuery } from "../app/route";
-import { ago, clock, count, local, plural, rate, seconds, size, ticking } from "../common/format";
+import { link, setQuery } from "../app/route";
+import { ago, clock, count, dollars, local, plural, rate, seconds, size, ticking } from "../common/format";
 import { CountList, Progress, StatusIcon, StatusText } from "../common/status";
 import { Copy } from "../common/ui";
-import { useClock } from "../live/clock";
+import { useClock, useInstant } from "../live/clock";
 
-export function Header({ id, detail, drawn, again }: {
+/** How an execution stands, at the instant that is shown; what can be done to it is done `now`. */
+export function Header({ id, now: live, detail, drawn, again }: {
   id: string;
+  now: ExecutionView | null;
   detail: ExecutionDetail | null;
   drawn: Drawn | null;
   again: () => void;
 }) {
-  const live = useExecutionView();
-  const view: ExecutionView = live ?? detail ?? { id, name: "", status: "pending" };
+  const instant = useInstant();
+  const shown = useExecutionView();
+  const current: ExecutionView = live ?? detail ?? { id, name: "", status: "pending" };
+  const view = instant === null ? current : shown ?? current;
   const [action, setAction] = useState<ActionName | null>(null);
   const [answer, setAnswer] = useState<Waiting | null>(null);
-  const status = view.stale ? "stale" : view.status;
+  const status = current.stale ? "stale" : current.status;
+  const stood = view.stale ? "stale" : view.status;
   const ended = status === "completed" || status === "failed" || status === "cancelled";
   const mayWrite = useMayWrite();
-  const travelling = useQuery("at");
   const acts: [ActionName, string][] = !mayWrite ? [] : [
     ...(ended ? [] : [["cancel", "Cancel"] as [ActionName, string]]),
     ...(status === "running" ? [] : [["resume", "Resume"] as [ActionName, string]]),
@@ -34,7 +38,7 @@ export function Header({ id, detail, drawn, again }: {
   ];
   useCommands(acts.map(([name, text]) => ({ title: `${text} this execution`, act: () => setAction(name) })));
   // A sleeper says it in its node; an ended execution waits for nothing.
-  const waiting = ended ? [] : (detail?.waiting ?? []).filter((each) => each.kind !== "sleep" || status === "suspended");
+  const waiting = ended || instant !== null ? [] : (detail?.waiting ?? []).filter((each) => each.kind !== "sleep" || status === "suspended");
   const now = useClock(1, waiting.some((each) => each.wake_at != null));
 
   return (
@@ -43,9 +47,9 @@ export function Header({ id, detail, drawn, again }: {
         <h1>
           <span className="cut-text">{view.name || "unnamed"}</span>
         </h1>
-        <StatusText status={status} />
+        <StatusText status={stood} />
         <Copy text={id} />
-        {travelling && <span className="muted">as it is now; below it is {clock(Number(travelling))}</span>}
+        {instant !== null && <span className="at-instant">at {clock(instant)}{stood !== status && <>, now {status}</>}</span>}
         {(view.round ?? 1) > 1 && <span className="muted" title="How often it was run">round {view.round}</span>}
         {view.parent && <span className="muted">fork of <a className="mono" href={link(["executions", view.parent])}>{view.parent}</a></span>}
         <span className="grow" />
@@ -58,17 +62,17 @@ export function Header({ id, detail, drawn, again }: {
           ))}
         </div>
       </div>
-      <Figures view={view} detail={detail} />
-      {view.error && (status === "failed" || (status === "cancelled" && view.error.message !== "")) && (
-        <p className={`why why-${status}`}>
-          <StatusIcon status={status} />
+      <Figures view={view} detail={instant === null ? detail : null} />
+      {view.error && (stood === "failed" || (stood === "cancelled" && view.error.message !== "")) && (
+        <p className={`why why-${stood}`}>
+          <StatusIcon status={stood} />
           <span>
             {view.error.node && <><Node path={view.error.node} />: </>}
             <strong>{view.error.type}</strong>{view.error.message && ": "}{view.error.message}
           </span>
         </p>
       )}
-      {status === "stale" && (
+      {stood === "stale" && (
         <p className="why stale-why">
           <StatusIcon status="stale" />
           <span>Its owner is dead: nothing runs any more. Resume goes on with what is recorded.</span>
@@ -117,13 +121,14 @@ function waitsFor({ kind, prompt, name, wake_at }: Waiting, now: number): string
 function Figures({ view, detail }: { view: ExecutionView; detail: ExecutionDetail | null }) {
   const runs = view.status === "running" && !view.stale;
   const now = useClock(1, runs);
+  const instant = useInstant();
   const metrics = detail?.metrics;
   const total = view.total ?? 0;
   const counts = view.counts ?? {};
   const ended = (counts.completed ?? 0) + (counts.failed ?? 0) + (counts.skipped ?? 0) + (counts.cancelled ?? 0);
   const elapsed = view.started_at == null ? null
     : view.ended_at ? seconds(view.ended_at - view.started_at)
-    : runs ? ticking(now - view.started_at) : metrics?.elapsed_s ? seconds(metrics.elapsed_s) : null;
+    : runs ? (instant === null ? ticking : seconds)(now - view.started_at) : metrics?.elapsed_s ? seconds(metrics.elapsed_s) : null;
   const path = metrics?.critical_path ?? [];
   // While it runs these are as old as the last answer: of a small one two seconds.
   const settled = !runs || total <= SMALL;
@@ -139,7 +144,7 @@ function Figures({ view, detail }: { view: ExecutionView; detail: ExecutionDetai
       </div>
       {elapsed && <Figure name="elapsed" title={`started ${local(view.started_at)}`}>{elapsed}</Figure>}
       {!elapsed && view.created_at && <Figure name="created">{ago(view.created_at, now)}</Figure>}
-      {runs && <Figure name="rate" title="ended nodes a second, over the last 3 s">{rate(view.rate ?? 0)}</Figure>}
+      {runs && view.rate != null && <Figure name="rate" title="ended nodes a second, over the last 3 s">{rate(view.rate)}</Figure>}
       {settled && metrics?.parallelism != null && metrics.parallelism > 0 && (
         <Figure name="parallel" title="busy time by elapsed time">{metrics.parallelism.toFixed(1)}×</Figure>
       )}
@@ -149,7 +154,11 @@ function Figures({ view, detail }: { view: ExecutionView; detail: ExecutionDetai
           {seconds(metrics?.critical_s)}, ends with <Node path={path.at(-1)!} />
         </Figure>
       )}
-      {view.tokens != null && view.tokens > 0 && <Figure name="tokens">{count(view.tokens)}</Figure>}
+      {view.tokens != null && view.tokens > 0 && (
+        <Figure name="tokens" title="what models took, all attempts together">
+          {count(view.tokens)}{view.cost != null && view.cost > 0 && <span className="muted"> {dollars(view.cost)}</span>}
+        </Figure>
+      )}
       {settled && detail?.size_bytes != null && <Figure name="on disk">{size(detail.size_bytes)}</Figure>}
     </dl>
   );

@@ -101,7 +101,7 @@ export function ExecutionsPage() {
         <Table items={items} at={at} marked={marked} mark={mark} setMarked={setMarked} open={open} />
       )}
       {list.next !== null && (
-        <button type="button" className="more" onClick={list.more}>More</button>
+        <More more={list.more} shown={items.length} />
       )}
       {bulk && (
         <BulkDialog act={bulk} executions={chosen} close={() => setBulk(null)} done={() => {
@@ -111,6 +111,22 @@ export function ExecutionsPage() {
       )}
     </div>
   );
+}
+
+/** Asked for when it comes into sight. */
+function More({ more, shown }: { more: () => void; shown: number }) {
+  const button = useRef<HTMLButtonElement>(null);
+  const latest = useRef(more);
+  latest.current = more;
+  // biome-ignore lint/correctness/useExhaustiveDependencies: after each page it is looked at anew
+  useEffect(() => {
+    const element = button.current;
+    if (element === null) return;
+    const observer = new IntersectionObserver(([entry]) => entry?.isIntersecting && latest.current());
+    observer.observe(element);
+    return () => observer.disconnect();
+  }, [shown]);
+  return <button ref={button} type="button" className="more" onClick={more}>More</button>;
 }
 
 function Filters({ query, search }: {

@@ -7,6 +7,9 @@ import { merged } from "./merged";
 const PAGE = 100;
 const POLL_S = 2;
 const SOON_MS = 400;
+/** The socket tells of so many, the newest, and of those that have not ended; the rest is asked for now and then. */
+const LIVE_MAX = 200;
+const OLD_MS = 15_000;
 
 export interface List {
   items: readonly Summary[];
@@ -130,6 +133,13 @@ export function useExecutions(filter: Params): List {
       hangUp(socket);
     };
   }, []);
+
+  const old = items.length > LIVE_MAX;
+  useEffect(() => {
+    if (!old) return;
+    const timer = setInterval(() => document.hidden || setTurn((n) => n + 1), OLD_MS);
+    return () => clearInterval(timer);
+  }, [old]);
 
   return {
     items, next, error, loading, connection,

@@ -75,7 +75,7 @@ function Says({ node }: { node: NodeView }) {
   else if (node.status === "retrying" && node.wake_at != null && node.wake_at > now) text += ` in ${ticking(node.wake_at - now)}`;
   return (
     <span className={`says status-${node.status}`} title={tries || turn ? `${turn && `iteration ${node.iteration}`} ${tries && `attempt ${node.attempt}`}`.trim() : undefined}>
-      {text}{turn}{tries}
+      {text}{turn}{tries}{node.status === "running" && node.steps ? `, ${plural(node.steps, "step")}` : ""}
     </span>
   );
 }

@@ -41,6 +41,11 @@ const EDGE_PX = 20;
 /** So many boxes, or what is up to so much larger than its place, is shown in full size at first, not all of it. */
 const FEW_BOXES = 12;
 const LARGER = 1.6;
+/** Some more begin so small that their names are still read; many begin as a whole. */
+const MANY_BOXES = 60;
+const MANY_ZOOM = 0.85;
+/** When elk takes longer than this a draft in layers is shown. */
+const DRAFT_MS = 120;
 const NEARLY = 1.03;
 const TOOLS_PX = 34;
 const FOLLOW_MS = 700;
@@ -53,22 +58,24 @@ export function Graph({ drawn, faults }: { drawn: Drawn; faults?: readonly Fault
   const place = useCallback((element: HTMLDivElement | null) => {
     if (element !== null) setDown(element.clientWidth < NARROW_PX && element.clientWidth < element.clientHeight);
   }, []);
-  const { layout, busy, cut } = useLayout(drawn, down);
+  const { layout, busy, draft, cut } = useLayout(drawn, down);
   if (layout === null) {
     return <div className="graph loading" role="status" ref={place}>{busy ? `Laying out ${count(drawn.nodes.length)} nodes …` : ""}</div>;
   }
   return (
     <ReactFlowProvider>
-      <Drawing layout={layout} drawn={drawn} faults={faults ?? []} busy={busy} cut={cut} />
+      <Drawing layout={layout} drawn={drawn} faults={faults ?? []} busy={busy} draft={draft} cut={cut} />
     </ReactFlowProvider>
   );
 }
 
-/** The layout of what is open; the one before stays until the next is there. */
-function useLayout(drawn: Drawn, down: boolean | null): { layout: Layout | null; busy: boolean; cut: boolean } {
+/** The layout of what is open; the one before stays until the next is there. While elk loads there is a draft. */
+function useLayout(drawn: Drawn, down: boolean | null): { layout: Layout | null; busy: boolean; draft: boolean; cut: boolean } {
   const { open } = useOpenGroups();
   const [layout, setLayout] = useState<Layout | null>(null);
   const [busy, setBusy] = useState(true);
+  const [draft, setDraft] = useState(false);
+  const none = useRef(true);
   const most = useRef(new Map<string, number>());
   const maps = useMemo(() => drawn.groups.length > 0, [drawn]);
   // The sizes of open maps, as one text: only they change the layout while it runs.
@@ -88,23 +95,34 @@ function useLayout(drawn: Drawn, down: boolean | null): { layout: Layout | null;
     let over = false;
     setBusy(true);
     const root = scene(drawn, { open, total: (path) => most.current.get(path) ?? 0 });
-    lay(root, seed, down).then((made) => {
+    const take = (made: Layout, first: boolean) => {
       if (over) return;
+      none.current = false;
       setLayout(made);
-      setBusy(false);
+      setDraft(first);
+      setBusy(first);
+    };
+    lay(root, seed, down).then((made) => {
+      clearTimeout(timer);
+      take(made, false);
     });
+    const timer = !none.current ? undefined : setTimeout(() => {
+      lay(root, seed, down, 0).then((made) => none.current && take(made, true));
+    }, DRAFT_MS);
     return () => {
       over = true;
+      clearTimeout(timer);
     };
   }, [drawn, open, totals, seed, down]);
-  return { layout, busy, cut: [...most.current.values()].some((n) => n > CELLS_MAX) };
+  return { layout, busy, draft, cut: [...most.current.values()].some((n) => n > CELLS_MAX) };
 }
 
-function Drawing({ layout, drawn, faults, busy, cut }: {
+function Drawing({ layout, drawn, faults, busy, draft, cut }: {
   layout: Layout;
   drawn: Drawn;
   faults: readonly Fault[];
   busy: boolean;
+  draft: boolean;
   cut: boolean;
 }) {
   const flow = useReactFlow();
@@ -155,7 +173,9 @@ function Drawing({ layout, drawn, faults, busy, cut }: {
   const begin = useCallback(() => {
     const [right, bottom] = [w - 2 * EDGE_PX, h - 2 * EDGE_PX - TOOLS_PX];
     const larger = Math.max(layout.w / right, layout.h / bottom);
-    if (larger <= NEARLY || (layout.boxes.length > FEW_BOXES && larger > LARGER)) {
+    const few = layout.boxes.length <= FEW_BOXES || larger <= LARGER;
+    const zoom = few ? 1 : MANY_ZOOM;
+    if (larger <= NEARLY || (!few && (layout.boxes.length > MANY_BOXES || larger * MANY_ZOOM <= NEARLY))) {
       fitAll(0);
       return;
     }
@@ -163,10 +183,11 @@ function Drawing({ layout, drawn, faults, busy, cut }: {
     const at = (whole: number, room: number, middle: number | null): number =>
       whole <= room ? EDGE_PX + (room - whole) / 2 : EDGE_PX + Math.min(0, Math.max(room - whole, room / 2 - (middle ?? 0)));
     flow.setViewport({
-      x: at(layout.w, right, to && to.x + to.w / 2), y: at(layout.h, bottom, to && to.y + to.h / 2), zoom: 1,
+      x: at(layout.w * zoom, right, to && (to.x + to.w / 2) * zoom),
+      y: at(layout.h * zoom, bottom, to && (to.y + to.h / 2) * zoom), zoom,
     });
   }, [flow, layout, selected, source, fitAll, w, h]);
-  useFirstFit(w > 0 && h > 0, begin);
+  useFirstFit(w > 0 && h > 0, draft, begin, `${x} ${y} ${zoom}`);
   useCenterSelected(selected, { x, y, zoom, w, h }, center);
   useFollow(following, layout, { x, y, zoom, w, h }, center);
 
@@ -264,13 +285,23 @@ function useSeen(x: number, y: number, zoom: number, w: number, h: number): Rect
   return kept.current!.rect;
 }
 
-function useFirstFit(ready: boolean, begin: () => void): void {
-  const done = useRef(false);
+/** At first, and once more when the draft was replaced, unless somebody has moved it meanwhile. */
+function useFirstFit(ready: boolean, draft: boolean, begin: () => void, sight: string): void {
+  const done = useRef<"no" | "draft" | "yes">("no");
+  const begun = useRef<string | null>(null);
+  const latest = useRef(sight);
+  latest.current = sight;
   useEffect(() => {
-    if (!ready || done.current) return;
-    done.current = true;
+    if (!ready || done.current === "yes" || (draft && done.current === "draft")) return;
+    const moved = done.current === "draft" && begun.current !== null && begun.current !== latest.current;
+    done.current = draft ? "draft" : "yes";
+    if (moved) return;
     begin();
-  }, [ready, begin]);
+    const timer = setTimeout(() => {
+      begun.current = latest.current;
+    });
+    return () => clearTimeout(timer);
+  }, [ready, draft, begin]);
 }
 
 interface Sight {

@@ -22,11 +22,11 @@ export const GAP_Y = 18;
 const ASPECT = 1.7;
 const SWEEPS = 2;
 
-/** The place of each, and the whole's size. */
-export function layered(sizes: readonly Size[], links: readonly Link[]): { spots: Spot[]; w: number; h: number } {
+/** The place of each, and the whole's size. `straight`: the row of layers is not broken, however long. */
+export function layered(sizes: readonly Size[], links: readonly Link[], straight = false): { spots: Spot[]; w: number; h: number } {
   const layers = layersOf(sizes.length, links);
   order(layers, sizes.length, links);
-  return pack(layers, sizes);
+  return pack(layers, sizes, straight);
 }
 
 /** Longest way from a start; what only cycles lead to comes where its cycle is entered. */
@@ -100,13 +100,13 @@ interface Block {
   h: number;
 }
 
-function pack(layers: readonly number[][], sizes: readonly Size[]): { spots: Spot[]; w: number; h: number } {
+function pack(layers: readonly number[][], sizes: readonly Size[], straight: boolean): { spots: Spot[]; w: number; h: number } {
   const area = sizes.reduce((sum, { w, h }) => sum + (w + GAP_X) * (h + GAP_Y), 0);
-  const high = Math.sqrt(area / ASPECT);
+  const high = straight ? Infinity : Math.sqrt(area / ASPECT);
   const blocks = layers.map((layer) => block(layer, sizes, high));
   const spots: Spot[] = sizes.map(() => ({ x: 0, y: 0 }));
   let [y, w] = [0, 0];
-  for (const band of bands(blocks, Math.sqrt(area * ASPECT))) {
+  for (const band of bands(blocks, straight ? Infinity : Math.sqrt(area * ASPECT))) {
     const tall = band.reduce((most, each) => Math.max(most, each.h), 0);
     let x = 0;
     for (const each of band) {

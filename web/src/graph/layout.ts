@@ -66,6 +66,9 @@ interface Laid extends Size {
   coarse: boolean;
 }
 
+/** A draft of so few looks like what elk will make of them. */
+const STRAIGHT_MAX = 60;
+
 const remembered = new Map<string, Routed>();
 const REMEMBERED_MAX = 64;
 
@@ -97,7 +100,7 @@ async function lay(level: Level, seed: string, down: boolean, left_s: () => numb
   }
   const coarse = inner.some((each) => each?.coarse);
   if (routed !== null) return { ...routed, inner, cells: [], coarse };
-  const { spots, w, h } = layered(sizes, links);
+  const { spots, w, h } = layered(sizes, links, left_s() <= 0 && sizes.length <= STRAIGHT_MAX);
   return { spots, w, h, routes: links.map(() => null), inner, cells: [], coarse: coarse || sizes.length > 0 };
 }
 

@@ -9,6 +9,8 @@ import { setQuery, useQuery } from "../app/route";
 import { clock, plural } from "../common/format";
 import { CountList, Progress, StatusIcon, StatusText } from "../common/status";
 import { Copy, Failure, Loading } from "../common/ui";
+import { recorded } from "../api/recorded";
+import { useInstant } from "../live/clock";
 import { useDrawn } from "../live/drawn";
 import { groupsAround, parentOf } from "../live/paths";
 import { select } from "../table/steps";
@@ -20,7 +22,9 @@ import { Attempts, History, Times, Turns } from "./Attempts";
 import { ErrorPanel } from "./ErrorPanel";
 import { Logs } from "./Logs";
 import { Section } from "./Section";
+import { StepList } from "./Steps";
 import type { NodeDetail } from "./types";
+import { useSteps } from "./useSteps";
 
 export { ContextPanel } from "./ContextPanel";
 
@@ -151,6 +155,9 @@ function Body({
   const waits = over && detail.status === "suspended" && detail.request != null;
   const execution = useExecutionView();
   const drawn = useDrawn();
+  const instant = useInstant();
+  const latest = instant === null && picked.attempt === null && recorded() === null;
+  const steps = useSteps(id, path, useNode(path), detail.recorded, latest);
   return (
     <>
       {several && <Turns attempts={detail.attempts} at={at} />}
@@ -184,6 +191,11 @@ function Body({
             </button>
           )}
         </div>
+      )}
+      {(steps.items.length > 0 || steps.partial !== "") && (
+        <Section title={steps.items.length > 0 ? plural(steps.items.length, "step") : "Steps"} open>
+          <StepList steps={steps} at={instant} />
+        </Section>
       )}
       {(detail.has_output || over) && detail.status !== "suspended" && !error && (
         <Section title="Output" open>

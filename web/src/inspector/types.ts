@@ -1,49 +1,22 @@
-import type { ErrorView, Json, NodeStatus, NodeView, Value } from "../api/types";
+import type * as api from "../api/schema";
+import type { ErrorView, NodeStatus, NodeView, Value } from "../api/types";
+
+type Loose<T> = { [P in keyof T]?: T[P] | null };
 
 /** One attempt in one iteration. `kept`: it counts for the diagram as it is recorded now. */
-export interface Attempt {
-  iteration: string;
-  attempt: number;
-  status: NodeStatus;
-  scheduled_at?: number | null;
-  started_at?: number | null;
-  ended_at?: number | null;
-  wake_at?: number | null;
-  seconds?: number | null;
-  port?: string | null;
-  error?: ErrorView | null;
-  traceback?: string | null;
-  claims?: number;
-  worker?: string | null;
-  lineage?: string | null;
-  kept?: boolean | null;
-  request?: Record<string, Json> | null;
-}
+export type Attempt = Pick<api.Attempt, "iteration" | "attempt"> &
+  Loose<Omit<api.Attempt, "iteration" | "attempt" | "status" | "error">> & {
+    status: NodeStatus;
+    error?: ErrorView | null;
+  };
 
 /** All that is known of a node, of which one attempt is looked at. */
-export interface NodeDetail extends NodeView {
-  attempts: Attempt[];
-  inputs: Value;
-  inputs_error?: string | null;
-  output: Value;
-  meta?: Json;
-  traceback?: string | null;
-  details?: Json;
-  lineage?: string | null;
-  properties?: Record<string, Json>;
-  source?: { file: string; line: number } | null;
-  upstream: string[];
-  downstream: string[];
-}
+export type NodeDetail = NodeView &
+  Loose<Omit<api.NodeWhole, keyof NodeView | "attempts" | "inputs" | "output" | "upstream" | "downstream" | "recorded">> &
+  Pick<api.NodeWhole, "upstream" | "downstream" | "recorded"> & {
+    attempts: Attempt[];
+    inputs: Value;
+    output: Value;
+  };
 
-export interface LogLine {
-  id: number;
-  node: string;
-  iteration: string;
-  attempt: number;
-  at: number;
-  stream: "stdout" | "stderr" | "log" | "note" | string;
-  text: string;
-  level?: string | null;
-  logger?: string | null;
-}
+export type LogLine = Omit<api.Said, "level" | "logger"> & Loose<Pick<api.Said, "level" | "logger">>;

@@ -7,6 +7,9 @@ const InstantContext = createContext<number | null>(null);
 
 export const InstantProvider = InstantContext.Provider;
 
+/** The instant that somebody travelled to, null for now. */
+export const useInstant = (): number | null => useContext(InstantContext);
+
 /** The time that is shown, in seconds: that of the server now, again every `every` seconds while `runs`, or the
  * instant that somebody travelled to. */
 export function useClock(every = 1, runs = true): number {

@@ -123,6 +123,8 @@ function executionAt(
     error: over ? now.error : null,
     stale: over ? now.stale : false,
     rate: null,
+    tokens: null, // how many it had taken by then nobody knows here
+    cost: null,
   };
 }
 

@@ -237,6 +237,7 @@ def plan(ask: Ask[PlanQuery, None]) -> Plans:
 
 def planned(ask: Ask[Any, Any], diagram: str) -> Planned:
     """What going on with an execution would do."""
+    ask.monitor.acting()  # the code that the diagram names is looked at
     store, as_it_was = ask.monitor.store, diagram == "recorded"
     file = None if diagram in ("current", "recorded") else file_of(ask.monitor, diagram)
     try:

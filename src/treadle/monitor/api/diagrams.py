@@ -12,12 +12,13 @@ from treadle.diagram import formats
 from treadle.diagram.check import check as check_spec
 from treadle.diagram.compile import compile_diagram
 from treadle.diagram.diagram import DiagramSpec
-from treadle.engine.edited import nearby, types_for
+from treadle.engine.edited import nearby
+from treadle.engine.looking import outlined
 from treadle.errors import Fault, InvalidDiagram, InvalidInput, TreadleError, did_you_mean
 from treadle.monitor.api.executions import drawn_of
 from treadle.monitor.api.routing import Ask, operation
 from treadle.monitor.core import Monitor, Refused
-from treadle.monitor.drawn import Drawn, drawn, fault, other_plugins, types_in
+from treadle.monitor.drawn import Drawn, drawn, fault, other_plugins
 from treadle.nodes.modules import looking_once
 
 FILES_MAX = 1000
@@ -25,6 +26,8 @@ FILES_MAX = 1000
 STORED_MAX = 1000
 """Executions that are looked through for stored diagrams."""
 SUFFIXES = (".yaml", ".yml", ".json")
+UNCHECKED = Fault("what it names was not looked for: this server only looks on, and loads no code",
+                  hint="`treadle check FILE` looks at all of it", warning=True)
 HEAD_BYTES = 64 * 1024
 """Of a file in a folder, what is searched for the mark of a diagram."""
 
@@ -86,9 +89,10 @@ def _listed(monitor: Monitor, name: str, path: Path) -> DiagramFile:
                                     base=str(path.parent), format=_format(path), config=monitor.config)
         if spec is None:
             return DiagramFile(name, path.stem, valid=False)
-        types = types_in(path.parent) if monitor.engine is None else monitor.engine.registry
-        found = check_spec(spec, types, config=monitor.config)
-    except (TreadleError, OSError):  # a folder's plugins may be wrong, too
+        if monitor.engine is None:  # no code is loaded for those who only look
+            return DiagramFile(name, spec.name, not faults and outlined(spec)[0] is not None)
+        found = check_spec(spec, monitor.engine.registry, config=monitor.config)
+    except (TreadleError, OSError):
         return DiagramFile(name, path.stem, valid=False)
     return DiagramFile(name, spec.name, all(one.warning for one in (*faults, *found.faults)))
 
@@ -101,13 +105,14 @@ def diagram_stored(ask: Ask[None, None]) -> Drawn:
 
 @operation("POST", "/api/check", writes=False)
 def check(ask: Ask[None, Chosen]) -> Drawn:
-    """A diagram to draw with all that is wrong with it, before it runs. A text of one's own needs the right
-    to write, since a diagram names files of the server."""
+    """A diagram to draw with all that is wrong with it, before it runs; a server without an engine looks at
+    its text alone. A text of one's own needs the right to write, since a diagram names files of the
+    server."""
     body = ask.body
     if body.source is not None and not ask.viewer.may_write:
         raise Refused(403, "ReadOnly", "this token may only read", "check a file of the server's")
     if body.hash is not None:
-        return drawn_of(ask, body.hash)
+        return drawn_of(ask, body.hash, anew=True)
     text, path, form = _text(ask.monitor, body)
     base = Path() if path is None else path.parent
     spec, faults = formats.read(text, file="<text>" if path is None else str(path), base=str(base),
@@ -115,11 +120,14 @@ def check(ask: Ask[None, Chosen]) -> Drawn:
     if spec is None:
         return Drawn("", faults=list(map(fault, faults)))
     engine = ask.monitor.engine
-    types = types_for(base) if engine is None else engine.registry  # it would run it
+    if engine is None:
+        shape, loose = outlined(spec)
+        return drawn(spec, shape, faults=[*faults, *loose, UNCHECKED])
+    types = engine.registry  # it would run it
     found = check_spec(spec, types)
     all_faults: list[Fault] = list(dict.fromkeys([*faults, *found.faults]))
     compiled = None if any(not one.warning for one in all_faults) else compile_diagram(spec, types)
-    if engine is not None and (hint := other_plugins(all_faults)):
+    if hint := other_plugins(all_faults):
         all_faults.append(Fault(hint, warning=True))
     return drawn(spec, compiled, faults=all_faults)
 

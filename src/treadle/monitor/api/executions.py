@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -12,11 +14,11 @@ from msgspec import Meta
 from treadle.errors import NoSuchExecution, did_you_mean
 from treadle.monitor.api.nodes import outline_of
 from treadle.monitor.api.routing import Ask, operation
+from treadle.monitor.api.seen import Seen
 from treadle.monitor.api.values import Value, value_of
 from treadle.monitor.core import Refused
 from treadle.monitor.drawn import Drawn, Known, drawn
 from treadle.monitor.live.fields import context_fields
-from treadle.monitor.live.seen import Seen
 from treadle.monitor.views import STALE, Line, line, waits_for
 from treadle.state import codec
 from treadle.state.cell import NodeState
@@ -96,12 +98,14 @@ class Metrics(msgspec.Struct, frozen=True):
 
 class Whole(Listed, frozen=True, kw_only=True):
     """One execution. `counts`: nodes by status, of those that are known so far (`total`), turns of loops
-    counted singly."""
+    counted singly. `tokens` and `cost` (US dollars): what models took."""
 
     counts: dict[str, int]
     total: int
     retries: int
     rate: float
+    tokens: int = 0
+    cost: float = 0.0
     inputs: Value
     output: Value
     options: dict[str, Any]
@@ -195,6 +199,7 @@ def execution(ask: Ask[None, None]) -> Whole:
     return Whole(
         **_fields(line(msgspec.structs.replace(summary, nodes=view["total"]))), counts=view["counts"],
         total=view["total"], retries=view["retries"], rate=metrics.rate,
+        tokens=view.get("tokens", 0), cost=view.get("cost", 0.0),
         inputs=value_of(ask.monitor.store, cell.inputs, None, None, f"{url}/inputs"),
         output=value_of(ask.monitor.store, cell.output, cell.blob, None, f"{url}/output"),
         options=codec.decode(cell.options), plugins=list(about.active_plugins), waiting=_waiting(seen.cells),
@@ -215,14 +220,29 @@ def _waiting(cells: list[NodeState]) -> list[Waiting]:
 
 
 def _metrics(seen: Seen, known: Known | None, retries: int) -> Metrics:
-    before: dict[str, list[str]] = {}
-    for arrow in () if known is None else known.spec.arrows:
-        before.setdefault(arrow.target, []).append(arrow.source)
-    found = seen.metrics(lambda node: before.get(node, ()))
+    found = seen.metrics(partial(_before, cache(lambda: _sources(known))))
     rate = found.total / found.elapsed_s if found.elapsed_s else 0.0
     return Metrics(found.elapsed_s, found.busy_s, rate, retries, found.parallelism,
                    list(found.critical_path), found.critical_s,
                    [Slow(one.node_id, one.iteration, one.attempt, one.seconds) for one in found.slowest])
+
+
+def _before(sources: Callable[[], dict[str, str | list[str]]], node: str) -> Iterable[str]:
+    """The nodes right before one."""
+    found = sources().get(node, ())
+    return (found,) if isinstance(found, str) else found
+
+
+def _sources(known: Known | None) -> dict[str, str | list[str]]:
+    """What stands before each node; one alone without a list, of which there would be very many."""
+    before: dict[str, str | list[str]] = {}
+    for arrow in () if known is None else known.spec.arrows:
+        one = before.setdefault(arrow.target, arrow.source)
+        if isinstance(one, list):
+            one.append(arrow.source)
+        elif one is not arrow.source:
+            before[arrow.target] = [one, arrow.source]
+    return before
 
 
 @operation("GET", "/api/executions/{id}/diagram")
@@ -232,9 +252,9 @@ def diagram(ask: Ask[None, None]) -> Drawn:
     return drawn_of(ask, cell.diagram)
 
 
-def drawn_of(ask: Ask[Any, Any], digest: str) -> Drawn:
-    """A stored diagram to draw. Refused if there is none."""
-    known = ask.monitor.drawings.of(ask.monitor.store, digest)
+def drawn_of(ask: Ask[Any, Any], digest: str, *, anew: bool = False) -> Drawn:
+    """A stored diagram to draw; `anew`: see `Drawings.of`. Refused if there is none."""
+    known = ask.monitor.drawings.of(ask.monitor.store, digest, anew=anew)
     if known is None:
         raise Refused(404, "NoSuchDiagram", f"the store has no diagram {digest!r} that can be read",
                       "it was made in Python, or was pruned" if digest else None)

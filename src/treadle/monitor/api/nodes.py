@@ -14,11 +14,11 @@ from msgspec import Meta
 from treadle.engine.outside import inputs_recorded
 from treadle.engine.plan import static
 from treadle.engine.replay import node_at
-from treadle.errors import did_you_mean
+from treadle.errors import NotDecodable, did_you_mean
 from treadle.monitor.api.routing import Ask, operation
 from treadle.monitor.api.values import Value, chosen, preview, shown, value_of
 from treadle.monitor.core import Monitor, Refused
-from treadle.monitor.drawn import Known, Place, types_in
+from treadle.monitor.drawn import Known, Place
 from treadle.monitor.live.fields import Fields, node_fields
 from treadle.monitor.live.mirror import ALL, ROOT, Mirror, Update
 from treadle.monitor.live.sources import Drawing
@@ -26,10 +26,16 @@ from treadle.monitor.views import ErrorView, NodeView, waits_for
 from treadle.state import codec
 from treadle.state.cell import ExecutionCell, NodeState, turn_of
 from treadle.state.status import NodeStatus
-from treadle.store.base import Summary
+from treadle.state.steps import StepRecord, has_steps, steps_of
+from treadle.state.steps import Steps as StepsRecorded
+from treadle.store.base import Summary, bare
 
 NODES_MAX = 10_000
 """Views of one page."""
+INPUTS_BYTES_MAX = STEP_BYTES_MAX = 64 * 1024
+"""What is larger is shown by its beginning."""
+STEPS_BYTES_MAX = 2 * 1024 * 1024
+"""What the steps of one attempt take together; of the rest the beginnings are shown."""
 _NUMBER = re.compile(r"(\d+)")
 STATUSES = tuple(one.value for one in NodeStatus)
 
@@ -120,7 +126,8 @@ class NodeQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Attempt(msgspec.Struct, frozen=True):
-    """One attempt in one iteration. `kept`: it counts for the diagram as it is recorded now."""
+    """One attempt in one iteration. `kept`: it counts for the diagram as it is now; where the server looks at
+    no code, for the diagram that the last attempt was made by."""
 
     iteration: str
     attempt: int
@@ -140,6 +147,57 @@ class Attempt(msgspec.Struct, frozen=True):
     request: dict[str, Any] | None = None
 
 
+class Step(msgspec.Struct, frozen=True):
+    """What a body has recorded of its work: of `kind` model, tool, answer, summary or step. `attempt` is the
+    one that made it. `meta` has what is known besides: `person`, `model`, `tokens`, `arguments` …"""
+
+    name: str
+    kind: str
+    attempt: int
+    started_at: float
+    ended_at: float
+    value: Value
+    error: ErrorView | None = None
+    meta: dict[str, Any] = {}
+
+
+class Steps(msgspec.Struct, frozen=True):
+    """The steps of one attempt in the order in which they were recorded, and the text of a call that still
+    runs, as far as it has come."""
+
+    iteration: str
+    attempt: int
+    items: list[Step]
+    partial: str = ""
+
+
+@operation("GET", "/api/executions/{id}/steps")
+def steps(ask: Ask[NodeQuery, None]) -> Steps:
+    """The steps that a node's body has recorded."""
+    query = ask.query
+    seen = ask.monitor.seen(ask.id)
+    cell = chosen(seen.cells, seen.cell.execution_id, query.path, query.iteration, query.attempt)
+    return steps_in(cell)
+
+
+def steps_in(cell: NodeState) -> Steps:
+    """The steps of a cell. What is too long is cut."""
+    items, room = [], STEPS_BYTES_MAX
+    try:
+        found = steps_of(cell.meta)
+    except NotDecodable:
+        found = StepsRecorded()
+    for one in found.steps:
+        most = min(STEP_BYTES_MAX, max(0, room))
+        value = Value() if one.value is None else _result(one, most)
+        room -= value.size or 0
+        meta = shown(one.meta)
+        error = None if one.error is None else ErrorView(one.error.type, one.error.message, one.error.node)
+        items.append(Step(one.name, one.kind, one.attempt, one.started_at, one.ended_at, value, error,
+                          meta if len(msgspec.json.encode(meta)) <= STEP_BYTES_MAX else preview(meta)))
+    return Steps(cell.iteration, cell.attempt, items, found.partial)
+
+
 class NodeWhole(NodeView, frozen=True, kw_only=True):
     """A node, of which one attempt is looked at. `inputs_error`: why inputs can't be told any more."""
 
@@ -147,6 +205,7 @@ class NodeWhole(NodeView, frozen=True, kw_only=True):
     inputs: Value
     inputs_error: str | None = None
     output: Value
+    recorded: Steps
     meta: Any = None
     traceback: str | None = None
     details: Any = None
@@ -167,46 +226,64 @@ def node(ask: Ask[NodeQuery, None]) -> NodeWhole:
     name = execution.execution_id
     cell = chosen(cells, name, query.path, query.iteration, query.attempt)
     known = monitor.drawings.of(store, execution.diagram, anew=True)  # which results count may have changed
-    inputs, trouble = inputs_recorded(store, execution, cells, cell, types_in)
+    inputs, trouble = inputs_recorded(store, execution, cells, cell)
     view = seen.views(outline_of(monitor, execution), [cell.node_id])[cell.node_id]
     said: Fields = {name: view[name] for name in ("type", "group") if name in view}
-    said |= node_fields(cell)  # of the attempt that was asked for
+    said |= node_fields(bare(cell))  # of the attempt that was asked for
     base = msgspec.convert({**said, "id": cell.node_id}, NodeView)
-    given = Value() if inputs is None else _inputs(inputs)
+    given = Value() if inputs is None else _plain(inputs, INPUTS_BYTES_MAX, "object")
     drawn = None if known is None else known.node(cell.node_id)
     before, after = ([], []) if known is None else known.around(cell.node_id)
     here = None if drawn is None or drawn.where is None else Place(drawn.where.file, drawn.where.line)
     turn = f"&iteration={cell.iteration}&attempt={cell.attempt}"
     mine = sorted((one for one in cells if one.node_id == cell.node_id), key=turn_of)
-    lineage = _lineage(known, cell.node_id)
+    lineage = _lineage(known, cell.node_id) or mine[-1].lineage
     return NodeWhole(
         **{field: getattr(base, field) for field in base.__struct_fields__},
         attempts=[_attempt(one, lineage) for one in mine], inputs=given, inputs_error=trouble,
         output=value_of(store, cell.output, cell.blob, cell.content_type,
                         f"/api/executions/{_quoted(name)}/output?node={_quoted(cell.node_id)}{turn}"),
-        meta=None if cell.meta is None else shown(codec.decode(cell.meta)),
+        meta=_meta(cell), recorded=steps_in(cell),
         traceback=None if cell.error is None else cell.error.traceback or None,
         details=None if cell.error is None else cell.error.details, lineage=cell.lineage,
         properties={} if drawn is None else shown(drawn.properties), source=here, upstream=before,
         downstream=after)
 
 
+def _meta(cell: NodeState) -> Any:
+    """What stands in a node's meta besides its steps."""
+    try:
+        meta = None if cell.meta is None else codec.decode(cell.meta)
+    except NotDecodable as error:
+        return {"$unreadable": str(error)}
+    if has_steps(cell.meta) and isinstance(meta, dict):
+        meta = {name: value for name, value in meta.items() if name not in ("steps", "partial", "anew")}
+    return shown(meta) if meta else None
+
+
 def _quoted(text: str) -> str:
     return quote(text, safe="")
 
 
-def _inputs(inputs: dict[str, Any]) -> Value:
-    value = shown(inputs)
+def _result(step: StepRecord, bytes_max: int) -> Value:
+    try:
+        return _plain(step.result(), bytes_max, None)
+    except (OSError, NotDecodable) as error:  # a large one is a blob
+        return Value({"$unreadable": str(error)}, None, None, True)
+
+
+def _plain(value: Any, bytes_max: int, content_type: str | None) -> Value:
+    value = shown(value)
     size = len(msgspec.json.encode(value))
-    large = size > 64 * 1024
-    return Value(preview(value) if large else value, "object", size, large)
+    large = size > bytes_max
+    return Value(preview(value) if large else value, content_type, size, large)
 
 
 def _lineage(known: Known | None, path: str) -> str | None:
     if known is None or known.compiled is None:
         return None
     found = node_at(known.compiled, static(path))
-    return None if found is None else found.lineage
+    return None if found is None else found.lineage or None
 
 
 def _attempt(cell: NodeState, lineage: str | None) -> Attempt:

@@ -119,11 +119,13 @@ class Plugins(msgspec.Struct, frozen=True):
 
 @operation("GET", "/api/plugins")
 def plugins(ask: Ask[None, None]) -> Plugins:
-    """Which plugins there are, with their hooks, and what is wrong with them."""
+    """Which plugins there are, with their hooks, and what is wrong with them. Without an engine there are
+    none: to know them is to load them."""
     from treadle.hooks.finding.discovery import find
 
-    found = find(None)
-    active = set() if ask.monitor.engine is None else set(ask.monitor.engine.active_plugins)
+    if ask.monitor.engine is None:
+        return Plugins([], [], ["this server only looks on, and loads no plugins"])
+    found, active = find(None), set(ask.monitor.engine.active_plugins)
     return Plugins([PluginView(one.name, one.version, one.origin, list(one.hooks), str(one) in active)
                     for one in found.plugins], found.problems, found.notes)
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import msgspec
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from treadle.engine.plan import static
 from treadle.engine.showing import plain
@@ -215,6 +216,19 @@ def _size(file: IO[bytes]) -> int | None:
     return size
 
 
+class _Download(StreamingResponse):
+    """Pieces of a file, which is closed whether or not all of them were wanted."""
+
+    def __init__(self, file: IO[bytes], pieces: Iterator[bytes], status: int, headers: dict[str, str],
+                 kind: str) -> None:
+        super().__init__(pieces, status, headers, kind)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+
 def _streamed(ask: Ask[Any, None], file: IO[bytes], kind: str, name: str) -> Response:
     """A file's content, or the part of it that was asked for."""
     size = _size(file)
@@ -235,7 +249,7 @@ def _streamed(ask: Ask[Any, None], file: IO[bytes], kind: str, name: str) -> Res
             first = 0
     if last is not None and size is not None:
         headers["content-length"] = str(last - first + 1)
-    return StreamingResponse(_pieces(file, first, last), status, headers, kind)
+    return _Download(file, _pieces(file, first, last), status, headers, kind)
 
 
 def _part(first: str, last: str, size: int | None) -> tuple[int, int | None]:

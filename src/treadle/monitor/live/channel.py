@@ -10,15 +10,18 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from treadle.aio.load import Load
 from treadle.errors import NoSuchExecution, StoreError, TreadleError
 from treadle.monitor.core import Monitor
 from treadle.monitor.live.listing import Listing, ListSource
 from treadle.monitor.live.mirror import ROOT, Mirror, Update
+from treadle.monitor.live.parts import FIRST, NOWHERE, Parts, Teller
 from treadle.monitor.live.sources import Source
 from treadle.monitor.live.wire import Message, Wire
 
@@ -37,13 +40,11 @@ RATE_S = 3.0
 """Over how long the rate of an execution is measured."""
 RATE_EVERY_S = 0.5
 """How often."""
-BUSY, BUSY_LATE, LATE_S = 0.6, 0.25, 0.004
-"""A loop on which others compute for so much of the time is busy; or for so much, if it wakes us so late."""
 FLOOD, FLOOD_S = 1200, 0.3
 """So many cells within so many seconds are a flood, whatever else can be measured."""
-BUSY_SHARE, IDLE_SHARE = 0.015, 0.15
+BUSY_SHARE, IDLE_SHARE = 0.012, 0.15
 """How much of the time of a loop that is busy, and of one that is not, all viewers together may take."""
-REST_S_MAX = 0.5
+REST_S_MAX = 1.0
 """The longest rest between two looks at a busy loop."""
 NODES_MIN, NODES, NODES_MAX = 50, 100, 5000
 """Nodes that a message has where the loop is busy, at first where it isn't, and then at most; one for who was
@@ -61,8 +62,9 @@ class Readable(Protocol):
     lead: int
 
     def settle(self) -> int: ...
-    def snapshot(self, scope: frozenset[str] = ROOT) -> Update: ...
-    def opened(self, groups: frozenset[str]) -> Update: ...
+    def snapshot(self, scope: frozenset[str] = ROOT, most: int | None = None) -> Update: ...
+    def paths(self, scope: frozenset[str], *, root: bool = True) -> list[str]: ...
+    def whole(self, paths: Sequence[str]) -> Update: ...
     def diff(self, since: int, scope: frozenset[str] = ROOT, limit: int | None = None) -> Update: ...
 
 
@@ -74,6 +76,8 @@ class Viewer:
         self.since = since  # the revision that it knows; -1: it knows nothing
         self.scope = ROOT
         self.opening = ROOT  # groups that it has opened and was not told of yet
+        self.parts: Parts | None = None  # what it is being told in parts, and how far
+        self.part_at = 0
         self.rests = 0.0  # until when it is told of no more of these
         self.last = -math.inf  # when it was last sent something
         self.ended: tuple[int, float | None] | None = None  # the end that it was told
@@ -120,13 +124,23 @@ def encoded(message: dict[str, Any]) -> Message:
         return Message(json.dumps(message).encode())
 
 
+class _Sent(NamedTuple):
+    """What was encoded: up to where it goes, what comes after it in parts, and when."""
+
+    sequence: int
+    message: Message | None
+    parts: Parts | None
+    at: float
+
+
 class Feed(Protocol):
     """What fills what a channel shows."""
 
     def wants(self, version: int) -> bool:
         """Whether the store must be read, which has changed so many times."""
 
-    async def read(self, version: int) -> None: ...
+    async def read(self, version: int) -> float:
+        """Read it; how long the loop worked at that."""
 
 
 class Channel:
@@ -139,15 +153,17 @@ class Channel:
         self.stream = secrets.token_hex(4)
         self.viewers: set[Viewer] = set()
         self._awake = asyncio.Event()
-        # What was encoded of the revision `_at`: up to where it goes, and when.
-        self._sent: dict[tuple[int, frozenset[str]], tuple[int, Message | None, float]] = {}
+        # What was encoded of the revision `_at`.
+        self._sent: dict[tuple[int, frozenset[str], bool], _Sent] = {}
         self._at = -1
         self._busy = False
-        self._turned = time.monotonic()
+        self._load = Load()
+        self._collected = time.monotonic()
         self._limit = NODES
         self._cut = False  # whether there was more to say than that
         self._task: asyncio.Task[None] | None = None
         self._left = time.monotonic()
+        self._teller = Teller(shown, partial(self._message, "state_update"), self.viewers, self._spent)
 
     async def open(self) -> None:
         """Read what there is. NoSuchExecution, StoreError."""
@@ -186,6 +202,12 @@ class Channel:
         if kind == "close":
             viewer.scope -= groups
             viewer.opening -= groups
+            if viewer.parts is not None and groups & viewer.parts.groups:  # the rest anew, without these
+                if viewer.parts.snapshot:
+                    viewer.since = -1
+                else:
+                    viewer.opening |= viewer.parts.groups & viewer.scope
+                viewer.parts = None
             return
         if viewer.since >= 0:  # else they are in its snapshot
             viewer.opening |= groups - viewer.scope
@@ -195,12 +217,15 @@ class Channel:
     def _open(self, viewer: Viewer, now: float) -> None:
         """Tell a viewer of what it has opened, once it has read all that it was told before: so who opens and
         closes large groups over and over can't keep the loop from the engine, nor fill the memory."""
-        if not viewer.opening or now < viewer.rests or not viewer.flush():
+        if not viewer.opening or viewer.parts is not None or now < viewer.rests or not viewer.flush():
             return
         groups, viewer.opening, begun = viewer.opening, ROOT, time.thread_time()
-        # it may not know yet what else has changed: who comes back now must go on from there
-        opened = msgspec.structs.replace(self.shown.opened(groups), sequence=viewer.since)
-        viewer.give(self._message("state_update", opened))
+        paths = self.shown.paths(groups, root=False)
+        if len(paths) > FIRST:
+            self._teller.start(viewer, Parts(paths, groups, snapshot=False))
+        else:  # it may not know yet what else has changed: who comes back now must go on from there
+            opened = msgspec.structs.replace(self.shown.whole(paths), sequence=viewer.since)
+            viewer.give(self._message("state_update", opened))
         viewer.rests = now + (time.thread_time() - begun) / IDLE_SHARE
 
     async def _run(self) -> None:
@@ -212,36 +237,44 @@ class Channel:
             for viewer in self.viewers:
                 viewer.fail(str(error), NOT_FOUND if gone else BROKEN)
         finally:
+            await self._teller.close()
             for viewer in self.viewers:
                 viewer.fail("the monitor has stopped", BROKEN)
             self.hub.closed(self)
 
     async def _turn(self) -> None:
-        if self.feed.wants(self.hub.version):
-            await self.feed.read(self.hub.version)
-        begun, before, self._turned = time.thread_time(), self._turned, time.monotonic()
-        share = (BUSY_SHARE if self._busy else IDLE_SHARE) / self.hub.watched
-        self._busy = self._collect(share / 2, min(self._turned - before, 1.0)) or self._busy
+        now = time.monotonic()
+        begun, share = time.thread_time(), (BUSY_SHARE if self._busy else IDLE_SHARE) / self.hub.watched
+        awaited = any(now - one.last >= one.period_s and one.wire.free for one in self.viewers)
+        if awaited:  # else what comes is let go of, should it be much
+            before, self._collected = self._collected, now
+            self._busy = self._collect(share / 2, now - before) or self._busy
+            if self.feed.wants(self.hub.version):
+                self.hub.spent_s += time.thread_time() - begun
+                self.hub.spent_s += await self.feed.read(self.hub.version)
+                begun = time.thread_time()
         self._serve(share * PERIOD_S_MAX)
         cost = time.thread_time() - begun
         self.hub.spent_s += cost
         busy, began, worked = self._busy, time.monotonic(), time.thread_time()
-        self._busy = await self._pause(POLL_S)
+        self._busy = await self._pause(POLL_S if self.viewers else LINGER_S / 20)
         # Others, if they want to, shall have computed so much in between.
         until = worked + cost / BUSY_SHARE * self.hub.watched
         while busy and self._busy and time.thread_time() < until and time.monotonic() - began < REST_S_MAX:
             self._busy = await self._pause(POLL_S)
 
+    def _spent(self, seconds: float) -> tuple[bool, int]:
+        self.hub.spent_s += seconds
+        return self._busy, self.hub.watched
+
     async def _pause(self, seconds: float) -> bool:
         """Sleep, unless somebody wakes us; whether others kept the loop busy meanwhile."""
         timer = asyncio.get_running_loop().call_later(seconds, self._awake.set)
-        began, worked = time.monotonic(), time.thread_time()
+        self._load.sleeps()
         await self._awake.wait()
         timer.cancel()
         self._awake.clear()
-        slept = time.monotonic() - began
-        busy = (time.thread_time() - worked) / max(slept, 1e-6)
-        return busy > BUSY or (busy > BUSY_LATE and slept - seconds > LATE_S)
+        return self._load.slept(seconds)
 
     def _collect(self, share: float, seconds: float) -> bool:
         """Take what came within so many seconds, and can be had without reading the store, for at most this
@@ -262,11 +295,16 @@ class Channel:
             return
         begun, self._cut = time.thread_time(), False
         for viewer in due:
-            self._tell(viewer, now, NODES_MIN if self._busy else self._limit)
-        if self._cut and not self._busy:  # next time as many nodes as there is time for
+            self._tell(viewer, now, NODES_MIN if self._modest else self._limit)
+        if self._cut and not self._modest:  # next time as many nodes as there is time for
             cost = max(time.thread_time() - begun, 1e-6)
             most = int(self._limit * min(2.0, max(0.5, budget_s / cost)))
             self._limit = min(max(NODES_MIN, most), NODES_MAX)
+
+    @property
+    def _modest(self) -> bool:
+        """Whether others want the time."""
+        return self._busy
 
     def _is_due(self, viewer: Viewer, now: float) -> bool:
         return ((viewer.since < self._at or bool(viewer.waiting)) and now - viewer.last >= viewer.period_s
@@ -274,21 +312,31 @@ class Channel:
 
     def _tell(self, viewer: Viewer, now: float, limit: int) -> None:
         """Send a viewer what it doesn't know."""
-        key = (viewer.since, viewer.scope)
+        partly = viewer.parts is not None and viewer.parts.snapshot
+        key = (viewer.since, viewer.scope, partly)
         known = self._sent.get(key)
-        if known is None or now - known[2] > SHARED_S:
+        if known is None or now - known.at > SHARED_S:
+            parts = None
             if viewer.since < 0:
-                update, kind = self.shown.snapshot(viewer.scope), "snapshot"
+                paths = self.shown.paths(viewer.scope)
+                update, kind = self.shown.snapshot(viewer.scope, FIRST), "snapshot"
+                if len(paths) > FIRST:
+                    parts = Parts(paths[FIRST:], viewer.scope, snapshot=True)
             else:
                 leads = viewer.since == self.shown.lead
                 update, kind = self.shown.diff(viewer.since, viewer.scope, limit), "state_update"
                 self._cut = self._cut or (leads and update.sequence < self._at)
+            upto = update.sequence
+            if partly or parts is not None:  # who is lost now can't go on
+                update = msgspec.structs.replace(update, sequence=NOWHERE)
             message = self._message(kind, update) if update.payload else None
-            known = self._sent[key] = update.sequence, message, now
-        viewer.since, message, _ = known
-        if message is not None:
-            viewer.wire.send(message)
+            known = self._sent[key] = _Sent(upto, message, parts, now)
+        viewer.since = known.sequence
+        if known.message is not None:
+            viewer.wire.send(known.message)
             viewer.last = now
+        if known.parts is not None:
+            self._teller.start(viewer, known.parts)
 
     def _message(self, kind: str, update: Update) -> Message:
         message: dict[str, Any] = {"event_type": kind}
@@ -332,10 +380,16 @@ class ExecutionChannel(Channel):
         return not self.source.local
 
     def _collect(self, share: float, seconds: float) -> bool:
-        came = self.source.drain(share * seconds, sealed=self._busy)
+        came = self.source.came * FLOOD_S / max(seconds, FLOOD_S)
         self._flow = came + self._flow * math.exp(-seconds / FLOOD_S)
+        flood = self._flow > FLOOD / self.hub.watched
+        self.source.drain(share * min(seconds, 1.0), sealed=self._busy, flood=flood)
         self._measure()
-        return self._flow > FLOOD
+        return flood
+
+    @property
+    def _modest(self) -> bool:
+        return self._busy or self.source.pours
 
     def _measure(self) -> None:
         """How many nodes end in a second."""
@@ -356,7 +410,7 @@ class ExecutionChannel(Channel):
             return
         end = (own.round, own.ended_at)
         for viewer in self.viewers:
-            if viewer.ended != end and viewer.since == self._at:
+            if viewer.ended != end and viewer.since == self._at and viewer.parts is None:
                 viewer.ended = end
                 viewer.give(self._message("end", Update(viewer.since, [], {"status": own.status.value})))
 
@@ -424,7 +478,7 @@ class Hub:
         """See whether anybody has written the store, as long as somebody watches what others run."""
         store, seen = self.monitor.store, None
         while self._channels:
-            if any(channel.polls for channel in self._channels.values()):
+            if any(channel.polls and channel.viewers for channel in self._channels.values()):
                 try:
                     version = await self.monitor.read(store.version)
                 except (StoreError, OSError):  # what reads says so to its viewers; we go on when it is well

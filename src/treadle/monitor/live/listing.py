@@ -1,4 +1,4 @@
-"""The list of executions as viewers see it live: the newest ones, a line each."""
+"""The list of executions as viewers see it live: the newest ones and all that have not ended, a line each."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from typing import Any
 
 import msgspec
 
+from treadle.errors import NoSuchExecution
 from treadle.monitor.core import Monitor
 from treadle.monitor.live.fields import Fields, path_of
 from treadle.monitor.live.mirror import ROOT, Update
 from treadle.monitor.views import Line, line
-from treadle.store.base import Summary
+from treadle.state.status import ExecutionStatus
+from treadle.store.base import Store, Summary
 
 LISTED_MAX = 200
-"""Executions in the live list; older ones are asked for over HTTP."""
+"""Executions in the live list; older ones that have ended are asked for over HTTP."""
+OPEN = (ExecutionStatus.RUNNING, ExecutionStatus.SUSPENDED, ExecutionStatus.PENDING)
+"""Those with such a status may change though they are old: as many more of each are in the list."""
 COUNTED_MAX = 20
 """Executions whose nodes are counted at one look."""
 LOOK_S = 1.0
@@ -63,12 +67,15 @@ class Listing:
     def settle(self) -> int:
         return self.revision
 
-    def snapshot(self, scope: frozenset[str] = ROOT) -> Update:
+    def snapshot(self, scope: frozenset[str] = ROOT, most: int | None = None) -> Update:
         return Update(self.revision, [], {"executions": {
             name: {field: value for field, value in entry.fields.items() if value is not None}
             for name, entry in self._entries.items() if not entry.gone}})
 
-    def opened(self, groups: frozenset[str]) -> Update:
+    def paths(self, scope: frozenset[str], *, root: bool = True) -> list[str]:
+        return []
+
+    def whole(self, paths: Iterable[str]) -> Update:
         return Update(self.revision, [], {})
 
     def diff(self, since: int, scope: frozenset[str] = ROOT, limit: int | None = None) -> Update:
@@ -105,21 +112,27 @@ class ListSource:
         return now >= self._next and (
             version != self._version or self._more or now - self._looked >= LOOK_S)
 
-    async def read(self, version: int) -> None:
-        """Take what is new. StoreError."""
+    async def read(self, version: int) -> float:
+        """Take what is new; how long the loop worked at that. StoreError."""
         self._version, begun = version, time.monotonic()
         found = await self._monitor.read(self._look)
         self._looked = time.monotonic()
         self._next = self._looked + REST * (self._looked - begun)
-        before = self._known
+        before, worked = self._known, time.thread_time()
         self._known = {one.cell.execution_id: one for one in found}
-        oldest = found[-1].cell.created_at or 0.0 if len(found) == LISTED_MAX else 0.0
-        gone = [name for name, one in before.items()
-                if name not in self._known and (one.cell.created_at or 0.0) > oldest]
+        gone = before.keys() - self._known.keys()
+        if gone and len(found) >= LISTED_MAX:
+            oldest = found[LISTED_MAX - 1].cell.created_at or 0.0
+            older = {name for name in gone if (before[name].cell.created_at or 0.0) <= oldest}
+            ended = [name for name in older if not before[name].cell.status.terminal]
+            left = await self._monitor.read(self._left, ended)
+            gone = gone - older | set(ended) - {one.cell.execution_id for one in left}
+            self._listing.take(map(line, left))  # the last of them
         changed = [one for name, one in self._known.items() if before.get(name) != one]
         if changed or gone:
             self._listing.take(map(line, changed), gone)
-            self._listing.forget(self._known.keys() | set(gone))
+            self._listing.forget(self._known.keys() | gone)
+        return time.thread_time() - worked
 
     def _look(self) -> list[Summary]:
         """In a thread: the list, with the numbers of nodes of those that still change."""
@@ -127,7 +140,7 @@ class ListSource:
         counted: dict[str, Summary] = {}
         found = []
         left = COUNTED_MAX
-        for one in store.executions(limit=LISTED_MAX, bare=True):
+        for one in self._listed(store):
             name = one.cell.execution_id
             known = before.get(name)
             same = known is not None and known.cell.version == one.cell.version and one.cell.status.terminal
@@ -141,4 +154,23 @@ class ListSource:
             found.append(one)
         self._counted = counted
         self._more = not left
+        return found
+
+    def _listed(self, store: Store) -> list[Summary]:
+        found = store.executions(limit=LISTED_MAX, bare=True)
+        if len(found) < LISTED_MAX:
+            return found
+        names = {one.cell.execution_id for one in found}
+        older = (one for status in OPEN
+                 for one in store.executions(status=status, limit=LISTED_MAX, bare=True))
+        return [*found, *(one for one in older if one.cell.execution_id not in names)]
+
+    def _left(self, names: list[str]) -> list[Summary]:
+        """In a thread: those of these that are still there."""
+        store, found = self._monitor.store, []
+        for name in names:
+            try:
+                found.append(self._monitor.drawings.whole(store, store.summary(name)))
+            except NoSuchExecution:
+                continue
         return found

@@ -14,19 +14,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from operator import itemgetter
+from itertools import islice
 from typing import Any, Protocol
 
 import msgspec
 
 from treadle.monitor.live.fields import (
     Fields,
+    Spending,
     changed_fields,
     context_fields,
     execution_fields,
     node_fields,
     path_of,
 )
+from treadle.monitor.live.groups import Figures, Group, Node, oldest
 from treadle.monitor.views import parent_of
 from treadle.state.cell import ContextCell, ExecutionCell, NodeState, turn_of
 from treadle.store.base import Owner, bare
@@ -60,38 +62,6 @@ class Update(msgspec.Struct, frozen=True):
     payload: dict[str, Any]
 
 
-class _Node:
-    """A path: its newest cell, and the labels of what of it changed. `past` are its other iterations:
-    attempt, version and status of each."""
-
-    __slots__ = ("born", "cell", "fields", "group", "past", "revision")
-
-    def __init__(self, cell: NodeState, group: _Group, revision: int) -> None:
-        self.cell, self.group, self.born, self.revision = cell, group, revision, revision
-        self.fields: dict[str, int] | None = None  # of each field that changed after it was told
-        self.past: dict[str, tuple[int, int, int, str]] | None = None
-
-
-    def changed(self, since: int, until: int) -> bool:
-        """Whether anything of it has a label between these."""
-        return since < self.born <= until or (
-            self.fields is not None and any(since < label <= until for label in self.fields.values()))
-
-
-class _Group:
-    """The nodes directly inside of a node, or of the diagram (path ""): the one that changed last is the
-    last. `counts` are those of all that is inside at any depth, by status."""
-
-    __slots__ = ("around", "counts", "nodes", "path", "touched")
-
-    def __init__(self, path: str, around: _Group | None) -> None:
-        self.path = path
-        self.around: tuple[_Group, ...] = (self,) if around is None else (self, *around.around)
-        self.nodes: dict[str, _Node] = {}
-        self.counts: dict[str, int] = {}
-        self.touched = False
-
-
 class Mirror:
     """See the module. `outline` may come later: see `draw`."""
 
@@ -104,15 +74,18 @@ class Mirror:
         self._owner: Owner | None = None
         self._stale = False
         self._extra: Fields = {}  # what no cell says: last_log, rate
-        self._root = _Group("", None)
-        self._groups: dict[str, _Group] = {"": self._root}
-        self._touched: list[_Group] = []  # groups whose counts have changed since they were last told
+        self._root = Group("", None)
+        self._groups: dict[str, Group] = {"": self._root}
+        self._touched: list[Group] = []  # groups whose counts have changed since they were last told
         self._past: Counter[str] = Counter()  # iterations that are not their nodes' newest, by status
         self._retries = 0
+        self._spending = Spending()
+        self._before: dict[tuple[str, str], int] = {}  # attempts before the first that is known of a turn
         self._execution: dict[str, tuple[int, Any]] = {}  # its fields, each with its revision
         self._keys: dict[str, ContextCell] = {}
         self._context: dict[str, tuple[int, Any]] = {name: (0, {}) for name in _SPACES}
         self._stirred: set[str] = set()  # spaces of the context that have changed
+        self.figures: Figures | None = None
         self._restless = True  # whether anything has changed since the last look
 
     # What comes in
@@ -154,14 +127,25 @@ class Mirror:
         self._outline = outline
         self.revision += 1
         for group in self._groups.values():
-            for node in group.nodes.values():
-                node.born = node.revision = self.revision
-                node.fields = None
+            group.relabel(self.revision)
         self._restless = True
+
+    def count_by(self, figures: Figures | None) -> None:
+        """Tell these figures instead of those of the cells that came, until there are others, or none."""
+        before, self.figures = self.figures, figures
+        maps = dict[str, dict[str, int]]() if figures is None else figures.maps
+        known = dict[str, dict[str, int]]() if before is None else before.maps
+        for path in known.keys() | maps.keys():
+            group = self._group(path)
+            if maps.get(path) != known.get(path) and not group.touched:
+                self._touch(group)
+        self._restless = self._restless or figures is not before
 
     @property
     def ended(self) -> int:
         """How many nodes have ended, iterations counted singly."""
+        if self.figures is not None:
+            return sum(self.figures.counts.get(name, 0) for name in _ENDED)
         return sum(self._root.counts.get(name, 0) + self._past[name] for name in _ENDED)
 
     @property
@@ -173,16 +157,23 @@ class Mirror:
         path = cell.node_id
         group = self._group(parent_of(path)) if path[-1] == "]" or "/" in path else self._root
         node = group.nodes.get(path)
+        if node is not None and cell.iteration == node.cell.iteration and (
+                cell.attempt, cell.epoch, cell.seq) == (node.cell.attempt, node.cell.epoch, node.cell.seq):
+            return False
         if cell.output or cell.meta is not None or cell.items is not None or cell.error is not None:
             cell = bare(cell)
+            if cell.meta is not None:
+                self._spending.note(cell)
         if node is None:
-            group.nodes[path] = _Node(cell, group, self.revision)
+            node = group.nodes[path] = Node(cell, self.revision, self.revision)
+            group.labelled(node)
             self._count(group, None, cell.status.value)
-            self._retries += cell.attempt - 1
+            self._retries += self._first(cell)
             return True
         known = node.cell
         if cell.iteration == known.iteration:
             if (cell.attempt, cell.epoch, cell.seq) <= (known.attempt, known.epoch, known.seq):
+                self._earlier(cell)
                 return False
             self._retries += cell.attempt - known.attempt
         elif _order(cell) < _order(known):
@@ -196,48 +187,62 @@ class Mirror:
             self._mark(group, path, node, changed_fields(known, cell))
         return True
 
-    def _take_past(self, node: _Node, cell: NodeState) -> bool:
+    def _take_past(self, node: Node, cell: NodeState) -> bool:
         """An iteration that is not the newest."""
         before = None if node.past is None else node.past.get(cell.iteration)
         if before is not None and before[:3] >= (cell.attempt, cell.epoch, cell.seq):
+            self._earlier(cell)
             return False
         self._retries += self._forget(node, cell)
         self._keep(node, cell)
         return True
 
-    def _forget(self, node: _Node, cell: NodeState) -> int:
+    def _forget(self, node: Node, cell: NodeState) -> int:
         """Take an iteration out of the past ones; how many attempts a cell of it adds to the retries."""
         before = None if node.past is None else node.past.pop(cell.iteration, None)
         if before is None:
-            return cell.attempt - 1
+            return self._first(cell)
         self._past[before[3]] -= 1
         return cell.attempt - before[0]
 
-    def _keep(self, node: _Node, cell: NodeState) -> None:
+    def _first(self, cell: NodeState) -> int:
+        """Note the first attempt that is seen of an iteration; how many there were before."""
+        if cell.attempt > 1:
+            self._before[cell.node_id, cell.iteration] = cell.attempt - 1
+        return cell.attempt - 1
+
+    def _earlier(self, cell: NodeState) -> None:
+        """An attempt that is not the newest."""
+        key = (cell.node_id, cell.iteration)
+        if self._before.get(key, 0) >= cell.attempt:
+            self._before[key] = cell.attempt - 1
+
+    def _keep(self, node: Node, cell: NodeState) -> None:
         if node.past is None:
             node.past = {}
         node.past[cell.iteration] = (cell.attempt, cell.epoch, cell.seq, cell.status.value)
         self._past[cell.status.value] += 1
 
-    def _mark(self, group: _Group, path: str, node: _Node, names: Iterable[str]) -> None:
+    def _mark(self, group: Group, path: str, node: Node, names: Iterable[str]) -> None:
         """Label what has changed of a node that somebody knows."""
         if node.revision <= self.lead:
             node.revision = self.revision
             del group.nodes[path]
             group.nodes[path] = node
+            group.labelled(node)
         fields = node.fields
         if fields is None:
             fields = node.fields = {}
         for name in names:
             fields[name] = node.revision
 
-    def _group(self, path: str) -> _Group:
+    def _group(self, path: str) -> Group:
         found = self._groups.get(path)
         if found is None:
-            found = self._groups[path] = _Group(path, self._group(parent_of(path)))
+            found = self._groups[path] = Group(path, self._group(parent_of(path)))
         return found
 
-    def _count(self, group: _Group, before: str | None, after: str) -> None:
+    def _count(self, group: Group, before: str | None, after: str) -> None:
         if before == after:
             return
         for one in group.around:
@@ -248,7 +253,7 @@ class Mirror:
             if not one.touched:
                 self._touch(one)
 
-    def _touch(self, group: _Group) -> None:
+    def _touch(self, group: Group) -> None:
         group.touched = True
         self._touched.append(group)
 
@@ -279,11 +284,15 @@ class Mirror:
 
     def _settle_execution(self) -> None:
         fields = {} if self._own is None else execution_fields(self._own, self._owner, self._stale)
-        counts = {name: count for name, count in self._counts()}
-        total = max(self._total(), sum(counts.values()))
+        if self.figures is None:
+            counts = {name: count for name, count in self._counts()}
+            total = max(self._total(), sum(counts.values()))
+        else:
+            counts, total = dict(self.figures.counts), self.figures.known
         counts["pending"] = total - sum(counts.values())
         fields |= {"counts": {name: count for name, count in counts.items() if count}, "total": total,
-                   "done": counts.get("completed", 0), "retries": self._retries, **self._extra}
+                   "done": counts.get("completed", 0), "retries": self._own_retries(), **self._extra,
+                   **self._spending.fields(self._own)}
         told = self._execution
         for name in told.keys() - fields.keys():
             if told[name][1] is not None:
@@ -291,6 +300,11 @@ class Mirror:
         for name, value in fields.items():
             if name not in told or told[name][1] != value:
                 told[name] = (self.revision, value)
+
+    def _own_retries(self) -> int:
+        """A fork begins with the last attempts of its parent, which are numbered on and are none of its."""
+        fork = self._own is not None and self._own.parent is not None
+        return self._retries - sum(self._before.values()) if fork else self._retries
 
     def _counts(self) -> Iterator[tuple[str, int]]:
         for name in self._root.counts.keys() | self._past.keys():
@@ -302,7 +316,7 @@ class Mirror:
         sizes = (max(self._size(group), len(group.nodes)) for group in self._groups.values())
         return self._past.total() + sum(sizes)
 
-    def _size(self, group: _Group) -> int:
+    def _size(self, group: Group) -> int:
         """How many nodes are directly inside of it, as far as the diagram or its items say."""
         if group.path and (node := group.around[1].nodes.get(group.path)) is not None \
                 and node.cell.items is not None:
@@ -313,10 +327,12 @@ class Mirror:
         mine = [self._keys[key] for key in sorted(self._keys) if key.startswith(f"{space}.")]
         self._context[space] = (self.revision, context_fields(mine).get(space, {}))
 
-    def snapshot(self, scope: frozenset[str] = ROOT) -> Update:
-        """All that is in a scope. It goes on from `lead`: what it tells beyond that is told once more."""
+    def snapshot(self, scope: frozenset[str] = ROOT, most: int | None = None) -> Update:
+        """All that is in a scope, or so many nodes of it, the first of `paths`. It goes on from `lead`: what
+        it tells beyond that is told once more."""
         self.settle()
-        nodes = {path: self._view(node) for group in self._open(scope) for path, node in group.nodes.items()}
+        found = (one for group in self._open(scope) for one in group.nodes.items())
+        nodes = {path: self._view(node) for path, node in islice(found, most)}
         execution = self.execution()
         context = {space: value for space, (_, value) in self._context.items()}
         return Update(self.lead, [], {"execution": execution, "nodes": nodes, "context": context})
@@ -337,26 +353,31 @@ class Mirror:
         return {path: self._view(group.nodes[path]) for path, group in found
                 if group is not None and path in group.nodes}
 
-    def opened(self, groups: frozenset[str]) -> Update:
-        """All nodes of groups that a viewer opens, with all their fields."""
+    def paths(self, scope: frozenset[str], *, root: bool = True) -> list[str]:
+        """The paths of all nodes in a scope; `root`: those of the root, too."""
+        return [path for group in self._open(scope) if root or group.path or ALL in scope
+                for path in group.nodes]
+
+    def whole(self, paths: Iterable[str]) -> Update:
+        """Nodes with all their fields, as of this revision."""
         self.settle()
-        nodes = {path: self._view(node) for group in self._open(groups) if group.path or ALL in groups
-                 for path, node in group.nodes.items()}
-        return Update(self.lead, [path_of("nodes", path) for path in nodes], {"nodes": nodes})
+        nodes = self.views(paths)
+        return Update(self.revision, [path_of("nodes", path) for path in nodes], {"nodes": nodes})
 
     def diff(self, since: int, scope: frozenset[str] = ROOT, limit: int | None = None) -> Update:
         """What has changed since a revision; `sequence` says how far that goes. With a `limit` it goes to
         `lead`, or, for one who is there, as far as so many nodes reach, and a few more."""
         sequence = self.settle()
-        changed = [(node.revision, path, node) for group in self._open(scope)
-                   for path, node in _since(group, since)]
-        if limit is not None and since < self.lead:
-            sequence = self.lead
-            changed = [one for one in changed if one[0] <= sequence or one[2].changed(since, sequence)]
-        elif limit is not None and len(changed) > limit:
-            changed.sort(key=_label)
-            sequence = changed[limit - 1][0]
-            changed = [one for one in changed if one[0] <= sequence]
+        if limit is not None and since == self.lead:
+            found, upto = oldest(self._open(scope), since, limit)
+            changed = [(node.cell.node_id, node) for node in found]
+            sequence = sequence if upto is None else upto
+        else:
+            changed = [one for group in self._open(scope) for one in group.since(since)]
+            if limit is not None:
+                sequence = self.lead
+                changed = [one for one in changed
+                           if one[1].revision <= sequence or one[1].changed(since, sequence)]
         self.lead = max(self.lead, sequence)
         mask: list[str] = []
         payload: dict[str, Any] = {}
@@ -365,14 +386,14 @@ class Mirror:
                 mask.append(f"execution.{name}")
                 payload.setdefault("execution", {})[name] = value
         if changed:
-            payload["nodes"] = {path: self._changes(path, node, since, mask) for _, path, node in changed}
+            payload["nodes"] = {path: self._changes(path, node, since, mask) for path, node in changed}
         for space, (revision, value) in self._context.items():
             if revision > since:
                 mask.append(f"context.{space}")
                 payload.setdefault("context", {})[space] = value
         return Update(sequence, mask, payload)
 
-    def _changes(self, path: str, node: _Node, since: int, mask: list[str]) -> Fields:
+    def _changes(self, path: str, node: Node, since: int, mask: list[str]) -> Fields:
         view, place = self._view(node), path_of("nodes", path)
         if node.born > since:
             mask.append(place)
@@ -381,7 +402,7 @@ class Mirror:
         mask += [f"{place}.{name}" for name in names]
         return {name: view.get(name) for name in names}
 
-    def _view(self, node: _Node) -> Fields:
+    def _view(self, node: Node) -> Fields:
         path = node.cell.node_id
         view = node_fields(node.cell)
         view["type"] = "" if self._outline is None else self._outline.type_of(path)
@@ -390,14 +411,16 @@ class Mirror:
             view["group"] = self._group_view(path, node, group)
         return view
 
-    def _group_view(self, path: str, node: _Node, group: _Group | None) -> Fields:
+    def _group_view(self, path: str, node: Node, group: Group | None) -> Fields:
         counts = {} if group is None else {name: count for name, count in group.counts.items() if count}
+        if self.figures is not None and path in self.figures.maps:
+            counts = {name: count for name, count in self.figures.maps[path].items() if count}
         size = int(node.cell.items or b"0") if group is None else self._size(group)
         is_map = node.cell.items is not None or (group is not None and f"{path}[0]" in group.nodes)
         return {"kind": "map" if is_map else "sub", "counts": counts,
                 "total": max(size, 0 if group is None else len(group.nodes))}
 
-    def _open(self, scope: frozenset[str]) -> Iterator[_Group]:
+    def _open(self, scope: frozenset[str]) -> Iterator[Group]:
         if ALL in scope:
             yield from self._groups.values()
             return
@@ -406,16 +429,6 @@ class Mirror:
             group = self._groups.get(path)
             if group is not None and path:
                 yield group
-
-
-def _since(group: _Group, since: int) -> Iterator[tuple[str, _Node]]:
-    for path, node in reversed(group.nodes.items()):
-        if node.revision <= since:
-            return
-        yield path, node
-
-
-_label = itemgetter(0)
 
 
 def _order(cell: NodeState) -> tuple[Any, ...]:

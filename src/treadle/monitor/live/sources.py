@@ -4,10 +4,15 @@ Another process's execution is read again when the store's `version` has changed
 were still open. Of one that runs here the journal is tapped instead: its batches are handed over as they are
 sealed, and what waits for the next one is looked at when a message is due. So the engine does nothing more
 for a node that is watched.
+
+A loop that has no time left makes more cells than could be taken beside it. Then, and while nobody can take a
+message, batches are let go of: the engine's own figures are told, and some of the newest nodes; the rest is
+read from the store when there is time again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -19,6 +24,7 @@ from treadle.engine.plan import static
 from treadle.engine.replay import node_at
 from treadle.monitor.core import Monitor
 from treadle.monitor.drawn import Known
+from treadle.monitor.live.groups import Figures
 from treadle.monitor.live.mirror import Mirror
 from treadle.state.cell import ContextCell, ExecutionCell, NodeState
 from treadle.store.base import Batch, Mark
@@ -29,10 +35,20 @@ if TYPE_CHECKING:
 AnyCell = NodeState | ExecutionCell | ContextCell
 PIECE = 256
 """Cells that are taken in one go."""
+BREATH_S = 0.003
+"""How long cells are taken before others get on."""
 UNSEALED_MAX = 1000
 """Cells that are looked at before they are sealed; more are sealed soon anyway."""
+HELD_MAX = 8000
+"""Cells that wait to be taken; the store has those that are more."""
 WAITING_MAX = 200
-"""Pieces that wait before they are joined."""
+"""Pieces of them that wait longer."""
+SAMPLE = 40
+"""The newest nodes that are told while most are let go of."""
+POUR = 4000.0
+"""So many cells a second of another process: it wants the machine for itself."""
+COUNT_SHARE = 0.005
+"""How much of the loop's time counting the items of maps may take."""
 LOOK_S = 1.0
 """How often an execution's own row is read though nothing was written: an owner that is gone writes
 nothing."""
@@ -43,7 +59,7 @@ class Drawing:
 
     def __init__(self, known: Known | None) -> None:
         self._known = known
-        self._types: dict[str, str] = {}
+        self._types = {} if known is None else {str(node.id): node.type for node in known.spec.nodes}
         self._sizes: dict[str, int] = {}
 
     def type_of(self, path: str) -> str:
@@ -77,17 +93,23 @@ class Source:
     def __init__(self, monitor: Monitor, mirror: Mirror) -> None:
         self._monitor, self._mirror, self._id = monitor, mirror, mirror.execution_id
         self._batches: list[Batch] = []
-        self._waiting: deque[list[AnyCell]] = deque()  # ours, in pieces
-        self._joined_at = WAITING_MAX
+        self.held = 0  # cells in them
+        self.came = 0  # cells that have come since the last drain
+        self._waiting: deque[Sequence[AnyCell]] = deque()  # ours, in pieces of one kind
+        self._newest: list[AnyCell] = []  # of those that were let go of
+        self._gone = -1  # the ticket of what was let go of and is to be read from the store; -1: nothing
+        self._flood = False
         self._ticket = -1
         self._mark: Mark | None = None
         self._version = -1
-        self._looked = 0.0
+        self._looked = self._counted = 0.0
         self._drawn: str | None = None  # the hash of the diagram that the mirror knows
         self._lines = False  # whether lines were logged here since the last look
+        self.pours = False  # whether another process writes very much
         engine = monitor.engine
         self._manager: StateManager | None = None if engine is None else engine.manager
-        self._leave = None if self._manager is None else self._manager.tap(self._batches.append)
+        self._leave = None if self._manager is None else self._manager.tap(self._sealed)
+        self._before = self._manager.ticket if self._manager is not None and self.local else -1
 
     def close(self) -> None:
         if self._leave is not None:
@@ -96,7 +118,11 @@ class Source:
     @property
     def behind(self) -> bool:
         """Whether more has been recorded than was taken."""
-        return bool(self._waiting)
+        return self._lacks or self._mirror.figures is not None
+
+    @property
+    def _lacks(self) -> bool:
+        return bool(self._waiting) or self._gone >= 0
 
     @property
     def local(self) -> bool:
@@ -105,39 +131,99 @@ class Source:
 
     def wants(self, version: int) -> bool:
         """Whether the store must be read."""
-        if self._mark is None or self._lines:
+        if self._mark is None or self._lines or (self._gone >= 0 and not self._flood):
             return True
         late = time.monotonic() - self._looked >= LOOK_S
         return not self.local and (version != self._version or late)
 
-    def drain(self, budget_s: float, *, sealed: bool = False) -> int:
-        """Take what this process's engine has recorded, for at most so long; what is left comes next time.
-        `sealed`: not what waits for the next batch, which would be taken again with it. How many cells have
-        come. On the loop."""
+    # What this process's engine records
+
+    def _sealed(self, batch: Batch) -> None:
+        """A batch goes to the writer."""
+        self._batches.append(batch)
+        self.held += len(batch.cells)
+        self.came += len(batch.cells)
+        if self.held > HELD_MAX:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Keep no more than the newest nodes of what waits."""
         manager = self._manager
-        if manager is None or not (self._batches or self._waiting or manager.ticket != self._ticket):
-            return 0
-        self._ticket = manager.ticket
-        came = sum(len(batch.cells) for batch in self._batches)
-        for batch in self._batches:
-            self._add(batch.cells)
-            self._add(batch.begun)
-            self._add([*batch.executions, *batch.context.values(), *batch.begun_context])
-            self._lines = self._lines or any(line.execution_id == self._id for line in batch.logs)
-        self._batches.clear()
-        until = time.thread_time() + budget_s
-        while self._waiting:
-            self._mirror.take(self._waiting.popleft())
-            if time.thread_time() >= until:
+        assert manager is not None
+        for batch in reversed(self._batches):
+            newest = self._mine(batch.cells[-SAMPLE:])
+            if newest:
+                self._newest = newest
                 break
-        if not self._waiting and not sealed:
+        self._waiting = deque(one for one in self._waiting if type(one[0]) is not NodeState)
+        for batch in self._batches:
+            self._add_others(batch)
+        self._batches.clear()
+        self.held, self._gone = 0, manager.ticket
+
+    def drain(self, budget_s: float, *, sealed: bool = False, flood: bool = False) -> None:
+        """Take what this process's engine has recorded, for at most so long; what is left comes next time.
+        `sealed`: not what waits for the next batch, which would be taken again with it. `flood`: of nodes
+        only the newest, with figures for all. On the loop."""
+        manager, mirror = self._manager, self._mirror
+        self._flood = flood and self.local
+        if manager is None or not (self._batches or self._waiting or self.came or mirror.figures is not None
+                                   or manager.ticket != self._ticket):
+            return
+        self._ticket, self.came = manager.ticket, 0
+        if self._flood:
+            self._let_go()
+            self._take(self._newest)
+            self._newest = []
+        else:
+            for batch in self._batches:
+                self._add(batch.cells)
+                self._add(batch.begun)
+                self._add_others(batch)
+            self._batches.clear()
+            self.held = 0
+        until = time.thread_time() + budget_s
+        while self._waiting and time.thread_time() < until:
+            mirror.take(self._waiting.popleft())
+        if not (self._waiting or sealed or self._flood):
             nodes, executions, context = manager.unsealed()
             if len(nodes) <= UNSEALED_MAX:
-                self._mirror.take(self._mine([*nodes, *executions, *context]))
-        self._join()
+                self._take(self._mine([*nodes, *executions, *context]))
+        if len(self._waiting) > WAITING_MAX:
+            self._waiting.clear()
+            self._gone = manager.ticket
+        if self._flood or (mirror.figures is not None and self._lacks):
+            self._count()
+        else:
+            mirror.count_by(None)
         if self.local:
-            self._mirror.head(manager.owner, False)
-        return came
+            mirror.head(manager.owner, False)
+
+    def _take(self, cells: list[AnyCell]) -> None:
+        if cells:
+            self._mirror.take(cells)
+
+    def _count(self) -> None:
+        """Tell the engine's own figures; items of maps as often as there is time for."""
+        engine = self._monitor.engine
+        handle = None if engine is None else engine.handle(self._id)
+        if handle is None:
+            return
+        counts = handle.counts
+        known = counts.pop("known", 0)
+        counts["running"] += counts.pop("ready", 0)
+        maps = {} if self._mirror.figures is None else dict(self._mirror.figures.maps)
+        begun = time.thread_time()
+        if begun >= self._counted:
+            maps |= handle.maps()
+            self._counted = begun + (time.thread_time() - begun) / COUNT_SHARE
+        self._mirror.count_by(Figures(counts, known, maps))
+
+    def _add_others(self, batch: Batch) -> None:
+        """All of a batch but its nodes."""
+        self._add(batch.executions)
+        self._add([*batch.context.values(), *batch.begun_context])
+        self._lines = self._lines or any(line.execution_id == self._id for line in batch.logs)
 
     def _add(self, cells: Sequence[AnyCell]) -> None:
         for start in range(0, len(cells), PIECE):
@@ -149,26 +235,47 @@ class Source:
         mine = self._id
         return [cell for cell in cells if cell.execution_id == mine]
 
-    def _join(self) -> None:
-        """Where very much waits, keep the newest cell of each key: then it is no more than the state."""
-        if len(self._waiting) > self._joined_at:
-            cells = {cell.key: cell for piece in self._waiting for cell in piece}  # later ones are newer
-            self._waiting.clear()
-            self._add(list(cells.values()))
-            self._joined_at = max(WAITING_MAX, 2 * len(self._waiting))
+    # What the store has
 
-    async def read(self, version: int) -> None:
-        """Take what the store has that is new. NoSuchExecution, StoreError."""
+    async def read(self, version: int) -> float:
+        """Take what the store has that is new; how long the loop worked at that. NoSuchExecution,
+        StoreError."""
         monitor, mirror = self._monitor, self._mirror
-        local = self.local
-        cells = self._mark is None or not local
-        self._version, self._looked, self._lines = version, time.monotonic(), False
+        cells = self._mark is None or not self.local or self._gone >= 0
+        if cells and self._manager is not None:
+            await self._written(self._manager)
+        since, self._looked = self._looked, time.monotonic()
+        self._version, self._lines = version, False
         found = await monitor.read(partial(monitor.store.changes, self._id, self._mark, cells=cells))
+        if self._mark is None:  # what was on its way to the store as we came is read later
+            self._gone = max(self._gone, self._before)
         self._mark = found.mark
-        mirror.take(chain([found.own], found.cells, found.context))
+        self.pours = not (self.local or found.own.status.terminal) and (
+            len(found.cells) > POUR * (self._looked - since))
+        begun, spent = time.thread_time(), 0.0
+        mirror.take(chain([found.own], found.context))
+        for start in range(0, len(found.cells), PIECE):
+            mirror.take(found.cells[start:start + PIECE])
+            if time.thread_time() - begun >= BREATH_S:  # the first look at a large one brings very many
+                spent += time.thread_time() - begun
+                await asyncio.sleep(0)
+                begun = time.thread_time()
+        if not self._lacks:
+            mirror.count_by(None)
+        spent += time.thread_time() - begun
         if not self.local:
             mirror.head(found.owner, found.stale)
         mirror.tell("last_log", found.last_log)
         if self._drawn != found.own.diagram:
             self._drawn = found.own.diagram
             mirror.draw(Drawing(await monitor.read(monitor.drawings.of, monitor.store, found.own.diagram)))
+        return spent
+
+    async def _written(self, manager: StateManager) -> None:
+        """Wait until the store has what was let go of."""
+        gone, self._gone = self._gone, -1
+        if gone >= 0:
+            done = asyncio.get_running_loop().create_future()
+            manager.when_durable(gone, lambda: None if done.done() else done.set_result(None))
+            if not (await asyncio.wait({done}, timeout=LOOK_S))[0]:
+                self._gone = max(self._gone, gone)  # the disk is slow, or the writer dead: once more, later

@@ -1,0 +1,1 @@
+"""The page of `run --serve`, in a process of its own."""

@@ -1,1 +1,0 @@
-import{D as e,w as t}from"./route-C3fVKI9I.js";var n=e(t(),1);function r(e,t,r,i,a){let o=(0,n.useRef)(r);o.current=r;let s=r>=0;(0,n.useEffect)(()=>{let t=e.current;if(t===null||!s)return;let[n,r]=[o.current*i,(o.current+1)*i+a];n<t.scrollTop?t.scrollTop=n:r>t.scrollTop+t.clientHeight&&(t.scrollTop=r-t.clientHeight)},[e,t,s,i,a])}export{r as t};
