@@ -307,3 +307,13 @@ def test_any_text_is_a_memory_or_says_what_to_write(text: str) -> None:
         read_memory(text)
     except ValueError as error:
         assert "write" in str(error) or "did you mean" in str(error) or "must say" in str(error)
+
+
+def test_every_fault_within_a_node_s_settings_is_named() -> None:
+    with pytest.raises(InvalidDiagram) as caught:
+        built(HEAD + "  Ann: {model: script}\nnodes:\n"
+              "  a: {type: talk, person: {modle: script, settings: {sed: 1, top_p: 3}}}\n")
+    said = str(caught.value)
+    assert "unknown property 'modle' (did you mean 'model'?)" in said
+    assert "unknown property 'sed' (did you mean 'seed'?)" in said
+    assert "settings.top_p: expected a number <= 1.0" in said

@@ -105,6 +105,13 @@ def test_no_address_of_the_page_is_a_fault(site: Any, path: str) -> None:
         assert all(name in answer.headers for name in OUGHT)
 
 
+def test_a_place_of_the_page_is_found_without_its_hash(site: Any) -> None:
+    with site.client(None) as nobody:
+        answer = nobody.get("/executions/x y?a=b", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (307, "/?a=b#/executions/x%20y")
+        assert nobody.get("//executions", follow_redirects=False).status_code in (200, 404)
+
+
 def test_probes_are_counted_for_themselves(site: Any, tmp_path: Path) -> None:
     with (
         type(site)(tmp_path, settings={"requests_per_s": 0.5, "burst": 4}) as strict,

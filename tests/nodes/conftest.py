@@ -84,7 +84,7 @@ class Context(Shares):
     def variable(self, name: str) -> str:
         return self.environment_vars[name]
 
-    def executor(self, isolation: str) -> Executor:
+    def executor(self, isolation: str, *, timed: bool = True) -> Executor:
         return self.executors.get(isolation)
 
 

@@ -232,9 +232,10 @@ class NodeContext(Shares, msgspec.Struct, gc=False):
         """See `treadle.nodes.base.BodyContext`."""
         return self.runner.remembered.told()
 
-    def executor(self, isolation: str) -> Executor:
-        """The executor for `thread` or `process`. It times the body itself."""
-        self.runner.times_itself(self.slot)
+    def executor(self, isolation: str, *, timed: bool = True) -> Executor:
+        """See `treadle.nodes.base.BodyContext`."""
+        if timed:
+            self.runner.times_itself(self.slot)
         return self.runner.executor(isolation)
 
 
@@ -474,7 +475,7 @@ class ExecutionContext(Shares):
     def kept(self, key: Hashable, make: Callable[[], T]) -> T:
         raise NoSuchNode("a context without an engine keeps nothing open: run the diagram with Engine")
 
-    def executor(self, isolation: str) -> Executor:
+    def executor(self, isolation: str, *, timed: bool = True) -> Executor:
         raise NoSuchNode(
             f"a context without an engine has no executor for isolation {isolation!r}: run the diagram "
             "with Engine, or choose isolation: inline"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from urllib.parse import quote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, HTMLResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute, compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -70,8 +71,12 @@ async def _no_socket(websocket: WebSocket) -> None:
     await websocket.send_denial_response(Response(text, 404, media_type="application/json"))
 
 
+PLACES = ("executions", "diagrams", "diff")
+"""What addresses in the page begin with."""
+
+
 async def _page(request: Request) -> Response:
-    """A file of the page; for any other address the page itself, which finds its way by it."""
+    """A file of the page; for any other address the page itself."""
     name = request.path_params["path"]
     root = STATIC.resolve()
     path = _file(root, name) if name and "\0" not in name and "\\" not in name else None
@@ -82,6 +87,9 @@ async def _page(request: Request) -> Response:
     if "." in name.rpartition("/")[2] and not name.endswith(".html"):
         return Response("there is no such file", 404, media_type="text/plain")
     index = root / "index.html"
+    if name.split("/")[0] in PLACES:  # as somebody typed it: the page's places are behind a #
+        asked = f"?{request.url.query}" if request.url.query else ""
+        return RedirectResponse(f"/{asked}#/{quote(name)}", 307)
     if not index.is_file():
         return HTMLResponse(UNBUILT, headers={"cache-control": "no-cache"})
     return FileResponse(index, headers={"cache-control": "no-cache"})

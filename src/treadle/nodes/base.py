@@ -140,8 +140,9 @@ class BodyContext(Protocol):
 
     def redacted(self, value: Any) -> Any:
         """Plain data with the names of secrets in place of those that the execution has used."""
-    def executor(self, isolation: str) -> Executor:
-        """The executor for `thread` or `process`."""
+    def executor(self, isolation: str, *, timed: bool = True) -> Executor:
+        """The executor for `thread` or `process`. With `timed` the caller gives it the node's time-out, which
+        counts from the body's real start; else the engine goes on timing the body as a whole."""
 
     @property
     def standins(self) -> StandIns:

@@ -51,3 +51,28 @@ def test_leave_may_take_its_time(tmp_path: Path) -> None:
         bench.skip(3600)  # the timeout is that of the calls
         bench.run(handle.answer("a", "yes"))
         assert bench.run(handle.result()) == "done"
+
+
+SLOW = """
+from threading import Event
+from treadle.nodes.base import cancelled
+
+def quick() -> str:
+    "Quick."
+    return "x"
+
+def slow() -> str:
+    "Slow."
+    while not cancelled():
+        Event().wait(0.01)
+    return "x"
+"""
+
+
+def test_a_tool_in_a_thread_leaves_the_node_its_timeout(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "slow_tools.py").write_text(SLOW)
+    ran = run(ANN % "[{tool: quick}, {tool: slow}]"
+              + "nodes: {a: {type: person_job, person: Ann, prompt: Hi, timeout: 0.5, retries: 0, "
+              "tools: ['slow_tools:quick', 'slow_tools:slow']}}")
+    assert "longer than its timeout of 0.5 s" in ran.error
+    assert ran.names("a")[:3] == ["model 1", "quick 1", "model 2"]

@@ -33,11 +33,17 @@ function, for tests and reuse.
             turn.again(draft=text)                          # another iteration, with this draft
     publish(text)                                           # the last iteration's text
 
+    ann = person("Ann", "openai:gpt-5-mini", system_prompt="You are a poet.")
+    line = ann("A line about {{ topic }}.", topic=topic)    # asks her; a text, or with `output=` an object
+    with ann.decides("Is it good? {{ line }}", line=line).true:
+        ...
+
 Other types of nodes are drawn by `diagram.add("ask", "user_response", prompt="…")`.
 """
 
 from treadle.diagram.builder.drawing import Diagram, NodeFunction, loop, node, switch, when
 from treadle.diagram.builder.handles import Choice, Either, Given, Output, Turn
+from treadle.diagram.builder.people import Someone, person
 
 __all__ = [
     "Choice",
@@ -46,9 +52,11 @@ __all__ = [
     "Given",
     "NodeFunction",
     "Output",
+    "Someone",
     "Turn",
     "loop",
     "node",
+    "person",
     "switch",
     "when",
 ]

@@ -12,6 +12,7 @@ import msgspec
 
 from treadle.errors import did_you_mean
 
+_TOO_DEEP = "nested too deeply"
 _AT = re.compile(r" - at `(key in )?\$(?P<path>.*)`\Z")
 _EXPECTED = re.compile(r"(?<=Expected )`[^`]*`|(?<=got )`[^`]*`")
 _WORDS = {"object": "a map", "array": "a list", "str": "a text", "int": "an integer", "float": "a number",
@@ -34,7 +35,7 @@ def convert_value(value: Any, kind: Any, path: str = "") -> tuple[Any, Mismatch 
     except msgspec.ValidationError as error:
         return None, _mismatch(str(error), value, kind, path)
     except RecursionError:
-        return None, Mismatch(path, "nested too deeply")
+        return None, Mismatch(path, _TOO_DEEP)
 
 
 @cache
@@ -57,7 +58,8 @@ def convert_struct(data: Mapping[str, Any], kind: type[msgspec.Struct], also: Se
         else:
             mismatch = convert_value(value, fields[key].type, key)[1]
             if mismatch is not None:
-                wrong.append(mismatch)
+                deep = mismatch.message == _TOO_DEEP
+                wrong += (not deep and _inside(key, value, fields[key].type)) or [mismatch]
     for name, field in fields.items():
         if field.required and name not in data:
             wrong.append(Mismatch("", f"property {name!r} is missing", missing=True))
@@ -65,6 +67,16 @@ def convert_struct(data: Mapping[str, Any], kind: type[msgspec.Struct], also: Se
         return None, wrong
     converted, mismatch = convert_value(dict(data), kind)
     return converted, [mismatch] if mismatch is not None else []
+
+
+def _inside(key: str, value: Any, kind: Any) -> list[Mismatch]:
+    """All that is wrong within a map that stands for a struct; nothing if it doesn't, for one only."""
+    structs = [one for one in (kind, *get_args(kind)) if isinstance(one, type)
+               and issubclass(one, msgspec.Struct)]
+    if len(structs) != 1 or not isinstance(value, Mapping):
+        return []
+    return [msgspec.structs.replace(one, path=f"{key}.{one.path}" if one.path else key)
+            for one in convert_struct(value, structs[0])[1]]
 
 
 def _mismatch(text: str, value: Any, kind: Any, path: str) -> Mismatch:

@@ -43,8 +43,9 @@ class FunctionTool:
         if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
                 getattr(function, "__call__", None)):  # noqa: B004  # of an object that can be called
             return result_of(await function(**given), context.config)
-        value = await context.executor("thread").run(_call, function, given, context.config,
-                                                     name=f"{context.node_id}: {self.name}")
+        thread = context.executor("thread", timed=False)
+        value = await thread.run(_call, function, given, context.config,
+                                 name=f"{context.node_id}: {self.name}")
         return result_of(await value, context.config) if inspect.isawaitable(value) else value
 
 
