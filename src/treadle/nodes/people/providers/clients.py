@@ -7,7 +7,6 @@ the node does. Nothing goes anywhere but to the address that a person says, or t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from treadle.nodes.people.messages import ModelError
@@ -77,7 +76,7 @@ class _Client:
         await self._http.aclose()
 
 
-def _models(place: Place) -> Callable[..., Any]:
+def _models(place: Place) -> Any:
     """The class of a provider's models. ImportError if its packages are missing."""
     if place.provider == "anthropic":
         from pydantic_ai.models.anthropic import AnthropicModel

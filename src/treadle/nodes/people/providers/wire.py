@@ -39,6 +39,7 @@ class WiredModel:
 
     async def ask(self, request: Request, show: Callable[[str], None]) -> Answer:
         """See `treadle.nodes.people.messages.Model`."""
+        import httpx2
         from pydantic_ai.exceptions import AgentRunError, UserError
 
         settings: dict[str, Any] = dict(request.settings)
@@ -59,6 +60,12 @@ class WiredModel:
             raise _error(error, f"{request.person} ({self._said})", _place(self._model.base_url)) from None
         except UserError as error:
             raise ModelError(f"{request.person} ({self._said}): {error}") from None
+        except (httpx2.HTTPError, OSError) as error:  # that its client let through
+            raise ModelError(f"{request.person} ({self._said}): {type(error).__name__}: {error}",
+                             retryable=True) from error
+        except (TypeError, ValueError, LookupError, AttributeError) as error:  # an answer of a strange shape
+            raise ModelError(f"{request.person} ({self._said}): the answer can't be read: "
+                             f"{type(error).__name__}: {error}", retryable=True) from error
         return counted(answer_of(response, priced=self._priced), request)
 
     def _parameters(self, request: Request) -> ModelRequestParameters:

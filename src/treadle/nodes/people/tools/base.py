@@ -37,6 +37,10 @@ class Tool(Protocol):
     @property
     def approve(self) -> bool: ...
 
+    def unfit(self, arguments: dict[str, Any]) -> str:
+        """What is wrong with a model's arguments, in words for it; "" as far as that is known here. Nobody is
+        asked for leave for such a call."""
+
     async def call(self, context: BodyContext, arguments: dict[str, Any], *, key: str) -> Any:
         """Run it with what the model gave. The result is plain data (see `results`): what went wrong in the
         tool or is wrong with the arguments is in it, for the model. `key` names the call within its node:

@@ -41,10 +41,13 @@ class DiagramTool:
         spec = load(path)
         return cls(path, name, description or spec.description, spec.inputs, approve=approve, timeout=timeout)
 
+    def unfit(self, arguments: dict[str, Any]) -> str:
+        return "; ".join(_wrong(arguments, self._inputs))
+
     async def call(self, context: BodyContext, arguments: dict[str, Any], *, key: str) -> Any:
-        wrong = list(_wrong(arguments, self._inputs))
+        wrong = self.unfit(arguments)
         if wrong:
-            return failed("; ".join(wrong))
+            return failed(wrong)
         scope = asyncio.timeout(self._timeout)
         try:
             async with scope:

@@ -30,6 +30,9 @@ class FunctionTool:
         self.schema = self._signature.schema
         self.approve, self._timeout = approve, timeout
 
+    def unfit(self, arguments: dict[str, Any]) -> str:
+        return "; ".join(self._signature.bind(arguments)[1])
+
     async def call(self, context: BodyContext, arguments: dict[str, Any], *, key: str) -> Any:
         given, wrong = self._signature.bind(arguments)
         if wrong:

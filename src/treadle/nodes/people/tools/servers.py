@@ -168,7 +168,8 @@ class Connection:
         scope = asyncio.timeout(seconds)
         try:
             async with scope:
-                return await client.call_tool(name, arguments)
+                result: CallToolResult = await client.call_tool(name, arguments)
+                return result
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -285,6 +286,9 @@ class ServerTool:
         self.name, self.approve = name, approve
         self.description = listed.description or listed.title or ""
         self.schema: dict[str, Any] = listed.input_schema
+
+    def unfit(self, arguments: dict[str, Any]) -> str:
+        return ""  # the server says
 
     async def call(self, context: BodyContext, arguments: dict[str, Any], *, key: str) -> Any:
         from mcp import MCPError
