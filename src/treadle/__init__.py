@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from treadle.diagram.builder import Diagram as Diagram
     from treadle.diagram.builder import loop as loop
     from treadle.diagram.builder import node as node
+    from treadle.diagram.builder import person as person
     from treadle.diagram.builder import when as when
     from treadle.diagram.diagram import ExecutableDiagram as ExecutableDiagram
     from treadle.diagram.diagram import ExecutableNode as ExecutableNode
@@ -86,7 +87,7 @@ _HOMES = {
     "aio.resources": "AsyncResourceManager",
     "aio.tasks": "AsyncTaskManager",
     "config": "Retention TreadleConfig",
-    "diagram.builder": "Diagram loop node when",
+    "diagram.builder": "Diagram loop node person when",
     "diagram.diagram": "ExecutableDiagram ExecutableNode",
     "diagram.person": "Person",
     "diagram.transform": "TransformRule",

@@ -103,7 +103,9 @@ def test_what_fails_fails_everywhere() -> None:
 
     with Diagram("broken") as diagram:
         broken()
-    crashes = asyncio.run(crash_everywhere_async(diagram))
+    with pytest.raises(AssertionError, match="without a crash the diagram ended failed, not completed"):
+        crash_everywhere(diagram)
+    crashes = asyncio.run(crash_everywhere_async(diagram, status="failed"))
     assert crashes.ran.status == "failed"
     assert [point.result for point in crashes.points] == [crashes.ran.error] * len(crashes.points)
     assert "as ever" in str(crashes.ran.error)

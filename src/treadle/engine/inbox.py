@@ -18,6 +18,7 @@ from treadle.kernel import facts
 from treadle.state import codec
 from treadle.state.cell import NodeState
 from treadle.state.status import NodeStatus
+from treadle.state.steps import has_steps
 from treadle.store.base import Signal
 
 if TYPE_CHECKING:
@@ -53,8 +54,10 @@ class Inbox:
         """Hand on what suspended nodes wait for; whether there was anything."""
         any_matched = False
         for one in list(self._waiting.values()) if self._waiting else ():
-            if self._runner.ended or one.id not in self._waiting:
+            if self._runner.ended:
                 break
+            if one.id not in self._waiting:
+                continue
             if one.kind == CANCEL:
                 del self._waiting[one.id]
                 reason = codec.decode(one.payload)
@@ -62,6 +65,8 @@ class Inbox:
                 return True
             slot = self._slot(one)
             if slot is None:
+                if one.kind == ANSWER and self._is_early(one):
+                    self._drop(one)
                 continue
             del self._waiting[one.id]
             redactor, payload = self._runner.redactor, one.payload
@@ -79,6 +84,10 @@ class Inbox:
             any_matched = True
             self._runner.timers.cancel(slot)  # its time-out
             now, step = self._runner.now(), request.get("step")
+            if step:  # the body goes on, and may ask for something else: the others have not seen that
+                for other in [two for two in self._waiting.values()
+                              if two.kind == ANSWER and self._slot(two) == slot]:
+                    self._drop(other)
             meta = None if not step or cell is None else answered(cell, str(step), payload, now)
             self._runner.take(facts.Answered(slot, now, payload, meta=meta), consumed=[one.id])
         return any_matched
@@ -95,10 +104,27 @@ class Inbox:
         if cell is None or cell.status is not NodeStatus.SUSPENDED:
             if cell is not None and cell.status.terminal:
                 raise InvalidInput(f"node {path!r} does not wait for an answer: it is {cell.status}")
+            if cell is not None and is_within(cell):
+                raise InvalidInput(f"node {path!r} asks nothing now: an answer to what it may ask later, "
+                                   "which nobody has seen, is not kept")
             return
         fault = fault_of(value, request_of(cell).get("schema"))
         if fault is not None:
             raise InvalidInput(f"the answer to {path!r} does not fit its schema: {fault}")
+
+    def _is_early(self, one: Signal) -> bool:
+        """Whether an answer is for a body that will perhaps ask something, which nobody has seen."""
+        try:
+            cell = self._runner.kernel.cell(self._runner.kernel.find(one.node_id, one.iteration or None))
+        except NoSuchNode:
+            return False
+        return cell is not None and is_within(cell)
+
+    def _drop(self, one: Signal) -> None:
+        logger.error("an answer to %r of execution %s is dropped: it came before the question", one.node_id,
+                     one.execution_id)
+        del self._waiting[one.id]
+        self._runner.discard([one.id])
 
     def _slot(self, one: Signal) -> int | None:
         kernel = self._runner.kernel
@@ -119,6 +145,11 @@ def request_of(cell: NodeState | None) -> Mapping[str, Any]:
     """What a suspended node waits for."""
     request = {} if cell is None or cell.request is None else codec.decode(cell.request)
     return request if isinstance(request, Mapping) else {}
+
+
+def is_within(cell: NodeState) -> bool:
+    """Whether its body has recorded steps, and goes on."""
+    return cell.status is NodeStatus.RUNNING and has_steps(cell.meta)
 
 
 def _waits(cell: NodeState | None, kinds: tuple[str, ...]) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.diagram.node import Node
-from treadle.engine.inbox import request_of
+from treadle.engine.inbox import is_within, request_of
 from treadle.engine.looking import outlined, spec_of
 from treadle.engine.replay import inputs_of
 from treadle.engine.showing import message_of
@@ -64,6 +64,9 @@ def schema_of_answer(store: Store, summary: Summary, node: str, iteration: str |
         if cell.status is NodeStatus.COMPLETED or summary.cell.status is not ExecutionStatus.RUNNING:
             raise InvalidInput(f"node {node!r} does not wait for an answer: it is {cell.status}"
                                + _who_waits(cells))
+        if is_within(cell):
+            raise InvalidInput(f"node {node!r} asks nothing now: an answer to what it may ask later, which "
+                               "nobody has seen, is not kept" + _who_waits(cells))
         return None
     request = request_of(cell)
     if request.get("kind") not in ("answer", "signal"):

@@ -14,12 +14,12 @@ import msgspec
 
 from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.fingerprint import source_of
-from treadle.diagram.node import Node
+from treadle.diagram.node import DEFAULT, Node
 from treadle.diagram.types import Ports
 from treadle.nodes import inline
 from treadle.nodes.auth import environment_of
 from treadle.nodes.base import Body, BodyContext, NodeKind, Suspend, result_of
-from treadle.nodes.binding import CONTEXT, Arguments, Signature, plan
+from treadle.nodes.binding import CONTEXT, INPUTS, Arguments, Signature, plan
 from treadle.nodes.modules import (
     Reference,
     attribute,
@@ -119,11 +119,32 @@ class CodeJobStrategy:
         if isolation == "inline" and not spec.arguments and isinstance(function, FunctionType):
             return _shared(function, node.is_map)
         arguments = plan(Signature.of(function), spec.arguments, is_map=node.is_map)
+        if spec.file is not None:
+            arguments = _surrounded(Signature.of(function), spec.arguments, arguments)
         if isolation == "process":
             return _in_process(node, spec, Reference.of(function), arguments)
         if isolation == "thread":
             return _in_thread(node, function, arguments)
         return _in_loop(function, arguments)
+
+
+def _surrounded(signature: Signature, constants: Mapping[str, Any], arguments: Arguments) -> Arguments:
+    """A file's function is given what is known around the node as code in the diagram is: by name, where no
+    arrow brings it."""
+    names = [name for name in signature.names if name not in constants]
+
+    def found(context: BodyContext, inputs: dict[str, Any]) -> dict[str, Any]:
+        around = context.around(inputs)
+        near = {name: around[name] for name in names if name in around and name not in inputs}
+        if not near:
+            return arguments(context, inputs)
+        known = {**near, **inputs}
+        if signature.required <= known.keys() | constants.keys():
+            known.pop(DEFAULT, None)  # it is for a parameter that nothing is named like
+        given = arguments(context, known)
+        return {**given, INPUTS: inputs} if signature.inputs else given
+
+    return found
 
 
 def _default(function: Callable[..., Any], spec: CodeJob) -> Isolation:

@@ -38,8 +38,8 @@ class EndpointStrategy:
             path = context.render(node.spec.save_to, inputs)
             content = value if isinstance(value, (str, bytes)) else present(
                 value, format_of(path, node.spec.save_as))
-            await context.executor("thread").run(write_file, context.path(path), content,
-                                                 name=context.node_id)
+            await context.executor("thread", timed=False).run(write_file, context.path(path), content,
+                                                              name=context.node_id)
         return Envelope(context.node_id, context.node_id, infer(value), value)
 
     def can_handle(self, node_type: str) -> bool:

@@ -148,7 +148,7 @@ def plain(value: Any) -> Any:
     try:
         return msgspec.to_builtins(value, str_keys=True, enc_hook=_other)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"a {type(value).__name__} can't be written to a file: {error}") from None
+        raise ValueError(f"a {type(value).__name__} can't be written as plain data: {error}") from None
 
 
 def _other(value: Any) -> Any:

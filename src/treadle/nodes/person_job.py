@@ -64,7 +64,7 @@ class PersonJob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prompt: Template | None = None
     """What is said to them; a template over the inputs. Without any prompt the input itself is said."""
     first_prompt: Template | None = None
-    """What is said instead in the first turn of a loop."""
+    """What is said instead the first time in a loop."""
     prompt_file: str | None = None
     """A file with the prompt instead, relative to the diagram's folder."""
     first_prompt_file: str | None = None
@@ -122,6 +122,15 @@ def _asked(context: BodyContext) -> int:
                for told in context.told())
 
 
+def _is_first(context: BodyContext) -> bool:
+    """Whether the node's person has not been asked yet in the loop around it: the node may have been skipped
+    in its first turns."""
+    around, _, turn = context.iteration.rpartition(".")
+    return turn == "1" or not any(
+        told.node_id == context.node_id and told.iteration.rpartition(".")[0] == around
+        and any(one.kind == "model" for one in told.records) for told in context.told())
+
+
 async def _begin(spec: PersonJob, person: Defined, node: ExecutableNode, context: BodyContext,
                  inputs: dict[str, Any], output: Output | None) -> Asking:
     """What goes before the prompt: a conversation that came along an arrow, or what the person remembers."""
@@ -156,8 +165,8 @@ async def _answer(spec: PersonJob, asking: Asking, said: list[Message],
             break
         except ValueError as error:
             if repair == spec.repairs_max:
-                raise asking.bad(f"the answer is not what `output` wants, after {repair} repairs: {error}"
-                                 ) from None
+                tries = f"after {repair} repair{'' if repair == 1 else 's'}"
+                raise asking.bad(f"the answer is not what `output` wants, {tries}: {error}") from None
             answer = await asking.answer([Said(_REPAIR.format(problem=error, schema=to_json(output.schema)))])
     name, meta = asking.context.node_id, _meta(asking)
     if spec.returns == "conversation":
@@ -185,8 +194,7 @@ def _said(spec: PersonJob, node: ExecutableNode, context: BodyContext, inputs: M
           pictures: Mapping[str, Picture], begun: bool) -> list[Message]:
     """The prompt, with its images. Nothing is said to a conversation that was given without a prompt."""
     text, file = spec.prompt, spec.prompt_file
-    if context.iteration.rpartition(".")[2] == "1" and (spec.first_prompt is not None
-                                                         or spec.first_prompt_file is not None):
+    if (spec.first_prompt is not None or spec.first_prompt_file is not None) and _is_first(context):
         text, file = spec.first_prompt, spec.first_prompt_file
     if file is not None:
         words = load_prompt(file, node.base, context.config).render(context.names(inputs))

@@ -57,7 +57,8 @@ class TemplateJobStrategy:
             text = _load(spec.template, node.base, context.config).render(names)
         if spec.output_path is not None:
             path = context.path(context.render(spec.output_path, inputs))
-            await context.executor("thread").run(write_file, path, text, name=context.node_id)
+            await context.executor("thread", timed=False).run(write_file, path, text,
+                                                              name=context.node_id)
         return Envelope(context.node_id, context.node_id, "raw_text", text)
 
     def can_handle(self, node_type: str) -> bool:

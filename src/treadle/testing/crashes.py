@@ -76,15 +76,15 @@ def crash_everywhere(diagram: Drawn, inputs: Mapping[str, Any] | None = None, *,
                      stubs: Mapping[str, Any] | None = None, answers: Mapping[str, Any] | None = None,
                      signals: Mapping[str, Any] | None = None, config: TreadleConfig = DEFAULT_CONFIG,
                      script: Scripts | None = None, replay: str | Path | None = None,
-                     seconds_max: float = RUN_S_MAX) -> Crashes:
+                     status: str = ExecutionStatus.COMPLETED, seconds_max: float = RUN_S_MAX) -> Crashes:
     """Run a diagram, and once more from each place at which a crash may leave it.
 
-    Takes what `run_diagram` takes; `seconds_max` is for each run. AssertionError if a run ends otherwise than
-    the one without a crash, or does again what was recorded.
+    Takes what `run_diagram` takes; `seconds_max` is for each run, `status` is how the diagram ends.
+    AssertionError if a run ends otherwise than the one without a crash, or does again what was recorded.
     """
     return asyncio.run(crash_everywhere_async(
         diagram, inputs, stubs=stubs, answers=answers, signals=signals, config=config,
-        script=script, replay=replay, seconds_max=seconds_max))
+        script=script, replay=replay, status=status, seconds_max=seconds_max))
 
 
 async def crash_everywhere_async(diagram: Drawn, inputs: Mapping[str, Any] | None = None, *,
@@ -94,12 +94,16 @@ async def crash_everywhere_async(diagram: Drawn, inputs: Mapping[str, Any] | Non
                                  config: TreadleConfig = DEFAULT_CONFIG,
                                  script: Scripts | None = None,
                                  replay: str | Path | None = None,
+                                 status: str = ExecutionStatus.COMPLETED,
                                  seconds_max: float = RUN_S_MAX) -> Crashes:
     """The same for tests that are async themselves."""
     store, clock, people = _Camera(), ToyClock(), {"script": script, "replay": replay}
     engine = store.engine = _Counting(config, dict(stubs or {}), clock, store, people)
     ran = await engine.tried(diagram, inputs, answers=answers, signals=signals, seconds_max=seconds_max,
                              execution_id=_NAME)
+    if ran.status != status:
+        raise AssertionError(f"without a crash the diagram ended {ran.status}, not {status}: "
+                             f"{ran.error or ran.result!r}")
     store.picture("the end")
     compiled = engine.compile(diagram)
     points = []

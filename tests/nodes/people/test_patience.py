@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from treadle.engine.engine import Engine
+from treadle.engine.outside import send
 from treadle.testing.bench import Bench
+from treadle.testing.diagrams import run_diagram
+from treadle.testing.llm import LLMServer, Reply
 
 ANN = "treadle: 1\npersons: {Ann: {model: script, script: %s}}\n"
 
@@ -51,6 +56,52 @@ def test_leave_may_take_its_time(tmp_path: Path) -> None:
         bench.skip(3600)  # the timeout is that of the calls
         bench.run(handle.answer("a", "yes"))
         assert bench.run(handle.result()) == "done"
+
+
+def test_nobody_is_asked_for_leave_for_a_call_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("def send(to: str) -> str:\n    '''Sends.'''\n    return to\n")
+    (tmp_path / "d.yaml").write_text(
+        ANN % "[[{tool: send, arguments: {too: Bob}}, {tool: send, arguments: {to: Bob}}], done]"
+        + "nodes: {a: {type: person_job, person: Ann, prompt: Hi, "
+        "tools: [{call: 'leaves:send', approve: true}]}}")
+    asked = []
+    ran = run_diagram(tmp_path / "d.yaml", answers={"a": lambda request: asked.append(request) or "yes"})
+    assert ran.result == "done"
+    assert [one["arguments"] for one in asked] == [{"to": "Bob"}]
+
+
+def test_an_answer_is_for_the_question_that_was_seen(tmp_path: Path) -> None:
+    (tmp_path / "twice.py").write_text("def send(to: str) -> str:\n    '''Sends.'''\n    return to\n")
+    (tmp_path / "d.yaml").write_text(
+        ANN % "[{tool: send, arguments: {to: Bob}}, {tool: send, arguments: {to: Eve}}, done]"
+        + "nodes: {a: {type: person_job, person: Ann, prompt: Hi, "
+        "tools: [{call: 'twice:send', approve: true}]}}")
+
+    async def main() -> None:
+        url = f"sqlite:///{tmp_path}/twice.db"
+        async with Engine.open(url) as engine:
+            handle = await engine.start(tmp_path / "d.yaml", execution_id="x")
+            assert await handle.wait() == "suspended"
+            assert engine.manager is not None
+            for _ in range(2):  # somebody says it twice
+                send(engine.manager.store, "x", "answer", node="a", value="yes")
+        async with Engine.open(url) as engine:
+            handle = await engine.resume("x")
+            assert await handle.wait() == "suspended"
+            ((_, _, request),) = handle.waiting()
+            assert request["arguments"] == {"to": "Eve"}
+            await handle.answer("a", "no")
+            assert await handle.result() == "done"
+
+    asyncio.run(main())
+
+
+def test_an_answer_of_a_strange_shape_is_asked_for_again(run: Any) -> None:
+    strange = Reply(body='data: {"choices": 3}\n\ndata: [DONE]\n\n', content_type="text/event-stream")
+    with LLMServer(strange, "Hello") as server:
+        ran = run(f"treadle: 1\npersons: {{Ann: {{model: 'openai:test-model', base_url: '{server.url}'}}}}\n"
+                  "nodes: {a: {type: person_job, person: Ann, prompt: Hi, backoff: 0}}")
+    assert (ran.result, ran.cells["a"].attempt) == ("Hello", 2)
 
 
 SLOW = """

@@ -255,7 +255,7 @@ treadle: 1
 persons: {{Ann: {{model: script}}}}
 nodes: {{a: {{type: person_job, person: Ann, prompt: a number, repairs_max: 1, {OBJECT}}}}}
 """)
-    assert "BadAnswer: Ann (script): the answer is not what `output` wants, after 1 repairs: it " in ran.error
+    assert "BadAnswer: Ann (script): the answer is not what `output` wants, after 1 repair: it " in ran.error
     assert ran.names("a") == ["model 1", "model 2"]
 
 
@@ -309,7 +309,7 @@ nodes:
 
 @pytest.mark.parametrize(("image", "said"), [
     ("none.png", "no file 'none.png' in"), ("text.txt", "'text.txt' is no image that models take"),
-    ("{{ 3 }}", "a int is no image")])
+    ("{{ 3 }}", "`images`: 3 is no image")])
 def test_what_is_no_image(run: Any, tmp_path: Path, image: str, said: str) -> None:
     (tmp_path / "text.txt").write_text("text")
     ran = run(ANN + f"nodes: {{a: {{type: person_job, person: Ann, images: '{image}', retries: 0}}}}")

@@ -79,3 +79,17 @@ def test_positions_are_counted_for_each_person_of_each_execution() -> None:
     assert [positions.take("x", "Ann", lambda: {0, 1, 3}) for _ in range(3)] == [2, 4, 5]
     assert positions.take("x", "Bob", set) == positions.take("y", "Ann", set) == 0
     assert positions.take("z", "Ann", lambda: {2}, lambda number: number == 0) == 1  # 0 was an error
+
+
+@pytest.mark.parametrize(("answer", "said"), [
+    ({"tool": "look", "arguments": 3}, "`arguments` must be a map of names to values, not 3"),
+    ({"tool": 3}, "`tool` must be the name of a tool, not 3"),
+    ([{"tool": "look", "arguments": "x"}], "`arguments` must be a map"),
+    ({"text": "x", "tools": ["look"]}, "`tools` must be a map with `tool`"),
+    ({"text": "x", "after": "soon"}, "`after` must be seconds, not 'soon'"),
+    ({"error": 429, "retry_after": "1"}, "`retry_after` must be seconds, not '1'"),
+    ({"text": "x", "tokens": 3}, "`tokens` must be two numbers"),
+    ({"text": "x", "tokens": [1]}, r"`tokens` must be two numbers.*not \[1\]")])
+def test_what_an_answer_cannot_say(answer: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=f"^an answer of 'Ann': {said}"):
+        play(answer)

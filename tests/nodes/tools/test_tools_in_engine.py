@@ -175,6 +175,9 @@ def test_a_call_that_needs_leave(scene: Scene) -> None:
         with pytest.raises(InvalidInput, match="does not fit its schema"):
             await handle.answer("a", "perhaps")
         await handle.answer("a", "yes")
+        with pytest.raises(InvalidInput, match="asks nothing now"):
+            await handle.answer("a", "yes")  # to what nobody has seen
+        assert await handle.wait() == "suspended"
         await handle.answer("a", {"approve": False, "reason": "not c"})
         return await handle.result()
 

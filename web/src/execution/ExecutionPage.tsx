@@ -1,7 +1,9 @@
 import { lazy, Suspense, useEffect, useMemo, useRef, useState } from "react";
 import { seg, useGet } from "../api/client";
 import { type LiveSource, SourceProvider, useConnection, useExecutionView } from "../api/source";
-import type { Drawn, ExecutionDetail, ExecutionView } from "../api/types";
+import { ActionDialog, type ActionName } from "../actions/ActionDialog";
+import { AnswerDialog } from "../actions/AnswerDialog";
+import type { Drawn, ExecutionDetail, ExecutionView, Waiting } from "../api/types";
 import { useCommands } from "../app/commands";
 import { useKeys } from "../app/keys";
 import { go, link, setQuery, useQuery } from "../app/route";
@@ -65,6 +67,8 @@ function ExecutionShell({ id, live }: { id: string; live: LiveSource }) {
   const detail = useGet<ExecutionDetail>(seen ? `executions/${seg(id)}` : null, {}, every, stand);
   told.current = standOf(detail.data);
   const drawn = useGet<Drawn>(`executions/${seg(id)}/diagram`, {}, null, `${view?.diagram ?? ""}`);
+  const [action, setAction] = useState<ActionName | null>(null);
+  const [answer, setAnswer] = useState<Waiting | null>(null);
   const asked = useQuery("tab");
   const tab: View = VIEWS.find((each) => each === asked) ?? "graph";
   const node = useQuery("node");
@@ -100,9 +104,27 @@ function ExecutionShell({ id, live }: { id: string; live: LiveSource }) {
   if (view === null && detail.data === null) {
     return detail.error ? <Failure error={detail.error} again={detail.again} /> : <Loading what="Loading the execution" />;
   }
+  const current = view ?? detail.data;
+  // Not in the head: that is made anew when the bar for travelling has loaded, and a dialog would go with it.
+  const dialogs = (
+    <>
+      {answer && <AnswerDialog id={id} waiting={answer} close={() => setAnswer(null)} done={detail.again} />}
+      {action && (
+        <ActionDialog
+          name={action}
+          id={id}
+          status={current?.stale ? "stale" : current?.status ?? "pending"}
+          drawn={drawn.data}
+          waiting={detail.data?.waiting ?? []}
+          close={() => setAction(null)}
+          done={detail.again}
+        />
+      )}
+    </>
+  );
   const head = (
     <>
-      <Header id={id} now={view} detail={detail.data} drawn={drawn.data} again={detail.again} />
+      <Header id={id} now={view} detail={detail.data} act={setAction} reply={setAnswer} />
       {connection === "reconnecting" && (
         <div className="banner" role="status">The connection is lost; what is shown is the last that came. Trying again …</div>
       )}
@@ -137,6 +159,7 @@ function ExecutionShell({ id, live }: { id: string; live: LiveSource }) {
           </div>
         </TravelBar>
       </Suspense>
+      {dialogs}
     </div>
   );
 }

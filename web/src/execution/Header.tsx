@@ -1,9 +1,7 @@
-import { useState } from "react";
 import { useMayWrite } from "../api/rights";
 import { useExecutionView } from "../api/source";
-import type { Drawn, ExecutionDetail, ExecutionView, Waiting } from "../api/types";
-import { ActionDialog, type ActionName } from "../actions/ActionDialog";
-import { AnswerDialog } from "../actions/AnswerDialog";
+import type { ExecutionDetail, ExecutionView, Waiting } from "../api/types";
+import type { ActionName } from "../actions/ActionDialog";
 import { useCommands } from "../app/commands";
 import { link, setQuery } from "../app/route";
 import { ago, clock, count, dollars, local, plural, rate, seconds, size, ticking } from "../common/format";
@@ -12,19 +10,17 @@ import { Copy } from "../common/ui";
 import { useClock, useInstant } from "../live/clock";
 
 /** How an execution stands, at the instant that is shown; what can be done to it is done `now`. */
-export function Header({ id, now: live, detail, drawn, again }: {
+export function Header({ id, now: live, detail, act, reply }: {
   id: string;
   now: ExecutionView | null;
   detail: ExecutionDetail | null;
-  drawn: Drawn | null;
-  again: () => void;
+  act: (name: ActionName) => void;
+  reply: (to: Waiting) => void;
 }) {
   const instant = useInstant();
   const shown = useExecutionView();
   const current: ExecutionView = live ?? detail ?? { id, name: "", status: "pending" };
   const view = instant === null ? current : shown ?? current;
-  const [action, setAction] = useState<ActionName | null>(null);
-  const [answer, setAnswer] = useState<Waiting | null>(null);
   const status = current.stale ? "stale" : current.status;
   const stood = view.stale ? "stale" : view.status;
   const ended = status === "completed" || status === "failed" || status === "cancelled";
@@ -36,7 +32,7 @@ export function Header({ id, now: live, detail, drawn, again }: {
     ...(ended ? [] : [["signal", "Signal"] as [ActionName, string]]),
     ...(status !== "running" ? [["delete", "Delete"] as [ActionName, string]] : []),
   ];
-  useCommands(acts.map(([name, text]) => ({ title: `${text} this execution`, act: () => setAction(name) })));
+  useCommands(acts.map(([name, text]) => ({ title: `${text} this execution`, act: () => act(name) })));
   // A sleeper says it in its node; an ended execution waits for nothing.
   const waiting = ended || instant !== null ? [] : (detail?.waiting ?? []).filter((each) => each.kind !== "sleep" || status === "suspended");
   const now = useClock(1, waiting.some((each) => each.wake_at != null));
@@ -56,7 +52,7 @@ export function Header({ id, now: live, detail, drawn, again }: {
         <div className="acts">
           {view.parent && <a className="button" href={link(["diff", view.parent, id])}>Compare</a>}
           {acts.map(([name, text]) => (
-            <button key={name} type="button" className={name === "delete" ? "danger" : undefined} onClick={() => setAction(name)}>
+            <button key={name} type="button" className={name === "delete" ? "danger" : undefined} onClick={() => act(name)}>
               {text}
             </button>
           ))}
@@ -83,10 +79,10 @@ export function Header({ id, now: live, detail, drawn, again }: {
           <StatusIcon status="suspended" />
           <span><Node path={each.node} /> {waitsFor(each, now)}</span>
           {mayWrite && each.kind === "answer" && (
-            <button type="button" className="primary" onClick={() => setAnswer(each)}>Answer</button>
+            <button type="button" className="primary" onClick={() => reply(each)}>Answer</button>
           )}
           {mayWrite && each.kind === "signal" && (
-            <button type="button" onClick={() => setAction("signal")}>Send it</button>
+            <button type="button" onClick={() => act("signal")}>Send it</button>
           )}
         </p>
       ))}
@@ -95,10 +91,6 @@ export function Header({ id, now: live, detail, drawn, again }: {
           and {plural(waiting.length - WAITING_SHOWN, "more node that waits", "more nodes that wait")}:{" "}
           <button type="button" className="link" onClick={() => setQuery({ tab: "table" })}>the table</button> has all
         </p>
-      )}
-      {answer && <AnswerDialog id={id} waiting={answer} close={() => setAnswer(null)} done={again} />}
-      {action && (
-        <ActionDialog name={action} id={id} status={status} drawn={drawn} waiting={detail?.waiting ?? []} close={() => setAction(null)} done={again} />
       )}
     </header>
   );

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from treadle.diagram.diagram import ExecutableArrow, ExecutableDiagram, ExecutableNode
 
 DETAIL_CHARS_MAX = 40
-_TELLING = ("call", "when", "url", "sql", "path", "file", "command", "text", "template", "prompt", "signal",
-            "code")
+_TELLING = ("call", "when", "url", "sql", "path", "file", "command", "text", "template", "prompt", "question",
+            "signal", "code")
 """Properties that say most of what a node does, the best first."""
 
 
@@ -64,16 +64,18 @@ def _shape(node: ExecutableNode, loop: int, depth: int) -> Shape:
     child = None
     if node.child is not None and depth > 0:
         child = picture_of(node.child, depth - 1)
-    return Shape(str(node.id), node.type, _detail(node.spec), tuple(_marks(node)), child, loop)
+    return Shape(str(node.id), node.type, _detail(node), tuple(_marks(node)), child, loop)
 
 
-def _detail(spec: object) -> str:
+def _detail(node: ExecutableNode) -> str:
+    who = "" if node.person is None or node.person.name == node.id else f"{node.person.name}: "
+    spec = getattr(node.spec, "llm", None) or node.spec
     for name in _TELLING:
         told = getattr(spec, name, None)
         if isinstance(told, str) and told:
-            line = " ".join(told.split())
+            line = who + " ".join(told.split())
             return line if len(line) <= DETAIL_CHARS_MAX else line[:DETAIL_CHARS_MAX - 1] + "…"
-    return ""
+    return who.removesuffix(": ")
 
 
 def _marks(node: ExecutableNode) -> list[str]:

@@ -129,6 +129,8 @@ class _Check:
         self.ids = {node.id: node for node in spec.nodes}
         self.exposed = {name for node in spec.nodes
                         if isinstance(name := node.properties.get("expose_index_as"), str)}
+        self.surroundings = {key for node in spec.nodes if spec.open and node.type == "start"
+                             for key in node.properties.get("custom_data", ())} | self.exposed
         self.into: dict[str, list[Arrow]] = {node.id: [] for node in spec.nodes}
         for arrow in spec.arrows:
             if arrow.target in self.into:
@@ -280,14 +282,14 @@ class _Check:
         brought = {arrow.input for arrow in arrows} | {
             arrow.source for arrow in arrows if arrow.input == DEFAULT
         }
-        missing = [name for name in ports.required if name not in brought]
+        missing = [name for name in ports.required if name not in brought | self.surroundings]
         spare = sum(
             arrow.input in (DEFAULT, FIRST) and arrow.source not in ports.required for arrow in arrows
         )
         spare += node.policy.for_each is not None
         for name in missing[spare:]:
             self.fault(f"nothing brings its input {name!r}", node,
-                       hint=f"draw an arrow to it: … -> {node.id}.{name}")
+                       hint=f"draw an arrow to it: … -> {node.id}.{name}", warning=self.spec.open)
 
     def texts(self, node: Node, kind: NodeType) -> None:
         """Compile every expression and template, and look at the names in them."""

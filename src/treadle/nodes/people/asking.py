@@ -154,7 +154,8 @@ class Asking(msgspec.Struct):
         numbered = [(self._calls + place, call) for place, call in enumerate(calls, 1)]
         for number, call in numbered:
             tool = self.tools.get(call.tool)
-            asks = tool is not None and tool.approve and call.raw is None
+            asks = (tool is not None and tool.approve and call.raw is None
+                    and not tool.unfit(call.arguments))
             if asks and steps.recorded(f"approve {number}") is None:
                 assert tool is not None
                 return Suspend(question(tool, call.arguments, f"approve {number}", who=self.person.name))
@@ -192,6 +193,9 @@ class Asking(msgspec.Struct):
             if call.raw is not None:
                 return failed("the arguments are not a JSON object")
             if tool.approve:
+                wrong = tool.unfit(call.arguments)
+                if wrong:
+                    return failed(wrong)
                 answer = self.context.steps.recorded(f"approve {number}")
                 said = verdict(None if answer is None else answer.result())
                 if not said.approve:

@@ -57,8 +57,8 @@ async def decide(said: Decision, node: ExecutableNode, context: BodyContext, inp
         chosen = chosen_by(said_last, said.choices)
         if chosen is not None:
             return chosen
-    raise asking.bad(f"one of {words} was to be chosen, and the answer was twice something else: "
-                     f"{said_last!r:.200}")
+    raise asking.bad(f"one of {words} was to be chosen, and the answer was {'twice ' * (said.tries > 1)}"
+                     f"something else: {said_last!r:.200}")
 
 
 def chosen_by(text: str, choices: list[str]) -> str | None:

@@ -41,7 +41,7 @@ def _picture(value: Any, context: BodyContext) -> tuple[str, Picture]:
     elif isinstance(value, bytes | bytearray):
         data, name = bytes(value), "image"
     else:
-        raise ValueError(f"`images`: a {type(value).__name__} is no image: give a path, an address, a blob "
+        raise ValueError(f"`images`: {value!r:.40} is no image: give a path, an address, a blob "
                          "or bytes")
     return name, Picture(_media_type(data, name), data)
 

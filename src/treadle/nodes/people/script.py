@@ -37,6 +37,10 @@ Number: TypeAlias = Callable[[], int]
 _TOLD = ("request", "prompt", "messages", "number", "person", "system", "tools")
 _MORE = ("text", "after", "tokens", "tool", "arguments", "id", "tools", "error", "retry_after", "message")
 _MARKS = frozenset(("after", "tokens", "tools", "retry_after"))
+_KINDS: dict[str, tuple[Any, str]] = {
+    "after": (int | float, "seconds"), "retry_after": (int | float, "seconds"),
+    "tool": (str, "the name of a tool"), "tools": (list | tuple, "a list of calls"),
+    "tokens": (list | tuple, "two numbers: those of the request and of the answer")}
 _RETRYABLE = frozenset((408, 425, 429))
 
 
@@ -137,20 +141,34 @@ async def played(said: Any, request: Request, show: Callable[[str], None]) -> An
         if key not in _MORE:
             raise InvalidInput(f"an answer of {request.person!r} has no {key!r}: "
                                + (did_you_mean(key, _MORE) or f"there is {', '.join(_MORE)}"))
+    for key, (kind, what) in _KINDS.items():
+        if said.get(key) is not None and (not isinstance(said[key], kind) or said[key] is True):
+            raise _unfit(request, key, said[key], what)
     if said.get("after"):
-        await asyncio.sleep(float(said["after"]))
+        await asyncio.sleep(max(0.0, said["after"]))
     if "error" in said:
         raise _error(said, request)
-    tools = [*said.get("tools", ()), *([said] if "tool" in said else ())]
-    calls = tuple(Call(str(one.get("id") or f"call {len(request.messages)}.{place}"), str(one["tool"]),
+    tools = [*(said.get("tools") or ()), *([said] if "tool" in said else ())]
+    for one in tools:
+        if not isinstance(one, Mapping) or not isinstance(one.get("tool"), str):
+            raise _unfit(request, "tools", one, "a map with `tool`, its name, and `arguments`")
+        if not isinstance(one.get("arguments") or {}, Mapping):
+            raise _unfit(request, "arguments", one["arguments"], "a map of names to values")
+    calls = tuple(Call(str(one.get("id") or f"call {len(request.messages)}.{place}"), one["tool"],
                        dict(one.get("arguments") or {})) for place, one in enumerate(tools, 1))
     text = said.get("text", "")
     message = Answered(text if isinstance(text, str) else msgspec.json.encode(text).decode(), calls)
     answer = _answered(message, request, show)
     if "tokens" in said:
+        if len(said["tokens"]) != 2 or not all(isinstance(one, int) for one in said["tokens"]):
+            raise _unfit(request, "tokens", said["tokens"], _KINDS["tokens"][1])
         taken, given = said["tokens"]
-        answer = msgspec.structs.replace(answer, input_tokens=int(taken), output_tokens=int(given))
+        answer = msgspec.structs.replace(answer, input_tokens=taken, output_tokens=given)
     return answer
+
+
+def _unfit(request: Request, key: str, value: Any, what: str) -> InvalidInput:
+    return InvalidInput(f"an answer of {request.person!r}: `{key}` must be {what}, not {value!r:.60}")
 
 
 def _is_marked(said: Mapping[Any, Any]) -> bool:
