@@ -15,7 +15,8 @@ from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.formats import loads
 from treadle.engine.bus import EventType
 from treadle.engine.engine import Durability, Engine
-from treadle.errors import ExecutionFailed
+from treadle.engine.outside import question_of
+from treadle.errors import ExecutionFailed, InvalidInput
 from treadle.hooks.sdk import StateHook
 from treadle.nodes.base import BodyContext, NodeKind, Suspend
 from treadle.nodes.registry import NodeRegistry, default_registry
@@ -449,3 +450,31 @@ def test_a_large_result_of_a_step_lies_beside_the_cell(tmp_path: Path, key: str 
 
     result, size = play(tmp_path, body, main, state_encryption_key=key)
     assert result == [True, True] and size < 1000 and calls == ["large"]
+
+
+def test_an_answer_names_the_step_that_it_is_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two people answer the same question at once: the second answer never counts for the next question."""
+    async def body(context: BodyContext, inputs: dict[str, Any]) -> Any:
+        for name in ("first", "second"):
+            if context.steps.recorded(name) is None:
+                return Suspend({"kind": "answer", "prompt": name, "step": name})
+        return [one.result() for one in context.steps.records]
+
+    async def main(engine: Engine) -> Any:
+        handle = await engine.start(ONE, execution_id="x")
+        await handle.wait()
+        seen = question_of(engine.store, engine.store.summary("x"), "w", None)
+        assert seen.step == "first"
+        handle = await engine.resume("x")
+        await handle.answer("w", "from one")
+        await handle.wait()
+        with pytest.raises(InvalidInput, match="does not ask 'first' now, but 'second'"):
+            question_of(engine.store, engine.store.summary("x"), "w", None, seen.step)
+        handle = await engine.resume("x")
+        await engine.send("x", "answer", name=seen.step, node="w", value="from two")  # it was on its way
+        assert [request["prompt"] for _, _, request in handle.waiting()] == ["second"]
+        await handle.answer("w", "seen")
+        return await (await engine.resume("x")).result()
+
+    assert play(tmp_path, body, main) == ["from one", "seen"]
+    assert "it is for 'first', which is not asked now" in caplog.text

@@ -98,6 +98,7 @@ def test_an_answer_and_a_signal_wake_what_waits(client: httpx.Client, site: Any)
             "name": None,
             "schema": {"enum": ["yes", "no"]},
             "wake_at": None,
+            "step": None,
         }
     ]
     url = f"/api/executions/{name}"

@@ -158,9 +158,8 @@ class Handle:
 
         Raises InvalidInput if the answer does not fit the node's schema or the node has ended, NoSuchNode.
         """
-        if self._runner is not None:
-            self._runner.inbox.check(node, iteration, value)
-        await self._send(ANSWER, node=node, iteration=iteration or "", value=value)
+        step = self._runner.inbox.check(node, iteration, value) if self._runner is not None else ""
+        await self._send(ANSWER, name=step, node=node, iteration=iteration or "", value=value)
 
     async def signal(self, name: str, value: Any = None) -> None:
         """Send a named signal: the first node that waits for it, now or later, takes it. Durable on

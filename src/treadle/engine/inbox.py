@@ -74,6 +74,11 @@ class Inbox:
                 payload = clean(redactor, payload)
             cell = self._runner.kernel.cell(slot)
             request = request_of(cell)
+            if one.kind == ANSWER and one.name and one.name != request.get("step"):
+                logger.error("an answer to %r of execution %s is dropped: it is for %r, which is not asked "
+                             "now", one.node_id, one.execution_id, one.name)
+                self._runner.discard([one.id])
+                continue
             fault = fault_of(codec.decode(payload), request.get("schema"))
             if fault is not None:
                 logger.error(
@@ -92,25 +97,28 @@ class Inbox:
             self._runner.take(facts.Answered(slot, now, payload, meta=meta), consumed=[one.id])
         return any_matched
 
-    def check(self, path: str, iteration: str | None, value: Any) -> None:
-        """Refuse an answer at once that can't be right. InvalidInput, NoSuchNode."""
+    def check(self, path: str, iteration: str | None, value: Any) -> str:
+        """Refuse an answer at once that can't be right; the step of the body that asks, "" if it is the node
+        itself or not known yet. InvalidInput, NoSuchNode."""
         kernel = self._runner.kernel
         try:
             cell = kernel.cell(kernel.find(path, iteration))
         except NoSuchNode:
             if path.split("/")[0].split("[")[0] not in kernel.diagram.index:
                 raise
-            return  # not yet: the answer waits
+            return ""  # not yet: the answer waits
         if cell is None or cell.status is not NodeStatus.SUSPENDED:
             if cell is not None and cell.status.terminal:
                 raise InvalidInput(f"node {path!r} does not wait for an answer: it is {cell.status}")
             if cell is not None and is_within(cell):
                 raise InvalidInput(f"node {path!r} asks nothing now: an answer to what it may ask later, "
                                    "which nobody has seen, is not kept")
-            return
-        fault = fault_of(value, request_of(cell).get("schema"))
+            return ""
+        request = request_of(cell)
+        fault = fault_of(value, request.get("schema"))
         if fault is not None:
             raise InvalidInput(f"the answer to {path!r} does not fit its schema: {fault}")
+        return str(request.get("step", ""))
 
     def _is_early(self, one: Signal) -> bool:
         """Whether an answer is for a body that will perhaps ask something, which nobody has seen."""

@@ -51,14 +51,31 @@ def send(store: Store, execution_id: str, kind: str, *, name: str = "", node: st
     store.send(Signal(execution_id, kind, name, node, iteration, payload, at=time.time()))
 
 
-def schema_of_answer(store: Store, summary: Summary, node: str, iteration: str | None) -> Any:
-    """The JSON schema that an answer to a node has to fit, None if there is none or it isn't known yet.
-    InvalidInput, NoSuchNode if no answer can be right."""
+class Question(msgspec.Struct, frozen=True):
+    """What a node asks: the JSON schema that an answer has to fit, None if there is none or it isn't known
+    yet; and the step of its body that asks, "" if it is the node itself."""
+
+    schema: Any = None
+    step: str = ""
+
+
+def question_of(store: Store, summary: Summary, node: str, iteration: str | None,
+                step: str | None = None) -> Question:
+    """What a node asks now; with `step` it must be that. InvalidInput, NoSuchNode if no answer can be
+    right."""
+    found = _question(store, summary, node, iteration)
+    if step is not None and step != found.step:
+        raise InvalidInput(f"node {node!r} does not ask {step!r} now, but "
+                           + (f"{found.step!r}" if found.step else "something else"))
+    return found
+
+
+def _question(store: Store, summary: Summary, node: str, iteration: str | None) -> Question:
     _, cells = store.load(summary.cell.execution_id)
     mine = [cell for cell in cells if cell.node_id == node and iteration in (None, cell.iteration)]
     if not mine:
         asks = _known(store, summary, node, cells)
-        return asks.properties.get("schema") if asks.id == node else None
+        return Question(asks.properties.get("schema") if asks.id == node else None)
     cell = max(mine, key=turn_of)
     if cell.status is not NodeStatus.SUSPENDED:
         if cell.status is NodeStatus.COMPLETED or summary.cell.status is not ExecutionStatus.RUNNING:
@@ -67,11 +84,11 @@ def schema_of_answer(store: Store, summary: Summary, node: str, iteration: str |
         if is_within(cell):
             raise InvalidInput(f"node {node!r} asks nothing now: an answer to what it may ask later, which "
                                "nobody has seen, is not kept" + _who_waits(cells))
-        return None
+        return Question()
     request = request_of(cell)
     if request.get("kind") not in ("answer", "signal"):
         raise InvalidInput(f"node {node!r} waits for a time, not for an answer")
-    return request.get("schema")
+    return Question(request.get("schema"), str(request.get("step", "")))
 
 
 def _known(store: Store, summary: Summary, node: str, cells: Iterable[NodeState]) -> Node:

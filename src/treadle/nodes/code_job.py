@@ -19,7 +19,7 @@ from treadle.diagram.types import Ports
 from treadle.nodes import inline
 from treadle.nodes.auth import environment_of
 from treadle.nodes.base import Body, BodyContext, NodeKind, Suspend, result_of
-from treadle.nodes.binding import CONTEXT, INPUTS, Arguments, Signature, plan
+from treadle.nodes.binding import CONTEXT, INPUTS, ITEM, Arguments, Signature, plan
 from treadle.nodes.modules import (
     Reference,
     attribute,
@@ -135,7 +135,8 @@ def _surrounded(signature: Signature, constants: Mapping[str, Any], arguments: A
 
     def found(context: BodyContext, inputs: dict[str, Any]) -> dict[str, Any]:
         around = context.around(inputs)
-        near = {name: around[name] for name in names if name in around and name not in inputs}
+        near = {name: around[name] for name in names if name in around and name not in inputs
+                and (name != ITEM or context.index is None)}
         if not near:
             return arguments(context, inputs)
         known = {**near, **inputs}

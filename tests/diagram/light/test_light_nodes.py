@@ -53,6 +53,33 @@ def test_a_function_of_the_code_or_of_a_file(light: Light) -> None:
     assert light.result(one("type: code_job, file_path: jobs/plain.py", {"x": 4})) == 5
 
 
+def test_what_is_known_everywhere_is_known_to_a_function_of_a_file(light: Light) -> None:
+    (light.folder / "f.py").write_text("def add(x, y):\n    return x + y\n"
+                                       "def more(val, x, who, inputs, other=1):\n"
+                                       "    return [val, x, who, inputs, other]\n"
+                                       "def near(x, who, other=1):\n    return [x, who, other]\n")
+    text = """
+        nodes:
+        - {label: s, type: start, custom_data: {x: 4, y: 5}}
+        - {label: n, type: code_job, file_path: f.py, function_name: add}
+        - {label: m, type: code_job, file_path: f.py, function_name: more}
+        - {label: o, type: code_job, file_path: f.py, function_name: near}
+        - {label: e, type: endpoint}
+        connections:
+        - s -> n
+        - n -> m
+        - m -> o
+        - m -> e: m
+        - o -> e: o
+        """
+    assert light.result(text, {"who": "Ann"}) == {
+        "m": [9, 4, "Ann", {"default": 9}, 1], "o": [4, "Ann", 1]}
+    assert light.warnings(text) == ["5: nothing brings its input 'who' (draw an arrow to it: … -> m.who)"]
+    assert "more needs 'who'" in light.run(text).error
+    labelled = text.replace("s -> n\n", "s -> n: x\n")
+    assert light.run(labelled, {"who": "Ann"}).error.startswith("TypeError"), "a label goes before a variable"
+
+
 def test_bash_code(light: Light) -> None:
     text = one('type: code_job, language: BASH, code: \'echo "$INPUT_v $INPUT_my_name"; pwd | grep -c /\'')
     text = text.replace("- s -> n", "- s -> n: v\n    - s -> n: my name")

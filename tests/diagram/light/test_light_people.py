@@ -66,6 +66,32 @@ def test_two_people_talk_until_they_may_no_more(light: Light) -> None:
     assert systems == {"A": "You like tea.", "B": ""}
 
 
+def test_the_first_prompt_is_for_the_first_time_that_they_are_asked(light: Light) -> None:
+    heard.clear()
+    ran = light.run(PERSONS + """
+        nodes:
+        - {label: s, type: start, custom_data: {n: 0}}
+        - {label: step, type: code_job, code: "result = {'n': default['n'] + 1}"}
+        - {label: late, type: condition, expression: "n > 1"}
+        - {label: w, type: person_job, person: B, first_only_prompt: First, default_prompt: Again}
+        - {label: m, type: code_job, code: "result = n"}
+        - {label: c, type: condition, expression: "v.n >= 3"}
+        - {label: e, type: endpoint}
+        connections:
+        - s -> step
+        - step -> late
+        - step -> m: n
+        - late[condfalse] -> m: as it is
+        - late[condtrue] -> w
+        - w -> m: said
+        - m -> c: v
+        - c[condfalse] -> step
+        - c[condtrue] -> e
+        """)
+    assert (ran.status, ran.result) == ("completed", {"n": 3}), ran.error
+    assert [said[-1] for _, said in heard] == ["First", "Again"], "the node is skipped in the first turn"
+
+
 def test_what_they_remember(light: Light) -> None:
     heard.clear()
     ran = light.run(PERSONS + """
@@ -105,7 +131,7 @@ def test_a_person_decides(light: Light) -> None:
                          ("failed", "skipped", "skipped")):
         ran = light.run(text)
         assert (ran.status, ran.states["e"], ran.states["f"]) == (status, e, f), ran.error
-    assert ran.error.startswith("BadAnswer") and "'perhaps'" in ran.error
+    assert ran.error.startswith("BadAnswer") and "the answer was something else: 'perhaps'" in ran.error
 
 
 def test_what_a_person_who_decides_remembers(light: Light) -> None:

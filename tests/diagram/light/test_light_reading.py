@@ -64,7 +64,9 @@ def test_flat_goes_before_props_and_dots_make_maps(light: Light) -> None:
         - {label: b, type: start, custom_data: {x: 1}, props: {custom_data: {y: 2}, trigger_mode: manual}}
         - {label: c, type: start, custom_data.x.y: 1, props: {custom_data: {x: {z: 2}}}}
         - {label: d, type: code_job, code: "1", timeout: null, props: {code: "2"}}
+        - {label: e, type: start, custom_data.x: 1, props.custom_data: {x: 0, y: 2}}
         """)
+    assert spec.nodes[4].properties["custom_data"] == {"x": 1, "y": 2}
     assert [node.properties.get("custom_data") for node in spec.nodes[:3]] == [
         {"x": {"y": 1}, "z": 2}, {"x": 1}, {"x": {"z": 2, "y": 1}}]
     assert (spec.nodes[3].properties, spec.nodes[3].policy.timeout) == ({"code": "1"}, 30)

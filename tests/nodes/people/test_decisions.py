@@ -70,7 +70,7 @@ nodes:
 
 @pytest.mark.parametrize(("said", "fault"), [
     ("llm: {person: Q, question: x}", "llm.person: there is no person 'Q'"),
-    ("llm: {person: P}", "llm: object missing required field `question`"),
+    ("llm: {person: P}", "llm: property 'question' is missing"),
     ("llm: {person: P, question: x}, when: 'true'", "say one of `when`, `switch` with `cases`, `llm`"),
     ("llm: {person: P, question: '{{ y }}'}", "llm.question: unknown name 'y'"),
     ("llm: {person: P, question: x, choices: [a, A]}", "`llm.choices` must be two or more that differ"),

@@ -28,7 +28,7 @@ export function AnswerDialog({ id, waiting, close, done }: {
   const send = async (value: Json) => {
     setBusy(true);
     try {
-      await post(`executions/${seg(id)}/answer`, { node: waiting.node, iteration: waiting.iteration, value });
+      await post(`executions/${seg(id)}/answer`, { node: waiting.node, iteration: waiting.iteration, step: waiting.step ?? "", value });
       say(`Answered ${waiting.node}`);
       done();
       close();

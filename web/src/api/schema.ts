@@ -1,14 +1,18 @@
-// openapi.json sha256 4b3c92f8f1408e159e93675ac113b19ef4ced11a2772cbbdf309f24e1ac1ce59
+// openapi.json sha256 4e693711b4b3ad6833b02eaa3cdf3c5d801bfd6e597820d1ada482bb65252bdd
 // Drawn by web/types.mjs: not for hands.
 
 // biome-ignore lint/suspicious/noExplicitAny: JSON
 export type Json = any;
 
-/** An answer to the node with the path `node`; of which turn of the loops around it, unless the last. */
+/**
+ * An answer to the node with the path `node`; of which turn of the loops around it, unless the last. With
+ * `step`, as it stands among what waits, it is refused if that is not asked any more.
+ */
 export interface Answer {
   node: string;
   value?: Json;
   iteration?: string | null;
+  step?: string | null;
 }
 
 /**
@@ -565,7 +569,10 @@ export interface Value {
   url: string | null;
 }
 
-/** A node that waits. `kind`: answer, signal or time. */
+/**
+ * A node that waits. `kind`: answer, signal or time; `step`: what of its body asks, if it is not the node
+ * itself.
+ */
 export interface Waiting {
   node: string;
   iteration: string;
@@ -574,6 +581,7 @@ export interface Waiting {
   name: string | null;
   schema: Json;
   wake_at: number | null;
+  step: string | null;
 }
 
 /**

@@ -59,6 +59,7 @@ export interface Request {
   prompt?: string | null;
   schema?: Schema | null;
   name?: string | null;
+  step?: string | null;
 }
 
 export type GroupView = As<api.Group, { counts: Counts }>;

@@ -278,5 +278,6 @@ const waitingOf = (path: string, detail: NodeDetail): Waiting => ({
   prompt: detail.request?.prompt ?? null,
   schema: detail.request?.schema ?? null,
   name: detail.request?.name ?? null,
+  step: detail.request?.step ?? null,
   wake_at: detail.wake_at ?? null,
 });

@@ -25,7 +25,7 @@ from treadle.cli.render import print_json, say
 from treadle.config import TreadleConfig, read_limits
 from treadle.engine.edited import types_for
 from treadle.engine.inbox import ANSWER, CANCEL, SIGNAL, fault_of
-from treadle.engine.outside import runs_elsewhere, schema_of_answer, send, still_open
+from treadle.engine.outside import question_of, runs_elsewhere, send, still_open
 from treadle.errors import InvalidInput, LeaseHeld
 from treadle.state.status import ExecutionStatus
 
@@ -88,9 +88,9 @@ def answer(
         summary = found.summary(execution_id)
         name = summary.cell.execution_id
         still_open(summary)
-        given = _fitted(node, value, schema_of_answer(found, summary, node, iteration))
-        send(found, name, ANSWER, node=node, iteration=iteration or "", value=given,
-             config=read_limits(Path.cwd()))
+        asks = question_of(found, summary, node, iteration)
+        send(found, name, ANSWER, name=asks.step, node=node, iteration=iteration or "",
+             value=_fitted(node, value, asks.schema), config=read_limits(Path.cwd()))
     finally:
         found.close()
     _sent(summary, f"the answer to {node!r}", store, as_json)

@@ -130,7 +130,8 @@ class _Check:
         self.exposed = {name for node in spec.nodes
                         if isinstance(name := node.properties.get("expose_index_as"), str)}
         self.surroundings = {key for node in spec.nodes if spec.open and node.type == "start"
-                             for key in node.properties.get("custom_data", ())} | self.exposed
+                             if isinstance(said := node.properties.get("custom_data"), Mapping)
+                             for key in said} | self.exposed
         self.into: dict[str, list[Arrow]] = {node.id: [] for node in spec.nodes}
         for arrow in spec.arrows:
             if arrow.target in self.into:

@@ -14,7 +14,7 @@ import msgspec
 from treadle.config import STATUSES, Retention
 from treadle.engine.edited import Planned, foreseen
 from treadle.engine.inbox import ANSWER, CANCEL, SIGNAL, fault_of
-from treadle.engine.outside import runs_elsewhere, schema_of_answer, send, still_open
+from treadle.engine.outside import question_of, runs_elsewhere, send, still_open
 from treadle.engine.showing import message_of
 from treadle.errors import InvalidDiagram, InvalidInput, LeaseHeld
 from treadle.ids import check_execution_id
@@ -93,11 +93,13 @@ async def cancel(ask: Ask[None, Cancel]) -> Sent:
 
 
 class Answer(msgspec.Struct, forbid_unknown_fields=True):
-    """An answer to the node with the path `node`; of which turn of the loops around it, unless the last."""
+    """An answer to the node with the path `node`; of which turn of the loops around it, unless the last. With
+    `step`, as it stands among what waits, it is refused if that is not asked any more."""
 
     node: str
     value: Any = None
     iteration: str | None = None
+    step: str | None = None
 
 
 @operation("POST", "/api/executions/{id}/answer", status=202)
@@ -107,11 +109,12 @@ async def answer(ask: Ask[None, Answer]) -> Sent:
     summary = await ask.monitor.read(store.summary, ask.id)
     still_open(summary)
     _check_iteration(body.iteration)
-    schema = await ask.monitor.read(schema_of_answer, store, summary, body.node, body.iteration)
-    fault = await ask.monitor.read(fault_of, body.value, schema)
+    asks = await ask.monitor.read(question_of, store, summary, body.node, body.iteration, body.step)
+    fault = await ask.monitor.read(fault_of, body.value, asks.schema)
     if fault is not None:
         raise InvalidInput(f"the answer to {body.node!r} does not fit: {fault}")
-    return await _sent(ask, summary, ANSWER, node=body.node, iteration=body.iteration or "", value=body.value)
+    return await _sent(ask, summary, ANSWER, name=asks.step, node=body.node, iteration=body.iteration or "",
+                       value=body.value)
 
 
 def _check_iteration(iteration: str | None) -> None:

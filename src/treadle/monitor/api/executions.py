@@ -64,7 +64,8 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A node that waits. `kind`: answer, signal or time."""
+    """A node that waits. `kind`: answer, signal or time; `step`: what of its body asks, if it is not the node
+    itself."""
 
     node: str
     iteration: str
@@ -73,6 +74,7 @@ class Waiting(msgspec.Struct, frozen=True):
     name: str | None = None
     schema: Any = None
     wake_at: float | None = None
+    step: str | None = None
 
 
 class Slow(msgspec.Struct, frozen=True):
@@ -215,7 +217,7 @@ def _waiting(cells: list[NodeState]) -> list[Waiting]:
         if request is not None:
             found.append(Waiting(cell.node_id, cell.iteration, str(request.get("kind") or "time"),
                                  request.get("prompt"), request.get("name"), request.get("schema"),
-                                 cell.wake_at))
+                                 cell.wake_at, request.get("step")))
     return found
 
 

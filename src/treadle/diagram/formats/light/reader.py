@@ -228,12 +228,17 @@ class Reader:
 
     def properties(self, entry: Value, label: str) -> tuple[dict[str, Value], dict[str, Where]]:
         """What a node says, and where: under `props` and beside it, where the latter wins; `a.b: 1` is
-        `a: {b: 1}`. What is null is left out."""
+        `a: {b: 1}`, so `props.a: 1` stands under `props`. What is null is left out."""
         props = entry.data.get("props")
         found: dict[str, Value] = {}
         keys: dict[str, Where] = {}
         flat = {key: one for key, one in entry.data.items() if key not in NODE_KEYS}
+        inner = {key: flat.pop(key) for key in list(flat) if key.startswith("props.")}
         parts = [(entry, flat)]
+        if inner:
+            cut = len("props.")
+            keyed = {key[cut:]: entry.keys[key] for key in inner}
+            parts.insert(0, (Value({}, entry.where, keyed), {key[cut:]: one for key, one in inner.items()}))
         if props is not None and props.data is not None and self.is_map(props, "props"):
             parts.insert(0, (props, props.data))
         for owner, said in parts:
