@@ -6,7 +6,6 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -91,16 +90,10 @@ class Command:
     def __call__(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, in this process, which saves its start."""
         out, err = io.StringIO(), io.StringIO()
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
-        handlers = {number: signal.getsignal(number) for number in numbers}
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.chdir(self.folder)
             patch.setenv("TREADLE_STORE", str(self.store))
-            try:
-                code = main(words)
-            finally:
-                for number, handler in handlers.items():
-                    signal.signal(number, handler)
+            code = main(words)
         return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
     def json(self, *words: str) -> Any:

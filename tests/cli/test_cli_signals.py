@@ -38,6 +38,26 @@ def test_an_interrupt_saves_the_state_and_the_message_says_how_to_go_on(treadle:
     assert treadle.log == ["first", "began hold", "began hold", "ended hold"]
 
 
+@pytest.mark.parametrize("words", [["nodes"], ["run", "diagram.yaml"], ["list", "--json"], ["bogus"]])
+def test_who_calls_main_gets_the_signals_back(treadle: Any, words: list[str]) -> None:
+    """Else the process would end, without a word, at its next write to a socket whose reader has left."""
+    treadle.write("treadle: 1\nnodes: {a: {type: template_job, text: hello}}\n")
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE)
+    before = [signal.getsignal(number) for number in numbers]
+    treadle(*words)
+    assert [signal.getsignal(number) for number in numbers] == before
+    assert signal.getsignal(signal.SIGPIPE) != signal.SIG_DFL
+
+
+@pytest.mark.parametrize("words", [["run", "diagram.yaml"], ["run", "diagram.yaml", "--json"],
+                                   ["cancel", "nobody", "--json"], ["bogus", "--json"]])
+def test_a_reader_who_left_is_no_failure_of_what_was_done(treadle: Any, words: list[str]) -> None:
+    treadle.write("treadle: 1\nnodes: {a: {type: template_job, text: \"{{ 'hello' * 100000 }}\"}}\n")
+    child = treadle.begin(*words)
+    child.stdout.close()
+    assert (child.wait(30), "Traceback" in child.stderr.read()) == (-signal.SIGPIPE, False)
+
+
 def test_a_second_interrupt_ends_at_once(treadle: Any) -> None:
     """A body that ignores its cancellation holds the first one up, and not the second."""
     treadle.write("treadle: 1\nnodes:\n"

@@ -15,6 +15,7 @@ from typing import Any, Literal, Self, TypeVar, overload
 
 from treadle.aio.resources import CLOSE_S, AsyncResourceManager, attach, chain, describe, error_group
 from treadle.aio.tasks import AnyTask, AsyncTaskManager, Patience, too_slow
+from treadle.foreign import attempt
 
 T = TypeVar("T")
 ErrorHandler = Callable[[BaseException, "AsyncExecutionContext", "AnyTask | None"], object]
@@ -146,10 +147,9 @@ class AsyncExecutionContext:
 
     def _tell(self, error: BaseException, task: AnyTask | None) -> None:
         for handler in self._handlers:
-            try:
-                handler(error, self, task)
-            except Exception as exc:  # a handler may be anybody's, and must not hide the error
-                self._log(f"error handler {describe(handler)} failed", exc)
+            _, failure = attempt(handler, error, self, task)
+            if failure is not None:  # it must not hide the error
+                self._log(f"error handler {describe(handler)} failed", failure)
 
     def _log(self, what: str, error: BaseException) -> None:
         asyncio.get_running_loop().call_exception_handler(

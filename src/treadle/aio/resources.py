@@ -9,9 +9,11 @@ import inspect
 import reprlib
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from treadle.aio.tasks import Patience, abandon
+from treadle.foreign import attempt
 
 T = TypeVar("T")
 Closer = Callable[[], object]
@@ -190,9 +192,8 @@ def shut_down(executor: concurrent.futures.Executor) -> concurrent.futures.Futur
     done.set_running_or_notify_cancel()  # whoever gives the wait up does not end it for others
 
     def work(wait: bool) -> None:
-        try:
-            executor.shutdown(wait=wait, cancel_futures=True)
-        except Exception as error:  # the executor may be anybody's
+        _, error = attempt(partial(executor.shutdown, wait=wait, cancel_futures=True))
+        if error is not None:
             done.set_exception(error)
         else:
             done.set_result(None)

@@ -10,18 +10,22 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import TextIOWrapper
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from treadle import __version__
+from treadle.foreign import attempt
 
 if TYPE_CHECKING:
     import typer
 
 DEBUG = "TREADLE_DEBUG"
 """Set in the environment, it shows the whole traceback of an error that is our own fault."""
+
+SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGPIPE] if hasattr(signal, "SIGPIPE") else [])]
 
 
 class Interrupted(BaseException):
@@ -34,33 +38,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given in (["--version"], ["-V"]):
         print(f"treadle {__version__}")
         return 0
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, _interrupt)
+    with _own_signals():
+        return _guarded(given)
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """What a command does to signals is its own: after it, the process that called `main` has what it had."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if handler is not None:  # None: it was not set from Python
+                signal.signal(number, handler)
+
+
+def _guarded(given: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal that can't show `…` must not end a run
             stream.reconfigure(errors="backslashreplace")
-    try:
-        return _run(given)
-    except Interrupted:
+    code, error = attempt(_run, given)
+    if error is None:
+        return int(code)
+    if isinstance(error, Interrupted):
         print("treadle: interrupted; nothing was under way", file=sys.stderr)
         return 130
-    except Exception as error:  # what the commands did not foresee, and every error that teaches
-        from treadle.cli.render import report
+    # What the commands did not foresee, and every error that teaches
+    from treadle.cli.common import readers_may_leave
+    from treadle.cli.render import report
 
-        return report(error, as_json="--json" in given, debug=bool(os.environ.get(DEBUG)))
+    readers_may_leave()
+    return report(error, as_json="--json" in given, debug=bool(os.environ.get(DEBUG)))
 
 
 def _run(given: list[str]) -> int:
+    from treadle.cli.common import readers_may_leave
+
     try:
         _app(given)(args=given, prog_name="treadle")
-        sys.stdout.flush()
     except SystemExit as end:
+        readers_may_leave()  # all is over but what is still to be printed
         wrong = getattr(end.__context__, "format_message", None)  # click's own errors: how it was called
         if wrong is not None and "--json" in given:
             from treadle.cli.render import print_json
 
             print_json({"status": "refused", "error": {"type": "Usage", "message": wrong()}})
+        sys.stdout.flush()
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 2
     return 0
 

@@ -38,6 +38,7 @@ from markupsafe import Markup
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import ExpressionError, LimitExceeded, did_you_mean
+from treadle.foreign import attempt
 
 CACHED_MAX = 20_000
 """Compiled texts that one environment keeps; at the limit it starts afresh."""
@@ -285,12 +286,12 @@ class _Compiled:
         self._environment = environment
 
     def _guarded(self, work: Callable[[Mapping[str, Any]], _T], names: Mapping[str, Any]) -> _T:
-        try:
-            return work(names)
-        except Exception as error:  # whatever a filter or a method of a value raises
+        value, error = attempt(work, names)
+        if error is not None:  # a filter's, or that of a method of a value
             raise self._failure(error, names) from error
+        return value  # type: ignore[no-any-return]
 
-    def _failure(self, error: Exception, names: Mapping[str, Any]) -> Exception:
+    def _failure(self, error: BaseException, names: Mapping[str, Any]) -> Exception:
         if isinstance(error, LimitExceeded):
             return error
         message = str(error)

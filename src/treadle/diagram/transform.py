@@ -20,6 +20,7 @@ import msgspec
 
 from treadle.diagram.expression import Template, to_json
 from treadle.errors import ExpressionError, TreadleError, did_you_mean
+from treadle.foreign import attempt
 
 _STEP = re.compile(r"""\.([^.\[\]]+)|\[(-?\d+)\]|\[(\*)\]|\['([^']+)'\]|\["([^"]+)"\]""")
 _EACH = object()
@@ -118,16 +119,14 @@ class Transforms:
         """Run a value through a pipeline. Raises TransformError."""
         known = self.rules(rules)
         for rule, following in zip(known, [*known[1:], None], strict=True):
-            try:
-                value = self._known[rule.name][1](value, rule.argument)
-            except NotThere:
-                if following is None or following.name != "default":
-                    raise
-                value = None
-            except TreadleError:
-                raise
-            except Exception as error:  # foreign code: a registered transform
-                raise TransformError(f"transform {rule.name}: {rule.argument!r} of a {type(value).__name__}: "
+            given = value
+            value, error = attempt(self._known[rule.name][1], given, rule.argument)
+            if isinstance(error, NotThere) and following is not None and following.name == "default":
+                continue
+            if isinstance(error, TreadleError):
+                raise error
+            if error is not None:
+                raise TransformError(f"transform {rule.name}: {rule.argument!r} of a {type(given).__name__}: "
                                      f"{type(error).__name__}: {error}") from error
         return value
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from treadle import failpoints
 from treadle.engine.capture import Capture, Speaker
 from treadle.errors import NodeTimeout
+from treadle.foreign import attempt_async
 from treadle.kernel.commands import Expand, Gather, Perform
 
 if TYPE_CHECKING:
@@ -299,16 +300,8 @@ class NodeActor:
         runner.suspended(command, performance, started)
         if self._ready and not self._active:
             self._spawn()
-        error: BaseException | None = None
-        result: Any = None
         try:
-            result = await drive
-        except asyncio.CancelledError as cancelled:
-            error = cancelled
-        except (KeyboardInterrupt, GeneratorExit):  # the latter when our own task is thrown away
-            raise
-        except BaseException as raised:  # foreign code
-            error = raised
+            result, error = await attempt_async(lambda: drive)
         finally:
             self._active += 1
             performance.ended()

@@ -22,6 +22,7 @@ import msgspec
 
 from treadle.config import DEFAULT_CONFIG
 from treadle.errors import did_you_mean
+from treadle.foreign import attempt_async
 from treadle.state.cell import Cell, CellKey, ContextCell, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 
@@ -252,13 +253,11 @@ class Queue(Subscription):
     async def _feed(self) -> None:
         while self.active:
             while self.backlog and self.active:
-                try:
-                    await self._next()
-                except asyncio.CancelledError as error:
-                    if self._task is not None and self._task.cancelling():
-                        raise
-                    self.failed(error)  # of a task of the consumer's own
-                except (Exception, SystemExit) as error:  # foreign code
+                _, error = await attempt_async(self._next)
+                if isinstance(error, asyncio.CancelledError) and self._task is not None and (
+                        self._task.cancelling()):
+                    raise error
+                if error is not None:  # it may be the end of a task of the consumer's own
                     self.failed(error)
             self._awake = False
             self._idle.set()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import BodyDied, NodeTimeout
+from treadle.foreign import attempt
 from treadle.nodes.base import Executor, told
 from treadle.nodes.failures import RemoteError, error_info
 
@@ -167,12 +168,9 @@ class ThreadExecutor:
             call = self._calls.get()
             if call is None:
                 return
-            value: Any = None
-            error: BaseException | None = None
-            try:
-                value = call.context.run(call.function, *call.args)
-            except BaseException as raised:  # the body's code
-                error = _presentable(raised)
+            value, error = attempt(call.context.run, call.function, *call.args, interrupts=True)
+            if error is not None:
+                error = _presentable(error)
             if os.getpid() != self._process:
                 os._exit(0)  # a copy of us that the body forked: it must neither answer nor stay
             try:

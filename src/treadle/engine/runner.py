@@ -37,6 +37,7 @@ from treadle.errors import (
     NotEncodable,
     StoreError,
 )
+from treadle.foreign import attempt
 from treadle.kernel import facts
 from treadle.kernel.commands import Cancel, Close, Expand, Gather, Perform, Step, Wake
 from treadle.kernel.control import WIDE
@@ -182,9 +183,8 @@ class WorkflowRunner:
             self._guarded(lambda: self._step(self.kernel.handle(fact), consumed))
 
     def _guarded(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:  # ours, or the store's: loud, and only this execution
+        _, error = attempt(act)
+        if error is not None:  # ours, or the store's: loud, and only this execution
             self.broken(error)
 
     def _step(self, step: Step, consumed: Sequence[int]) -> None:
@@ -475,7 +475,7 @@ class WorkflowRunner:
         if self.manager is not None:
             self._ticket = self.manager.record([], None, consumed=consumed)
 
-    def broken(self, error: Exception) -> None:
+    def broken(self, error: BaseException) -> None:
         """Something that must not happen happened: the execution stops, loudly; a resume goes on from the
         store."""
         logger.critical("execution %s stops: %s", self.execution_id,

@@ -15,6 +15,7 @@ from typing import Any
 from msgspec import structs
 
 from treadle.config import TreadleConfig
+from treadle.foreign import attempt, attempt_async
 from treadle.hooks.specs import HookTimes, SlowHook
 from treadle.state.cell import NodeState
 
@@ -102,17 +103,19 @@ class HookCall:
             self._took(perf_counter() - began, execution_id, node)
 
     def _try(self, values: Values) -> Any:
-        try:
-            result = self.function(*self.pick(values))
-            if result is not None:
-                self._require_fit(result)
-            return result
-        except BaseException as error:  # somebody's hook
+        result, error = attempt(self._answer, values, interrupts=True)
+        if error is not None:
             if isinstance(error, self.refusals) or (
                     isinstance(error, KeyboardInterrupt | GeneratorExit) and _in_main_thread()):
-                raise
+                raise error
             self._failed(error)
-            return None
+        return result
+
+    def _answer(self, values: Values) -> Any:
+        result = self.function(*self.pick(values))
+        if result is not None:
+            self._require_fit(result)
+        return result
 
     def each(self, transitions: Sequence[Transition]) -> None:
         """Call it in this thread for one transition after the other. The clock is read once for each."""
@@ -141,18 +144,15 @@ class HookCall:
             return
         began = perf_counter()
         try:
-            await self.function(*self.pick(values))
-        except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise  # it is we who are cancelled
-            self._failed(error)
-        except (KeyboardInterrupt, GeneratorExit):
-            raise
-        except BaseException as error:  # somebody's hook
-            self._failed(error)
+            _, error = await attempt_async(self.function, *self.pick(values))
         finally:
             self._took(perf_counter() - began, execution_id, node)
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise error  # it is we who are cancelled
+        if error is not None:
+            self._failed(error)
 
     def _require_fit(self, result: Any) -> None:
         """TypeError for an answer that means nothing, though its author means something by it."""

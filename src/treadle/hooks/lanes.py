@@ -11,10 +11,11 @@ import contextvars
 import logging
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from treadle.errors import PluginError
+from treadle.foreign import attempt, attempt_async
 
 logger = logging.getLogger("treadle.plugins")
 
@@ -96,10 +97,8 @@ class ThreadLane(Lane):
             self._wake.acquire()
             while self._jobs:  # both ends of a deque are safe in threads
                 job, size, future = self._jobs.popleft()
-                result: Any
-                try:
-                    result = job()
-                except BaseException as error:  # whatever a hook comes up with: the thread goes on
+                result, error = attempt(job, interrupts=True)
+                if error is not None:
                     result = _refused(error)
                 self._tell(self._done, size, future, result)
             if self._closing:
@@ -139,16 +138,11 @@ class LoopLane(Lane):
             self._wake.clear()
             while self._jobs:
                 job, size, future = self._jobs.popleft()
-                result: Any
-                try:
-                    made: Awaitable[Any] = job()
-                    result = await made
-                except KeyboardInterrupt:
-                    raise
-                except BaseException as error:  # also a hook that cancels the task that it runs in: ours
+                result, error = await attempt_async(job)
+                if error is not None:
                     if self._closing:
-                        raise
-                    self._task.uncancel()
+                        raise error
+                    self._task.uncancel()  # a hook may cancel the task that it runs in: ours
                     result = _refused(error)
                 self._done(size, future, result)
                 await asyncio.sleep(0)

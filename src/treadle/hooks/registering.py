@@ -93,11 +93,11 @@ def commands(asked: Asked) -> dict[str, Callable[..., Any]]:
 
 def _each(asked: Asked, hook: str, kind: type) -> Iterator[tuple[str, Any]]:
     """What each plugin's hook gives, one by one. PluginError for one that raises or gives something else."""
-    from treadle.hooks.finding.loading import aside, foreign  # for those who have plugins
+    from treadle.hooks.finding.loading import aside, of_plugin  # for those who have plugins
 
     for plugin, function in asked:
         several: list[Any] | None = None
-        with foreign(f"plugin {plugin}: {hook}: "), aside():
+        with of_plugin(f"plugin {plugin}: {hook}: "), aside():
             given = function()
             if kind is dict:
                 several = list(given.items()) if isinstance(given, Mapping) else None

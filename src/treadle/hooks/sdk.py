@@ -73,11 +73,11 @@ class StateHook(HookSpecs):
         is used, and keep it nowhere. PluginError if it isn't there. A store may take its time: in an `async`
         hook, ask in a thread."""
         from treadle.crypto.secrets import ENV, SECRET, Secrets
-        from treadle.hooks.finding.loading import foreign
+        from treadle.hooks.finding.loading import of_plugin
 
         if not said.startswith((ENV, SECRET)):
             return said
-        with foreign(f"{self.name}: "):
+        with of_plugin(f"{self.name}: "):
             try:
                 return (self.secrets or Secrets().resolve)(said)
             except LookupError as error:  # as it may say, in words of its own, that there is none

@@ -11,6 +11,7 @@ from typing import Any
 import treadle
 from treadle import errors
 from treadle.config import DEFAULT_CONFIG
+from treadle.foreign import attempt
 from treadle.state.cell import ErrorInfo
 
 MESSAGE_CHARS_MAX = 4096
@@ -65,10 +66,8 @@ def message_of(error: BaseException) -> str:
 
 def said_by(tell: Callable[[], str], instead: str) -> str:
     """What foreign code says of itself, its `__str__` or its source loader; or `instead` and why it can't."""
-    try:
-        return tell()
-    except Exception as broken:  # foreign code
-        return f"{instead}: {type(broken).__name__}"
+    text, broken = attempt(tell)
+    return f"{instead}: {type(broken).__name__}" if broken is not None else str(text)
 
 
 def trace_of(error: BaseException, bytes_max: int = DEFAULT_CONFIG.error_bytes_max) -> str:

@@ -24,6 +24,7 @@ from typing import Any
 import msgspec
 
 from treadle.errors import did_you_mean
+from treadle.foreign import attempt
 
 ROOT = "treadle_diagrams"
 
@@ -179,12 +180,12 @@ def load_module(name: str, base: str) -> ModuleType:
 def imported(name: str, said: str) -> ModuleType:
     """The module of that name, which people know as `said`. ModuleNotFoundError; ValueError that says what
     its own code raised."""
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:
-        raise
-    except (Exception, SystemExit) as error:  # the module's own code
+    module, error = attempt(importlib.import_module, name)
+    if isinstance(error, ModuleNotFoundError):
+        raise error
+    if error is not None:  # that of the module's own code
         raise ValueError(f"importing {said} failed: {type(error).__name__}: {error}") from error
+    return module  # type: ignore[no-any-return]
 
 
 def _file_of(path: Path) -> Path | None:

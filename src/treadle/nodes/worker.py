@@ -23,6 +23,7 @@ import msgspec
 
 from treadle.config import DEFAULT_CONFIG
 from treadle.errors import TransactionError
+from treadle.foreign import attempt
 from treadle.nodes import speech
 from treadle.nodes.failures import error_info
 from treadle.nodes.modules import ROOT, attribute, import_for, imported
@@ -164,22 +165,25 @@ def main(channel: int) -> None:
 
 def perform(job: Job) -> Reply:
     """Do a job. SystemExit ends the process, and with it the job."""
-    try:
-        _limit_memory(job.memory_mb)
-        function = attribute(importlib.import_module(job.module), job.name)
-        return Done(function(*job.args))
-    except MemoryError as error:
+    value, error = attempt(_called, job, interrupts=True)
+    if error is None:
+        return Done(value)
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, MemoryError):
         limit = f" (memory_mb_max is {job.memory_mb})" if job.memory_mb is not None else ""
         return Raised("MemoryError", "the body needs more memory than it may "
                                      f"have{limit}", error_info(error).traceback,
                       retryable=False)
-    except SystemExit:
-        raise
-    except BaseException as error:  # the body's code
-        info = error_info(error, bytes_max=job.error_bytes_max)
-        retry_after = getattr(error, "retry_after", None)
-        return Raised(info.type, info.message, info.traceback, getattr(error, "retryable", None),
-                      retry_after if isinstance(retry_after, (int, float)) else None)
+    info = error_info(error, bytes_max=job.error_bytes_max)
+    retry_after = getattr(error, "retry_after", None)
+    return Raised(info.type, info.message, info.traceback, getattr(error, "retryable", None),
+                  retry_after if isinstance(retry_after, (int, float)) else None)
+
+
+def _called(job: Job) -> Any:
+    _limit_memory(job.memory_mb)
+    return attribute(importlib.import_module(job.module), job.name)(*job.args)
 
 
 class Importer:

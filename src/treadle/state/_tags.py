@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from treadle.errors import NotEncodable
+from treadle.foreign import attempt
 
 KEY = "$treadle"
 NESTING_MAX = 100
@@ -213,11 +214,11 @@ class Writer:
                 "b": base64.b64encode(value.tobytes()).decode()}
 
     def _foreign(self, entry: Registered, value: Any) -> Any:
-        try:
-            return entry.encode(value)
-        except Exception as error:  # the encoder is somebody else's code
+        encoded, error = attempt(entry.encode, value)
+        if error is not None:
             raise NotEncodable(f"the encoder {entry.name!r} of {type(value).__qualname__} failed at "
                                f"{self.where()}: {type(error).__name__}: {error}") from error
+        return encoded
 
     def _named(self, kind: type) -> str:
         path = _struct_path(kind)

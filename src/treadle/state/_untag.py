@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from treadle.errors import NotDecodable
+from treadle.foreign import attempt
 from treadle.state._tags import TAG, locate, registry
 
 
@@ -41,14 +42,14 @@ class Reader:
         except (KeyError, TypeError):
             raise NotDecodable(f"recorded bytes have the tag {tag!r}, which this version of Treadle doesn't "
                                "know: was the store written by a newer one?") from None
-        try:
-            return half(self, data)
-        except NotDecodable:
-            raise
-        except Exception as error:  # decoders, constructors and `__setattr__` are other people's code
+        value, error = attempt(half, self, data)
+        if isinstance(error, NotDecodable):
+            raise error
+        if error is not None:  # decoders, constructors and `__setattr__` are other people's code
             kind = data.get("t", tag)
             raise NotDecodable(f"a recorded {kind} can't be made again: {type(error).__name__}: {error}. "
                                "Has the class changed since it was recorded?") from error
+        return value
 
     def moment(self, data: dict[str, Any]) -> datetime:
         value = datetime.fromisoformat(data["v"]).replace(fold=data.get("f", 0))

@@ -26,6 +26,7 @@ from treadle.cli.common import (
     load_diagram,
     parse_environment,
     parse_inputs,
+    readers_may_leave,
     say_command,
 )
 from treadle.cli.render import (
@@ -413,6 +414,7 @@ class Performance:
     # What is said at the end
 
     def _end(self, handle: Handle, status: ExecutionStatus, took: float) -> int:
+        readers_may_leave()  # the engine is closed: what is left to do is to print
         done = achieved(handle.counts, handle.spent)
         if self.as_json:
             print_json(self._document(handle, status, took, handle.error))

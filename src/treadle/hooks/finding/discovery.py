@@ -179,10 +179,10 @@ def _collect(found: Findings, source: EntryPoint | Path | str) -> None:
 
 
 def _installed(point: EntryPoint) -> list[Found]:
-    from treadle.hooks.finding.loading import aside, foreign
+    from treadle.hooks.finding.loading import aside, of_plugin
 
     package = f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an installed package"
-    with foreign(f"{package}: entry point {point.name} = {point.value}: "), aside():
+    with of_plugin(f"{package}: entry point {point.name} = {point.value}: "), aside():
         target = point.load()
     try:
         return described(target, package, point.dist.version if point.dist is not None else "")

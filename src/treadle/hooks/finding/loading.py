@@ -9,13 +9,13 @@ import importlib.util
 import os
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, redirect_stdout
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
 from treadle.errors import PluginError, TreadleError
+from treadle.foreign import foreign
 from treadle.hooks.finding.checking import shown
 
 ROOT = "treadle_plugins"
@@ -56,7 +56,7 @@ def load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     importlib.invalidate_caches()  # a helper beside it may be new
     try:
-        with foreign(file=str(path)), aside():
+        with of_plugin(file=str(path)), aside():
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
@@ -64,17 +64,16 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-@contextmanager
-def foreign(begin: str = "", *, ours: str | None = None, file: str = "") -> Iterator[None]:
-    """The one boundary around what plugins do when they are loaded, made and asked: whatever is raised
-    becomes a PluginError that begins so. Our own errors (which may begin differently) keep their words; of
-    others the line is named, that of `file` if it had a part in it."""
-    try:
-        yield
-    except TreadleError as error:
-        raise PluginError(f"{begin if ours is None else ours}{error}") from error
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"{begin}{failure(error, file)}") from error
+def of_plugin(begin: str = "", *, ours: str | None = None, file: str = "") -> AbstractContextManager[None]:
+    """Around what plugins do when they are loaded, made and asked: whatever is raised becomes a PluginError
+    that begins so. Our own errors (which may begin differently) keep their words; of others the line is
+    named, that of `file` if it had a part in it."""
+    def told(error: BaseException) -> PluginError:
+        if isinstance(error, TreadleError):
+            return PluginError(f"{begin if ours is None else ours}{error}")
+        return PluginError(f"{begin}{failure(error, file)}")
+
+    return foreign(told)
 
 
 def aside() -> AbstractContextManager[object]:

@@ -75,9 +75,9 @@ def _made_of(kind: type[StateHook], settings: dict[str, Any], where: str) -> Sta
                           f"under [plugins.{kind.name}], or in Python hand in {kind.__name__}"
                           f"({missing[0]}=…)")
     given = {name: _fitting(kind, name, value, where) for name, value in settings.items()}
-    from treadle.hooks.finding.loading import aside, foreign
+    from treadle.hooks.finding.loading import aside, of_plugin
 
-    with foreign(f"{where}: ", ours=f"{where} "), aside():
+    with of_plugin(f"{where}: ", ours=f"{where} "), aside():
         return kind(**given)
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import apsw
 
 from treadle.errors import StoreFull
+from treadle.foreign import attempt
 from treadle.state.cell import CellKey
 from treadle.store.base import Batch, Store
 
@@ -113,10 +114,10 @@ class Writer:
                 last = self._breathe()
 
     def _breathe(self) -> float:
-        try:
-            self._idle_s = self._idle()
-            self._complaint = ""
-        except Exception as error:  # a store that is busy or gone: the next turn tries again
+        idle_s, error = attempt(self._idle)
+        if error is None:
+            self._idle_s, self._complaint = idle_s, ""
+        else:  # a store that is busy or gone: the next turn tries again
             self._idle_s = 0.2
             if str(error) != self._complaint:
                 self._complaint = str(error)
@@ -126,26 +127,25 @@ class Writer:
     def _perform(self, job: Job) -> None:
         pause = _PAUSE_MIN_S
         while True:
-            try:
-                if job.batch is None:
-                    assert job.call is not None
-                    job.result = job.call()
-                elif self._broken is not None:
-                    job.error = self._broken
-                    return
-                else:
-                    begun = time.monotonic()
-                    job.result = self._store.apply(job.batch)
-                    job.seconds = time.monotonic() - begun
-                self.trouble = None
+            begun = time.monotonic()
+            if job.batch is None:
+                assert job.call is not None
+                job.result, error = attempt(job.call, interrupts=True)
+            elif self._broken is not None:
+                job.error = self._broken
                 return
-            except RETRYABLE as error:
-                self.trouble = str(error)
-                self._retried()
-                time.sleep(pause)
-                pause = min(pause * 2, self._pause_s_max)
-            except BaseException as error:  # handed to the loop, which raises it where the job came from
-                job.error = error
-                if job.batch is not None:
-                    self._broken = error
-                return
+            else:
+                job.result, error = attempt(self._store.apply, job.batch, interrupts=True)
+                job.seconds = time.monotonic() - begun
+            if not isinstance(error, RETRYABLE):
+                break
+            self.trouble = str(error)
+            self._retried()
+            time.sleep(pause)
+            pause = min(pause * 2, self._pause_s_max)
+        if error is None:
+            self.trouble = None
+        else:  # the loop raises it where the job came from
+            job.error = error
+            if job.batch is not None:
+                self._broken = error

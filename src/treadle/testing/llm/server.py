@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from treadle.errors import TreadleError
+from treadle.foreign import attempt
 from treadle.testing.llm import chat
 from treadle.testing.llm.replies import Asked, Reply, reply_of
 
@@ -47,7 +48,7 @@ class LLMServer:
         self._key, self._models, self._host, self._port = key, tuple(models), host, port
         self._under_way = 0
         self._lock = threading.Lock()
-        self._failures: list[Exception] = []
+        self._failures: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, name="treadle llm server", daemon=True)
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -171,23 +172,24 @@ class LLMServer:
         return True
 
     async def _chosen(self, asked: Asked) -> Reply:
+        reply, error = attempt(self._told, asked)
+        if error is None:
+            return reply  # type: ignore[no-any-return]
+        self._failures.append(error)
+        return Reply(status=500, text=f"the test's answer failed: {type(error).__name__}: {error}")
+
+    def _told(self, asked: Asked) -> Reply:
         with self._lock:
             self._next = at = self._next + 1
             left = self._answers[at - 1:at]
-        try:
-            if self._function is not None:
-                item = self._function(asked)
-            elif left:
-                item = left[0](asked) if callable(left[0]) else left[0]
-            elif not self._answers:
-                item = f"r{at}"
-            else:
-                return Reply(status=400, text=f"the server was given {len(self._answers)} answers, and this "
-                                              f"is request {at}")
-            return reply_of(item)
-        except Exception as error:
-            self._failures.append(error)
-            return Reply(status=500, text=f"the test's answer failed: {type(error).__name__}: {error}")
+        if self._function is not None:
+            return reply_of(self._function(asked))
+        if left:
+            return reply_of(left[0](asked) if callable(left[0]) else left[0])
+        if not self._answers:
+            return reply_of(f"r{at}")
+        return Reply(status=400, text=f"the server was given {len(self._answers)} answers, and this is "
+                                      f"request {at}")
 
     async def _reply(self, asked: Asked, reply: Reply, writer: asyncio.StreamWriter) -> bool:
         headers = dict(reply.headers)

@@ -9,6 +9,7 @@ from typing import Any
 
 from treadle.config import TreadleConfig
 from treadle.errors import LeaseLost, NoSuchSecret, SecretError, StoreError
+from treadle.foreign import attempt_async
 from treadle.nodes import speech
 from treadle.nodes.base import BodyContext
 from treadle.nodes.binding import CONTEXT
@@ -56,19 +57,22 @@ async def _guarded(name: str, timeout: float | None, run: Callable[[], Awaitable
     """The result of a tool's own work, as it is recorded: what it raises, and a time that it exceeds, in
     words for the model."""
     scope = asyncio.timeout(timeout)
-    try:
+
+    async def timed() -> Any:
         async with scope:
             return await run()
-    except OURS:
-        raise
-    except (Exception, SystemExit) as error:  # the tool's own code
-        if scope.expired():
-            return failed(f"{name} took longer than its timeout of {timeout:g} s")
-        listener = speech.speaking.get()
-        if listener is not None:
-            listener.logged("ERROR", f"tool {name}", (trace_of(error) or message_of(error)).rstrip())
-        said = message_of(error)
-        return failed(f"{type(error).__name__}: {said}" if said else type(error).__name__)
+
+    value, error = await attempt_async(timed)
+    if error is None:
+        return value
+    if isinstance(error, (*OURS, asyncio.CancelledError)):
+        raise error
+    if scope.expired():
+        return failed(f"{name} took longer than its timeout of {timeout:g} s")
+    said, listener = message_of(error), speech.speaking.get()
+    if listener is not None:
+        listener.logged("ERROR", f"tool {name}", (trace_of(error) or said).rstrip())
+    return failed(f"{type(error).__name__}: {said}" if said else type(error).__name__)
 
 
 def _call(function: Callable[..., Any], arguments: dict[str, Any], config: TreadleConfig) -> Any:

@@ -18,6 +18,7 @@ import msgspec
 from treadle.config import TreadleConfig
 from treadle.crypto.secrets import is_reference
 from treadle.errors import did_you_mean
+from treadle.foreign import attempt_async
 from treadle.nodes import speech
 from treadle.nodes.auth import asked
 from treadle.nodes.base import BodyContext
@@ -197,22 +198,25 @@ class Connection:
                 await asyncio.wait([task], timeout=_CLOSE_S)
 
     async def _serve(self, given: Mapping[str, str]) -> None:
+        _, error = await attempt_async(self._talk, given)
+        if isinstance(error, asyncio.CancelledError):
+            raise error
+        if error is not None and not self._ready.done():  # later, whoever calls it finds out by himself
+            self._ready.set_exception(await self._why(error))
+
+    async def _talk(self, given: Mapping[str, str]) -> None:
         from mcp.client import Client
         from mcp_types import Implementation
 
         import treadle
 
         about = Implementation(name="treadle", version=treadle.__version__)
-        try:
-            async with Client(self._transport(given), client_info=about, cache=None,
-                              logging_callback=self._logged) as client:
-                tools = await _listed(client)
-                if not self._ready.done():
-                    self._ready.set_result((client, tools))
-                await self._stop.wait()
-        except Exception as error:  # the client's, in groups: whoever calls it later finds out by himself
+        async with Client(self._transport(given), client_info=about, cache=None,
+                          logging_callback=self._logged) as client:
+            tools = await _listed(client)
             if not self._ready.done():
-                self._ready.set_exception(await self._why(error))
+                self._ready.set_result((client, tools))
+            await self._stop.wait()
 
     async def _logged(self, params: LoggingMessageNotificationParams) -> None:
         if self._listener is not None:
@@ -252,7 +256,7 @@ class Connection:
         return await asked(lambda: {name: self._context.secret(value) if is_reference(value) else value
                                     for name, value in said.items()}, *named)
 
-    async def _why(self, error: Exception) -> ToolServerError:
+    async def _why(self, error: BaseException) -> ToolServerError:
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]
         from mcp import MCPError
