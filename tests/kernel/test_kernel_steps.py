@@ -36,7 +36,8 @@ def test_what_is_told_at_the_end_is_what_the_completed_cells_say(diagram: int, o
         newest[(cell.node_id, cell.iteration)] = cell
     said = {key: cell for key, cell in newest.items()
             if cell.status is NodeStatus.COMPLETED and steps_of(cell.meta).steps}
-    told = {key: cell for key, cell in simulation.kernel.told.items() if steps_of(cell.meta).steps}
+    told = {(cell.node_id, cell.iteration): cell for cell in simulation.kernel.told
+            if steps_of(cell.meta).steps}
     assert told == said
 
 

@@ -224,7 +224,7 @@ class Remembered:
 
     def told(self) -> tuple[Told, ...]:
         """The steps of completed bodies, those that ended first before the others."""
-        news = self._kernel.tellings[self._read:]
+        news = self._kernel.told[self._read:]
         if news:
             self._read += len(news)
             last, known, in_order = self._told[-1].ended_at if self._told else 0.0, self._known, True

@@ -49,7 +49,7 @@ class Flow(Frames, ABC):
     __slots__ = (
         "_aborts", "_asked", "_before", "_busy", "_cells", "_changed", "_commands", "_epoch", "_id",
         "_memory", "_now", "_ready", "_retrying", "_settled", "_suspended", "_wide", "closed", "completed",
-        "diagram", "execution", "failed", "skipped", "tellings", "told")
+        "diagram", "execution", "failed", "skipped", "told")
 
     def __init__(self, diagram: ExecutableDiagram, cell: ExecutionCell) -> None:
         super().__init__()
@@ -67,8 +67,9 @@ class Flow(Frames, ABC):
         self._busy = 0  # Perform, Expand and Gather that are out
         self._suspended = 0
         self._retrying = 0
-        self.told: dict[tuple[str, str], NodeState] = {}  # completed bodies with steps, by path and iteration
-        self.tellings: list[NodeState] = []  # as they came; a later one of a body replaces the former
+        # Cells of completed bodies with steps as they came; a later one of a path and iteration replaces the
+        # former.
+        self.told: list[NodeState] = []
         self.completed = self.failed = self.skipped = 0
         # Of the step that is being made; `handle` makes them anew.
         self._cells: list[NodeState]

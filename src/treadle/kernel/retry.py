@@ -196,7 +196,7 @@ class Attempts(Flow):
         frame.status[i] = _COMPLETED
         self.completed += 1
         if before.meta is not None:  # it has steps
-            self._note(cell)
+            self.told.append(cell)
         frame.cells[i] = cell
         self._cells.append(cell)
         self._before.append(before)
@@ -307,16 +307,12 @@ class Attempts(Flow):
         if not self._is_composite(frame, i):
             key = (path, turns or "1")
             if key in self._stepped:
-                self._note(self._stepped[key])
+                self.told.append(self._stepped[key])
             return
         inside = (f"{path}[", f"{path}/")
         for key, cell in self._stepped.items():
             if key[0].startswith(inside) and (not turns or f"{key[1]}.".startswith(f"{turns}.")):
-                self._note(cell)
-
-    def _note(self, cell: NodeState) -> None:
-        self.told[(cell.node_id, cell.iteration)] = cell
-        self.tellings.append(cell)
+                self.told.append(cell)
 
     def _remember(self, frame: AnyFrame, i: int, recorded: NodeState) -> None:
         frame.cells[i] = recorded
