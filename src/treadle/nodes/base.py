@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping, Mu
 from contextvars import ContextVar
 from pathlib import Path
 from threading import Event
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -19,12 +19,14 @@ from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.node import Node
 from treadle.diagram.policy import LATEST
 from treadle.diagram.types import Ports
-from treadle.nodes.people.offline.standins import StandIns
 from treadle.state.blob import Blob, Place, Source
 from treadle.state.context import PipelineState, Transaction
 from treadle.state.context import Snapshot as ContextSnapshot
 from treadle.state.envelope import BaseNodeOutput, Envelope, infer
 from treadle.state.steps import StepRecord, Told
+
+if TYPE_CHECKING:
+    from treadle.nodes.people.offline.standins import StandIns
 
 T = TypeVar("T")
 

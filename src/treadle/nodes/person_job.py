@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -16,8 +16,6 @@ from treadle.diagram.person import Defined, Person, Settings, read_memory
 from treadle.diagram.types import Doubt, PersonName, Ports, Template
 from treadle.errors import InvalidInput
 from treadle.nodes.base import BodyContext, NodeKind, Suspend, bare
-from treadle.nodes.people.asking import Asking, load_prompt, settings_of, system_first, system_of
-from treadle.nodes.people.images import pictures_of
 from treadle.nodes.people.messages import (
     Answered,
     Message,
@@ -28,10 +26,11 @@ from treadle.nodes.people.messages import (
     plain,
 )
 from treadle.nodes.people.output import Output, output_of
-from treadle.nodes.people.recalling import recalled
-from treadle.nodes.people.tools import check_tools, open_tools, tool_sources
-from treadle.nodes.template_job import template_texts
+from treadle.nodes.template_job import load_template, template_texts
 from treadle.state.envelope import Envelope, infer
+
+if TYPE_CHECKING:  # below, what a person needs is imported when one is asked
+    from treadle.nodes.people.asking import Asking
 
 _REPAIR = """Your answer can't be used: {problem}. Answer again, with nothing but JSON that fits this schema:
 
@@ -108,6 +107,8 @@ class PersonJobStrategy:
         said = _said(spec, node, context, inputs, asking.pictures, bool(asking.history))
         if not spec.tools:
             return await _answer(spec, asking, said, output)
+        from treadle.nodes.people.tools import open_tools
+
         async with open_tools(spec.tools, node, context) as tools:
             asking.tools = tools
             return await _answer(spec, asking, said, output)
@@ -134,6 +135,9 @@ def _is_first(context: BodyContext) -> bool:
 async def _begin(spec: PersonJob, person: Defined, node: ExecutableNode, context: BodyContext,
                  inputs: dict[str, Any], output: Output | None) -> Asking:
     """What goes before the prompt: a conversation that came along an arrow, or what the person remembers."""
+    from treadle.nodes.people.asking import Asking, settings_of, system_first, system_of
+    from treadle.nodes.people.images import pictures_of
+
     asking = Asking(context, person, system_of(person, context, inputs),
                     settings=settings_of(person.settings, spec.settings), policy=node.policy,
                     tool_rounds_max=spec.tool_rounds_max, output=None if output is None else output.schema)
@@ -144,9 +148,7 @@ async def _begin(spec: PersonJob, person: Defined, node: ExecutableNode, context
         system, asking.history = system_first(messages_of(given["messages"], "the input"))
         asking.system = asking.system or system
         return asking
-    memory = read_memory(spec.memory if spec.memory is not None else person.memory)
-    found, asking.until = recalled(context, memory, person)
-    await asking.summarise(found, memory.size)
+    await asking.recall(person.memory if spec.memory is None else spec.memory)
     return asking
 
 
@@ -197,7 +199,7 @@ def _said(spec: PersonJob, node: ExecutableNode, context: BodyContext, inputs: M
     if (spec.first_prompt is not None or spec.first_prompt_file is not None) and _is_first(context):
         text, file = spec.first_prompt, spec.first_prompt_file
     if file is not None:
-        words = load_prompt(file, node.base, context.config).render(context.names(inputs))
+        words = load_template(file, node.base, context.config, "prompt").render(context.names(inputs))
     elif text is not None:
         words = context.render(text, inputs)
     else:
@@ -217,7 +219,7 @@ class PersonJobKind(NodeKind):
                 raise Misplaced(f"say either `{text}` or `{file}`", file)
             if (path := getattr(spec, file)) is not None:
                 try:
-                    load_prompt(path, base, DEFAULT_CONFIG)
+                    load_template(path, base, DEFAULT_CONFIG, "prompt")
                 except (OSError, ValueError) as error:
                     raise Misplaced(str(error), file) from None
         for key, least in (("repairs_max", 0), ("tool_rounds_max", 1), ("asks_max", 0)):
@@ -233,18 +235,26 @@ class PersonJobKind(NodeKind):
                 output_of(spec.output, base)
             except ValueError as error:
                 raise Misplaced(str(error), getattr(error, "at", "output")) from None
-        return Ports(doubts=(*check_tools(spec.tools, base), *_doubts(spec, node)))
+        return Ports(doubts=tuple(_doubts(spec, node, base)))
 
     def sources(self, spec: PersonJob, node: Node, base: str) -> list[str]:
         found = [text for path in (spec.prompt_file, spec.first_prompt_file) if path is not None
                  for text in template_texts(path, base)]
         if isinstance(spec.output, str):
             found.append(source_of(output_of(spec.output, base).model))
-        return [*found, *tool_sources(spec.tools, base)]
+        if spec.tools:
+            from treadle.nodes.people.tools import tool_sources
+
+            found += tool_sources(spec.tools, base)
+        return found
 
 
-def _doubts(spec: PersonJob, node: Node) -> Iterator[Doubt]:
-    """What keeps nothing from running, and is hardly meant."""
+def _doubts(spec: PersonJob, node: Node, base: str) -> Iterator[Doubt]:
+    """What keeps nothing from running, and is hardly meant. ToolFault."""
+    if spec.tools:
+        from treadle.nodes.people.tools import check_tools
+
+        yield from check_tools(spec.tools, base)
     if node.policy.cache and spec.memory != "none":
         yield Doubt("its result is kept by its inputs alone, whatever the person remembers", "cache",
                     "leave cache out, or say memory: none")

@@ -30,7 +30,6 @@ from treadle.nodes import (
 )
 from treadle.nodes.base import NodeKind, NodeStrategyProtocol
 from treadle.nodes.modules import load_function
-from treadle.nodes.people import models
 from treadle.state.envelope import ContentHandler, ContentType
 
 BUILT_IN = (start, endpoint, person_job, condition, code_job, template_job, db, api_job, hook,
@@ -80,7 +79,9 @@ class NodeRegistry:
 
     def person_faults(self, person: Defined) -> Iterator[Wrong]:
         """What is wrong with a person's model and script."""
-        return models.person_faults(person)
+        from treadle.nodes.people.models import person_faults  # no diagram without people needs it
+
+        return person_faults(person)
 
     def register(self, kind: NodeKind) -> None:
         """Add a type. ValueError if there is one of that name."""

@@ -54,7 +54,7 @@ class TemplateJobStrategy:
             text = Compiled.compile(spec.text, base=node.base, config=context.config).render(names)
         else:
             assert spec.template is not None
-            text = _load(spec.template, node.base, context.config).render(names)
+            text = load_template(spec.template, node.base, context.config).render(names)
         if spec.output_path is not None:
             path = context.path(context.render(spec.output_path, inputs))
             await context.executor("thread", timed=False).run(write_file, path, text,
@@ -70,7 +70,7 @@ class TemplateJobKind(NodeKind):
         if (spec.template is None) == (spec.text is None):
             raise ValueError("say either `template` (a file) or `text`")
         if spec.template is not None:
-            _load(spec.template, base, DEFAULT_CONFIG)
+            load_template(spec.template, base, DEFAULT_CONFIG)
         require_templates(spec.variables, base)
         return Ports()
 
@@ -80,11 +80,12 @@ class TemplateJobKind(NodeKind):
         return template_texts(spec.template, base)
 
 
-def _load(path: str, base: str, config: TreadleConfig) -> Compiled:
+def load_template(path: str, base: str, config: TreadleConfig, what: str = "template") -> Compiled:
+    """A file that is rendered; `what` it is for messages. OSError, ExpressionError."""
     try:
         return Compiled.load(path, base=base, config=config)
     except FileNotFoundError:
-        raise FileNotFoundError(f"no template file {path!r} in {Path(base).resolve()}") from None
+        raise FileNotFoundError(f"no {what} file {path!r} in {Path(base).resolve()}") from None
 
 
 def template_texts(path: str, base: str) -> list[str]:

@@ -6,20 +6,17 @@ Each call of the model and of a tool is a step, so what is recorded is not asked
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from treadle.config import TreadleConfig
-from treadle.diagram.expression import Template as Compiled
-from treadle.diagram.person import Defined, Settings
+from treadle.diagram.person import Defined, Settings, read_memory
 from treadle.diagram.policy import Policy
 from treadle.errors import LimitExceeded
 from treadle.nodes.base import BodyContext, Suspend
 from treadle.nodes.people import models
-from treadle.nodes.people.memory import MODEL, SUMMARY, Recalled, summarised, transcript
+from treadle.nodes.people.memory import MODEL, SUMMARY, summarised, transcript
 from treadle.nodes.people.messages import (
     Answer,
     Answered,
@@ -36,7 +33,9 @@ from treadle.nodes.people.messages import (
     messages_of,
     plain,
 )
+from treadle.nodes.people.recalling import recalled
 from treadle.nodes.people.tools import Tool, failed, question, told, verdict
+from treadle.nodes.template_job import load_template
 from treadle.state.steps import Noted
 
 _TO_SUM_UP = ("Sum up this conversation, which is {person}'s, in at most {words} words. Keep names, numbers, "
@@ -64,17 +63,20 @@ class Asking(msgspec.Struct):
     _models: int = 0  # calls of the model in this turn
     _calls: int = 0  # of tools
 
-    async def summarise(self, recalled: Recalled, size: int) -> None:
-        """Begin with what is recalled; what is too much of it is summed up first, by a step of its own."""
-        self.history = recalled.messages
-        if not recalled.older:
+    async def recall(self, kind: str) -> None:
+        """Begin with what a memory holds; what is too much of it is summed up first, by a step of its own."""
+        memory = read_memory(kind)
+        found, self.until = recalled(self.context, memory, self.person)
+        self.history = found.messages
+        if not found.older:
             return
-        text = _TO_SUM_UP.format(person=self.person.name, words=max(20, int(size * _WORDS_PER_TOKEN / 2)),
-                                 text=transcript(recalled.older, self.person.name))
+        words = max(20, int(memory.size * _WORDS_PER_TOKEN / 2))
+        text = _TO_SUM_UP.format(person=self.person.name, words=words,
+                                 text=transcript(found.older, self.person.name))
         said = Said(text)
         request = self._request((said,), tools=(), output=None)
-        value = await self._step("summary", SUMMARY, [said], request, {"covers": recalled.covers})
-        self.history = summarised(recalled, msgspec.convert(value["answer"], Answered).content)
+        value = await self._step("summary", SUMMARY, [said], request, {"covers": found.covers})
+        self.history = summarised(found, msgspec.convert(value["answer"], Answered).content)
 
     async def answer(self, said: Sequence[Message]) -> Answered | Suspend:
         """What the person answers, tools and all. LimitExceeded, ModelError, BadAnswer."""
@@ -178,14 +180,7 @@ class Asking(msgspec.Struct):
 
     async def _run(self, number: int, call: Call) -> Any:
         name = self._name(number, call)
-        meta: dict[str, Any] = {"person": self.person.name, "arguments": call.arguments}
-        return await self.context.steps.run(name, self._maker(name, number, call), kind="tool", meta=meta)
 
-    def _name(self, number: int, call: Call) -> str:
-        """The name of a call's step; a model may make up a tool, under any name."""
-        return f"{call.tool if call.tool in self.tools else 'unknown tool'} {number}"
-
-    def _maker(self, name: str, number: int, call: Call) -> Callable[[], Awaitable[Any]]:
         async def make() -> Any:
             tool = self.tools.get(call.tool)
             if tool is None:
@@ -201,7 +196,13 @@ class Asking(msgspec.Struct):
                 if not said.approve:
                     return failed(said.told)
             return await tool.call(self.context, call.arguments, key=name)
-        return make
+
+        meta = {"person": self.person.name, "arguments": call.arguments}
+        return await self.context.steps.run(name, make, kind="tool", meta=meta)
+
+    def _name(self, number: int, call: Call) -> str:
+        """The name of a call's step; a model may make up a tool, under any name."""
+        return f"{call.tool if call.tool in self.tools else 'unknown tool'} {number}"
 
 
 def _meta(answer: Answer) -> dict[str, Any]:
@@ -238,7 +239,8 @@ def system_first(messages: Sequence[Message]) -> tuple[str, tuple[Message, ...]]
 def system_of(person: Defined, context: BodyContext, inputs: Mapping[str, Any]) -> str:
     """The system prompt of a person, filled in for a node."""
     if person.prompt_file is not None:
-        return load_prompt(person.prompt_file, person.base, context.config).render(context.names(inputs))
+        prompt = load_template(person.prompt_file, person.base, context.config, "prompt")
+        return prompt.render(context.names(inputs))
     return context.render(person.system_prompt, inputs) if person.system_prompt else ""
 
 
@@ -249,11 +251,3 @@ def settings_of(usual: Settings, own: Settings | None = None) -> dict[str, Any]:
     if stop:
         said["stop_sequences"] = [stop] if isinstance(stop, str) else stop
     return said
-
-
-def load_prompt(path: str, base: str, config: TreadleConfig) -> Compiled:
-    """A prompt file. OSError, ExpressionError."""
-    try:
-        return Compiled.load(path, base=base, config=config)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no prompt file {path!r} in {Path(base).resolve()}") from None

@@ -12,9 +12,7 @@ from treadle.diagram.diagram import ExecutableNode
 from treadle.diagram.person import Person, read_memory
 from treadle.diagram.types import PersonName, Template
 from treadle.nodes.base import BodyContext
-from treadle.nodes.people.asking import Asking, settings_of, system_of
 from treadle.nodes.people.messages import Answered, Said
-from treadle.nodes.people.recalling import recalled
 
 _WORDS = {"yes": "true", "true": "true", "y": "true", "no": "false", "false": "false", "n": "false"}
 _AROUND = " \t\r\n\"'`*.!:"
@@ -39,14 +37,14 @@ class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 async def decide(said: Decision, node: ExecutableNode, context: BodyContext, inputs: dict[str, Any]) -> str:
     """The port that the person chooses. An unclear answer is asked for once more. BadAnswer, ModelError."""
+    from treadle.nodes.people.asking import Asking, settings_of, system_of
+
     person = node.person
     assert person is not None
     choices = said.choices or ["yes", "no"]
     asking = Asking(context, person, system_of(person, context, inputs), policy=node.policy,
                     settings=settings_of(person.settings), output=_schema(choices))
-    memory = read_memory(said.memory)
-    found, asking.until = recalled(context, memory, person)
-    await asking.summarise(found, memory.size)
+    await asking.recall(said.memory)
     words = ", ".join(choices)
     question = f"{context.render(said.question, inputs)}\n\nAnswer with one of: {words}."
     said_last = ""
