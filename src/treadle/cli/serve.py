@@ -33,7 +33,6 @@ RECOVER_S = 15.0
 logger = logging.getLogger("treadle.monitor")
 
 
-
 def serve(
     files: Annotated[list[str] | None, typer.Argument(
         metavar="FILE", show_default=False,
@@ -258,8 +257,7 @@ async def until(stop: asyncio.Event, served: Served) -> None:
     waiting = asyncio.create_task(stop.wait())
     ended = asyncio.create_task(served.wait())
     await asyncio.wait({waiting, ended}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (waiting, ended):
-        if not task.done():
-            task.cancel()
+    waiting.cancel()
+    ended.cancel()
     if ended.done() and not ended.cancelled():
         ended.result()

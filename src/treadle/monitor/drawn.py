@@ -210,13 +210,9 @@ class Known(msgspec.Struct, frozen=True):
     def around(self, path: str) -> tuple[list[str], list[str]]:
         """The paths of the nodes right before and right after one, in its own diagram."""
         prefix, slash, name = path.rpartition("/")
-        name = static(name)
-        spec = self.spec
-        if prefix:
-            owner = None if self.compiled is None else node_at(self.compiled, static(prefix))
-            if owner is None or owner.child is None:
-                return [], []
-            spec = owner.child.spec
+        name, spec = static(name), self._spec_at(prefix)
+        if spec is None:
+            return [], []
         before = [f"{prefix}{slash}{one.source}" for one in spec.arrows if one.target == name]
         after = [f"{prefix}{slash}{one.target}" for one in spec.arrows if one.source == name]
         return list(dict.fromkeys(before)), list(dict.fromkeys(after))
@@ -224,9 +220,15 @@ class Known(msgspec.Struct, frozen=True):
     def node(self, path: str) -> Node | None:
         """The node at a path as it was drawn."""
         prefix, _, name = static(path).rpartition("/")
-        owner = None if not prefix or self.compiled is None else node_at(self.compiled, prefix)
-        spec = self.spec if not prefix else None if owner is None or owner.child is None else owner.child.spec
+        spec = self._spec_at(prefix)
         return None if spec is None else next((one for one in spec.nodes if one.id == name), None)
+
+    def _spec_at(self, path: str) -> DiagramSpec | None:
+        """The diagram inside of the node at a path, or the whole ("")."""
+        if not path:
+            return self.spec
+        owner = None if self.compiled is None else node_at(self.compiled, static(path))
+        return None if owner is None or owner.child is None else owner.child.spec
 
 
 class _Turn:

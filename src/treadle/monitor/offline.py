@@ -24,6 +24,7 @@ from treadle.monitor.api.executions import LogQuery, context, diagram, execution
 from treadle.monitor.api.nodes import NodeQuery, mirrored, node
 from treadle.monitor.api.routing import Ask
 from treadle.monitor.api.seen import Seen
+from treadle.monitor.app import STATIC
 from treadle.monitor.auth import Viewer
 from treadle.monitor.core import Monitor, Refused
 from treadle.monitor.views import parent_of
@@ -31,7 +32,6 @@ from treadle.state.cell import ExecutionCell, NodeState, turn_of
 from treadle.state.status import NodeStatus
 from treadle.store.base import Store
 
-STATIC = Path(__file__).parent / "static"
 DETAILS_MAX = 1000
 """Attempts whose inputs and outputs are in the file; failed ones come first."""
 WORK_MAX = 600_000

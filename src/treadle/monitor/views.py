@@ -5,6 +5,7 @@ Instants are seconds since 1970; what is not known, or doesn't apply, is null. N
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 import msgspec
@@ -86,6 +87,14 @@ class Line(msgspec.Struct, frozen=True):
     done: int
     failed: int
     ended: int
+
+
+def as_json(view: Any) -> bytes:
+    """A view as it is sent."""
+    try:
+        return msgspec.json.encode(view)
+    except UnicodeEncodeError:  # half of a surrogate pair, as names of files have: JSON has an escape for it
+        return json.dumps(msgspec.to_builtins(view)).encode()
 
 
 def short(text: str) -> str:

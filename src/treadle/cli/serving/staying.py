@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from treadle.engine.handle import Handle
 from treadle.engine.inbox import request_of
+from treadle.engine.plan import newest
 from treadle.engine.values import decode
 from treadle.errors import NoSuchExecution
-from treadle.state.cell import ExecutionCell, NodeState, turn_of
+from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Summary
 
@@ -79,12 +80,7 @@ class Recorded(Handle):
 
     def __init__(self, engine: Engine, cell: ExecutionCell, cells: list[NodeState], *, result: Any) -> None:
         super().__init__(engine, None, cell=cell, result=result)
-        newest: dict[tuple[str, str], NodeState] = {}
-        for one in cells:
-            known = newest.get((one.node_id, one.iteration))
-            if known is None or turn_of(one) > turn_of(known):
-                newest[one.node_id, one.iteration] = one
-        self._newest = list(newest.values())
+        self._newest = list(newest(cells).values())
 
     @property
     def counts(self) -> dict[str, int]:

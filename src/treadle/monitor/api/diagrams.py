@@ -113,10 +113,8 @@ def check(ask: Ask[None, Chosen]) -> Drawn:
         raise Refused(403, "ReadOnly", "this token may only read", "check a file of the server's")
     if body.hash is not None:
         return drawn_of(ask, body.hash, anew=True)
-    text, path, form = _text(ask.monitor, body)
-    base = Path() if path is None else path.parent
-    spec, faults = formats.read(text, file="<text>" if path is None else str(path), base=str(base),
-                                format=form, config=ask.monitor.config)
+    text, file, base, form = _text(ask.monitor, body)
+    spec, faults = formats.read(text, file=file, base=base, format=form, config=ask.monitor.config)
     if spec is None:
         return Drawn("", faults=list(map(fault, faults)))
     engine = ask.monitor.engine
@@ -132,7 +130,7 @@ def check(ask: Ask[None, Chosen]) -> Drawn:
     return drawn(spec, compiled, faults=all_faults)
 
 
-def chosen(ask: Ask[Any, Any], body: Chosen) -> Any:
+def chosen(ask: Ask[Any, Any], body: Chosen) -> DiagramSpec:
     """What an engine can start. Refused, InvalidDiagram, OSError."""
     if body.hash is not None:
         if body.file is not None or body.source is not None:
@@ -143,28 +141,23 @@ def chosen(ask: Ask[Any, Any], body: Chosen) -> Any:
         if known.compiled is None:
             raise InvalidDiagram(known.faults)
         return known.spec
-    text, path, form = _text(ask.monitor, body)
-    spec: DiagramSpec
-    if path is None:
-        spec = formats.loads(text, file="<text>", format=form, config=ask.monitor.config)
-    else:
-        spec = formats.loads(text, file=str(path), base=str(path.parent), format=form,
-                             config=ask.monitor.config)
-    return spec
+    text, file, base, form = _text(ask.monitor, body)
+    return formats.loads(text, file=file, base=base, format=form, config=ask.monitor.config)
 
 
-def _text(monitor: Monitor, body: Chosen) -> tuple[str, Path | None, formats.Format]:
-    """A diagram's text, and the file that it is from."""
+def _text(monitor: Monitor, body: Chosen) -> tuple[str, str, str, formats.Format]:
+    """A diagram's text, the file and the folder that it is from, and its format."""
     if (body.file is None) == (body.source is None):
         raise InvalidInput("say one of `file`, `hash` and `source`")
     if body.source is not None:
-        return body.source, None, body.format
+        return body.source, "<text>", ".", body.format
     path = file_of(monitor, body.file or "")
     try:
-        return formats.read_text(path, config=monitor.config), path, _format(path)
+        text = formats.read_text(path, config=monitor.config)
     except OSError as error:
         hint = nearby(path)
         raise InvalidInput(f"{body.file}: {error.strerror}" + (f": {hint}" if hint else "")) from None
+    return text, str(path), str(path.parent), _format(path)
 
 
 def _format(path: Path) -> formats.Format:

@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 
-from treadle.errors import NoSuchExecution, did_you_mean
-from treadle.monitor.api.nodes import outline_of
+from treadle.errors import NoSuchExecution
+from treadle.monitor.api.nodes import outline_of, statuses_in
 from treadle.monitor.api.routing import Ask, operation
 from treadle.monitor.api.seen import Seen
 from treadle.monitor.api.values import Value, value_of
@@ -120,7 +121,7 @@ class Whole(Listed, frozen=True, kw_only=True):
 def executions(ask: Ask[ListQuery, None]) -> Page:
     """List executions, the newest first, a page at a time."""
     query = ask.query
-    store, wanted = ask.monitor.store, _wanted(query.status)
+    store, wanted = ask.monitor.store, statuses_in(query.status, _STATUSES)
     only = ExecutionStatus(next(iter(wanted))) if len(wanted) == 1 and STALE not in wanted else None
     found: list[Summary] = []
     before, seen, last = None if query.cursor is None else _after(store, query.cursor), 0, None
@@ -164,21 +165,8 @@ def _after(store: Store, cursor: str) -> str | None:
 
 def _page(ask: Ask[ListQuery, None], found: list[Summary], after: str | None = None) -> Page:
     sizes = ask.monitor.sizes([one.cell for one in found])
-    return Page([Listed(**_fields(line(one)), size_bytes=sizes.get(one.cell.execution_id)) for one in found],
+    return Page([Listed(**asdict(line(one)), size_bytes=sizes.get(one.cell.execution_id)) for one in found],
                 after)
-
-
-def _fields(one: Line) -> dict[str, Any]:
-    return {name: getattr(one, name) for name in one.__struct_fields__}
-
-
-def _wanted(status: str | None) -> set[str]:
-    wanted = {one.strip() for one in (status or "").split(",") if one.strip()}
-    for one in sorted(wanted):
-        if one not in _STATUSES:
-            raise Refused(400, "BadQuery", f"there is no status {one!r}",
-                          did_you_mean(one, _STATUSES) or f"there is {', '.join(_STATUSES)}")
-    return wanted
 
 
 def _fits(one: Line, query: ListQuery, wanted: set[str]) -> bool:
@@ -199,7 +187,7 @@ def execution(ask: Ask[None, None]) -> Whole:
     about, metrics = About.of(cell), _metrics(seen, known, view["retries"])
     url = f"/api/executions/{quote(cell.execution_id, safe='')}"
     return Whole(
-        **_fields(line(msgspec.structs.replace(summary, nodes=view["total"]))), counts=view["counts"],
+        **asdict(line(msgspec.structs.replace(summary, nodes=view["total"]))), counts=view["counts"],
         total=view["total"], retries=view["retries"], rate=metrics.rate,
         tokens=view.get("tokens", 0), cost=view.get("cost", 0.0),
         inputs=value_of(ask.monitor.store, cell.inputs, None, None, f"{url}/inputs"),

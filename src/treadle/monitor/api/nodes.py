@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import chain, groupby
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import asdict
 
 from treadle.engine.outside import inputs_recorded
 from treadle.engine.plan import static
@@ -24,7 +25,7 @@ from treadle.monitor.live.mirror import ALL, ROOT, Mirror, Update
 from treadle.monitor.live.sources import Drawing
 from treadle.monitor.views import ErrorView, NodeView, waits_for
 from treadle.state import codec
-from treadle.state.cell import ExecutionCell, NodeState, turn_of
+from treadle.state.cell import ErrorInfo, ExecutionCell, NodeState, turn_of
 from treadle.state.status import NodeStatus
 from treadle.state.steps import StepRecord, has_steps, steps_of
 from treadle.state.steps import Steps as StepsRecorded
@@ -65,11 +66,7 @@ def nodes(ask: Ask[NodesQuery, None]) -> Nodes:
     query, monitor = ask.query, ask.monitor
     seen = monitor.seen(ask.id)
     outline = outline_of(monitor, seen.cell)
-    wanted = {one.strip() for one in (query.status or "").split(",") if one.strip()}
-    for one in sorted(wanted):
-        if one not in STATUSES:
-            hint = did_you_mean(one, STATUSES) or f"there is {', '.join(STATUSES)}"
-            raise Refused(400, "BadQuery", f"there is no status {one!r}", hint)
+    wanted = statuses_in(query.status, STATUSES)
     text = (query.text or "").casefold()
     found = [one for one in seen.newest(outline, query.parent)
              if (not wanted or one.status.value in wanted) and text in one.node_id.casefold()]
@@ -78,6 +75,16 @@ def nodes(ask: Ask[NodesQuery, None]) -> Nodes:
     items = msgspec.convert([{**view, "id": path} for path, view in views.items()], list[NodeView])
     end = query.cursor + len(page)
     return Nodes(items, len(found), end if end < len(found) else None)
+
+
+def statuses_in(said: str | None, known: Sequence[str]) -> set[str]:
+    """The statuses that a query names, with commas. Refused if one is not known."""
+    wanted = {one.strip() for one in (said or "").split(",") if one.strip()}
+    for one in sorted(wanted):
+        if one not in known:
+            raise Refused(400, "BadQuery", f"there is no status {one!r}",
+                          did_you_mean(one, known) or f"there is {', '.join(known)}")
+    return wanted
 
 
 def outline_of(monitor: Monitor, cell: ExecutionCell) -> Drawing:
@@ -192,9 +199,9 @@ def steps_in(cell: NodeState) -> Steps:
         value = Value() if one.value is None else _result(one, most)
         room -= value.size or 0
         meta = shown(one.meta)
-        error = None if one.error is None else ErrorView(one.error.type, one.error.message, one.error.node)
-        items.append(Step(one.name, one.kind, one.attempt, one.started_at, one.ended_at, value, error,
-                          meta if len(msgspec.json.encode(meta)) <= STEP_BYTES_MAX else preview(meta)))
+        meta = meta if len(msgspec.json.encode(meta)) <= STEP_BYTES_MAX else preview(meta)
+        items.append(Step(one.name, one.kind, one.attempt, one.started_at, one.ended_at, value,
+                          _whole(one.error), meta))
     return Steps(cell.iteration, cell.attempt, items, found.partial)
 
 
@@ -239,7 +246,7 @@ def node(ask: Ask[NodeQuery, None]) -> NodeWhole:
     mine = sorted((one for one in cells if one.node_id == cell.node_id), key=turn_of)
     lineage = _lineage(known, cell.node_id) or mine[-1].lineage
     return NodeWhole(
-        **{field: getattr(base, field) for field in base.__struct_fields__},
+        **asdict(base),
         attempts=[_attempt(one, lineage) for one in mine], inputs=given, inputs_error=trouble,
         output=value_of(store, cell.output, cell.blob, cell.content_type,
                         f"/api/executions/{_quoted(name)}/output?node={_quoted(cell.node_id)}{turn}"),
@@ -286,10 +293,14 @@ def _lineage(known: Known | None, path: str) -> str | None:
     return None if found is None else found.lineage or None
 
 
+def _whole(error: ErrorInfo | None) -> ErrorView | None:
+    """An error with all of its message."""
+    return None if error is None else ErrorView(error.type, error.message, error.node)
+
+
 def _attempt(cell: NodeState, lineage: str | None) -> Attempt:
-    error = None if cell.error is None else ErrorView(cell.error.type, cell.error.message, cell.error.node)
     return Attempt(
         cell.iteration, cell.attempt, cell.status.value, cell.scheduled_at, cell.started_at, cell.ended_at,
-        cell.wake_at, cell.execution_time, cell.port, error,
+        cell.wake_at, cell.execution_time, cell.port, _whole(cell.error),
         None if cell.error is None else cell.error.traceback or None, cell.claims, cell.worker, cell.lineage,
         None if lineage is None or cell.lineage is None else cell.lineage == lineage, waits_for(cell))

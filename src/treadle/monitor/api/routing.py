@@ -11,7 +11,6 @@ it is a Response. Errors of Treadle become answers with a status and a message t
 from __future__ import annotations
 
 import inspect
-import json
 import typing
 from collections.abc import Callable
 from functools import partial
@@ -38,6 +37,7 @@ from treadle.errors import (
 from treadle.monitor.auth import Viewer, problem
 from treadle.monitor.core import Monitor, Refused
 from treadle.monitor.drawn import fault, other_plugins
+from treadle.monitor.views import as_json
 
 Q = TypeVar("Q")
 B = TypeVar("B")
@@ -180,11 +180,7 @@ async def _body(request: Request, kind: Any, monitor: Monitor) -> Any:
 def _encoded(answer: Any, one: Operation) -> Response:
     if isinstance(answer, Response):
         return answer
-    try:
-        raw = msgspec.json.encode(answer)
-    except UnicodeEncodeError:  # half of a surrogate pair, as names of files have: JSON can write it escaped
-        raw = json.dumps(msgspec.to_builtins(answer)).encode()
-    return Response(raw, one.status, media_type=one.content)
+    return Response(as_json(answer), one.status, media_type=one.content)
 
 
 def _problem(status: int, kind: str, message: str, hint: str | None = None, **more: Any) -> Response:

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from treadle.engine.plan import static
 from treadle.engine.showing import plain
-from treadle.errors import NotDecodable
+from treadle.errors import NotDecodable, did_you_mean
 from treadle.monitor.api.routing import Ask, operation
 from treadle.monitor.core import Refused
 from treadle.state import codec
@@ -52,10 +52,10 @@ class Value(msgspec.Struct, frozen=True):
 
 def value_of(store: Store, raw: bytes | None, blob: str | None, content_type: str | None, url: str) -> Value:
     """A value by its encoded bytes, or by the digest of the blob that holds these."""
-    size: int | None
-    if raw is None and blob is None:
-        return Value()
-    if raw is None and blob is not None:
+    size = None if raw is None else len(raw)
+    if raw is None:
+        if blob is None:
+            return Value()
         try:
             with store.open_blob(blob) as file:
                 size = _size(file)
@@ -63,9 +63,6 @@ def value_of(store: Store, raw: bytes | None, blob: str | None, content_type: st
         except (KeyError, FileNotFoundError):
             return Value({"$lost": blob}, content_type, None, True)
         size = len(raw) if len(raw) <= DECODED_BYTES_MAX else size
-    else:
-        assert raw is not None
-        size = len(raw)
     if len(raw) > DECODED_BYTES_MAX:
         return Value(raw[:TEXT_CHARS].decode("utf-8", "replace") + "…", content_type, size, True, url)
     try:
@@ -159,8 +156,6 @@ def chosen(cells: list[NodeState], execution_id: str, path: str, iteration: str 
     mine = [one for one in cells if one.node_id == path]
     some = [one for one in mine if iteration in (None, one.iteration) and attempt in (None, one.attempt)]
     if not some:
-        from treadle.errors import did_you_mean
-
         why = ("it has no such iteration or attempt" if mine else
                did_you_mean(path, {static(one.node_id) for one in cells}) or "it has not been reached")
         raise Refused(404, "NoSuchNode", f"execution {execution_id} has no cell of node {path!r}", why)

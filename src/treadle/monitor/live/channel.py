@@ -5,7 +5,6 @@ at the same place, and none for those who have not read the last one.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import secrets
 import time
@@ -24,6 +23,7 @@ from treadle.monitor.live.mirror import ROOT, Mirror, Update
 from treadle.monitor.live.parts import FIRST, NOWHERE, Parts, Teller
 from treadle.monitor.live.sources import Source
 from treadle.monitor.live.wire import Message, Wire
+from treadle.monitor.views import as_json
 
 POLL_S = 0.03
 """How often it is looked whether anything has changed."""
@@ -118,10 +118,7 @@ class Viewer:
 
 def encoded(message: dict[str, Any]) -> Message:
     """A message as JSON."""
-    try:
-        return Message(msgspec.json.encode(message))
-    except UnicodeEncodeError:  # half of a surrogate pair, as names of files have: JSON has an escape for it
-        return Message(json.dumps(message).encode())
+    return Message(as_json(message))
 
 
 class _Sent(NamedTuple):

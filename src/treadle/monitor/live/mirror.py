@@ -285,7 +285,7 @@ class Mirror:
     def _settle_execution(self) -> None:
         fields = {} if self._own is None else execution_fields(self._own, self._owner, self._stale)
         if self.figures is None:
-            counts = {name: count for name, count in self._counts()}
+            counts = self._counts()
             total = max(self._total(), sum(counts.values()))
         else:
             counts, total = dict(self.figures.counts), self.figures.known
@@ -306,9 +306,9 @@ class Mirror:
         fork = self._own is not None and self._own.parent is not None
         return self._retries - sum(self._before.values()) if fork else self._retries
 
-    def _counts(self) -> Iterator[tuple[str, int]]:
-        for name in self._root.counts.keys() | self._past.keys():
-            yield name, self._root.counts.get(name, 0) + self._past[name]
+    def _counts(self) -> dict[str, int]:
+        names = self._root.counts.keys() | self._past.keys()
+        return {name: self._root.counts.get(name, 0) + self._past[name] for name in names}
 
     def _total(self) -> int:
         """How many nodes are known: those of the diagram, of each sub-diagram and map that was opened, and
