@@ -3,69 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
-import treadle
-from treadle.state import codec
-from treadle.state.cell import ErrorInfo, ExecutionCell, NodeState
-from treadle.state.status import ExecutionStatus, NodeStatus
-from treadle.store import open_store
+from treadle.state.status import ExecutionStatus
 
-from .. import forked
+from .case import COMPLETED, FAILED, SKIPPED, CaseIn
 
 CASES = Path(__file__).parent / "light"
-COMPLETED, SKIPPED, FAILED = NodeStatus.COMPLETED, NodeStatus.SKIPPED, NodeStatus.FAILED
 
 
-class Case:
-    """One of the files in a folder of its own, run by the command; then the store is asked."""
+class Case(CaseIn):
+    """One of the files, among copies of all of them."""
 
     def __init__(self, folder: Path, name: str) -> None:
         shutil.copytree(CASES, folder, dirs_exist_ok=True)
-        self.folder, self.store, self.file = folder, folder / "runs.db", folder / f"{name}.light.yaml"
-
-    def treadle(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return forked.command(self.folder, *words, "--store", str(self.store))
-
-    def run(self, *options: str) -> int:
-        return self.treadle("run", str(self.file), "--execution-id", "x", *options).returncode
-
-    def load(self) -> tuple[ExecutionCell, list[NodeState]]:
-        store = open_store(self.store)
-        try:
-            return store.load("x")
-        finally:
-            store.close()
-
-    @property
-    def status(self) -> ExecutionStatus:
-        return self.load()[0].status
-
-    @property
-    def error(self) -> ErrorInfo:
-        error = self.load()[0].error
-        assert error is not None
-        return error
-
-    def states(self) -> dict[str, NodeStatus]:
-        return {cell.node_id: cell.status for cell in self.load()[1]}
-
-    def outputs(self, node: str) -> list[Any]:
-        """What a node gave, turn by turn."""
-        cells = sorted((cell for cell in self.load()[1] if cell.node_id == node),
-                       key=lambda cell: int(cell.iteration))
-        return [codec.decode(cell.output) if cell.output is not None else None for cell in cells]
+        super().__init__(folder / f"{name}.light.yaml")
 
 
 def test_light_01_an_endpoint_whose_branch_is_not_taken_is_skipped(tmp_path: Path) -> None:
     case = Case(tmp_path, "01_untaken_endpoint")
-    assert (case.run(), case.status) == (0, ExecutionStatus.COMPLETED)
+    assert (case.run(), case.execution.status) == (0, ExecutionStatus.COMPLETED)
     assert case.states() == {"s": COMPLETED, "mk": COMPLETED, "c": COMPLETED, "Yes1": COMPLETED,
                              "No1": SKIPPED}
     assert case.outputs("Yes1") == [{"x": 5}], "x is seen as a bare key of the unlabelled map"
@@ -85,7 +43,7 @@ def test_light_03_a_dead_bypass_is_absent(tmp_path: Path) -> None:
 
 def test_light_04_a_failure_is_no_data(tmp_path: Path) -> None:
     case = Case(tmp_path, "04_error")
-    assert (case.run(), case.status) == (1, ExecutionStatus.FAILED)
+    assert (case.run(), case.execution.status) == (1, ExecutionStatus.FAILED)
     assert (case.error.node, str(case.error)) == ("bad", "ValueError: boom")
     assert case.states() == {"s": COMPLETED, "bad": FAILED, "n": SKIPPED, "e": SKIPPED}
 
@@ -155,7 +113,7 @@ def test_light_16_a_sub_diagram_runs_over_items(tmp_path: Path) -> None:
 
 def test_light_18_a_loop_without_end_fails_at_its_limit(tmp_path: Path) -> None:
     case = Case(tmp_path, "18_infinite_loop")
-    assert (case.run(), case.status) == (1, ExecutionStatus.FAILED)
+    assert (case.run(), case.execution.status) == (1, ExecutionStatus.FAILED)
     assert "the loop at step" in case.error.message and "max_iterations: N" in case.error.message
     assert len(case.outputs("step")) == 100
 
@@ -175,16 +133,7 @@ def test_light_19_after_kill_9_only_what_was_under_way_runs_again(tmp_path: Path
         text = text.replace(f"sleep 1; echo {node.upper()}", f"echo {node} >>log; echo {node.upper()}")
     held = "echo d >>log; until [ -e go ]; do sleep 0.05; done; echo D"
     case.file.write_text(text.replace("sleep 20; echo D", held))
-    child = subprocess.Popen(
-        [sys.executable, "-m", "treadle", "run", str(case.file), "--execution-id", "x", "--store",
-         str(case.store)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(Path(treadle.__file__).parents[1])})
-    end = time.monotonic() + 60
-    while not (case.store.exists() and _held(case)):
-        assert child.poll() is None and time.monotonic() < end
-        time.sleep(0.05)
-    child.kill()
-    child.wait()
+    case.kill_within_d()
     assert [case.outputs(node) for node in "abc"] == [["A"], ["B"], ["C"]]
     (tmp_path / "go").touch()
     resumed = case.treadle("resume", "x")
@@ -192,11 +141,3 @@ def test_light_19_after_kill_9_only_what_was_under_way_runs_again(tmp_path: Path
     assert (tmp_path / "log").read_text().split() == ["a", "b", "c", "d", "d"]
     assert {cell.node_id: cell.epoch for cell in case.load()[1]} == {
         "s": 1, "a": 1, "b": 1, "c": 1, "d": 2, "e": 2}
-
-
-def _held(case: Case) -> bool:
-    """Whether the store knows that d is under way: all that was before it is recorded then."""
-    try:
-        return case.states().get("d") is NodeStatus.RUNNING and "d" in (case.folder / "log").read_text()
-    except (LookupError, FileNotFoundError):
-        return False

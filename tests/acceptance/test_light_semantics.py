@@ -6,62 +6,22 @@ The numbers are those of the cases that people bring from their old tool.
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
-from typing import Any
 
-import treadle
 from treadle.state import codec
-from treadle.state.cell import ExecutionCell, NodeState
-from treadle.state.status import ExecutionStatus, NodeStatus
-from treadle.store import open_store
+from treadle.state.status import ExecutionStatus
 
-from .. import forked
+from .case import COMPLETED, FAILED, SKIPPED, CaseIn
 
 DIAGRAMS = Path(__file__).parent / "diagrams"
-COMPLETED, SKIPPED, FAILED = NodeStatus.COMPLETED, NodeStatus.SKIPPED, NodeStatus.FAILED
 
 
-class Case:
-    """A diagram in a folder of its own, run by the command; then the store is asked."""
+class Case(CaseIn):
+    """A copy of one of the diagrams."""
 
     def __init__(self, folder: Path, name: str) -> None:
-        self.store = folder / "runs.db"
-        self.diagram = shutil.copy(DIAGRAMS / f"{name}.yaml", folder)
-        self.environment = {**os.environ, "PYTHONPATH": str(Path(treadle.__file__).parents[1])}
-
-    def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "treadle", *words, "--store", str(self.store)]
-
-    def treadle(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return forked.command(self.store.parent, *words, "--store", str(self.store))
-
-    def run(self, *options: str) -> int:
-        return self.treadle("run", self.diagram, "--execution-id", "x", *options).returncode
-
-    def load(self) -> tuple[ExecutionCell, list[NodeState]]:
-        store = open_store(self.store)
-        try:
-            return store.load("x")
-        finally:
-            store.close()
-
-    @property
-    def execution(self) -> ExecutionCell:
-        return self.load()[0]
-
-    def states(self) -> dict[str, NodeStatus]:
-        return {cell.node_id: cell.status for cell in self.load()[1]}
-
-    def outputs(self, node: str) -> list[Any]:
-        """What a node gave, iteration by iteration."""
-        cells = [cell for cell in self.load()[1] if cell.node_id == node]
-        cells.sort(key=lambda cell: int(cell.iteration))
-        return [codec.decode(cell.output) if cell.output is not None else None for cell in cells]
+        super().__init__(Path(shutil.copy(DIAGRAMS / f"{name}.yaml", folder)))
 
 
 def test_01_an_endpoint_whose_branch_is_not_taken_is_skipped(tmp_path: Path) -> None:
@@ -90,10 +50,8 @@ def test_03_a_dead_bypass_is_absent(tmp_path: Path) -> None:
 def test_04_a_failure_is_no_data(tmp_path: Path) -> None:
     case = Case(tmp_path, "04_error")
     assert case.run() == 1
-    execution = case.execution
-    assert execution.status is ExecutionStatus.FAILED
-    assert execution.error is not None
-    assert (execution.error.node, str(execution.error)) == ("bad", "ValueError: boom")
+    assert case.execution.status is ExecutionStatus.FAILED
+    assert (case.error.node, str(case.error)) == ("bad", "ValueError: boom")
     assert case.states() == {"s": COMPLETED, "bad": FAILED, "n": SKIPPED, "e": SKIPPED}
 
 
@@ -135,9 +93,8 @@ def test_15_files_by_key_by_line_and_by_pattern(tmp_path: Path) -> None:
     assert case.outputs("rl") == ["name,age\nAnn,3\n"]
     assert case.outputs("rg") == [{"files/uploads/notes.txt": "hello\n",
                                    "files/uploads/sample_data.csv": "name,age\nAnn,3\nBob,4\n"}]
-    error = case.execution.error
-    assert error is not None and error.node == "rm"
-    assert (error.type, "files/uploads/missing.txt" in error.message) == ("FileNotFoundError", True)
+    assert (case.error.node, case.error.type) == ("rm", "FileNotFoundError")
+    assert "files/uploads/missing.txt" in case.error.message
     assert case.states()["e"] is SKIPPED
 
 
@@ -151,23 +108,15 @@ def test_16_a_sub_diagram_runs_over_items(tmp_path: Path) -> None:
 def test_18_a_loop_without_end_fails_at_its_limit(tmp_path: Path) -> None:
     case = Case(tmp_path, "18_infinite_loop")
     assert case.run() == 1
-    execution = case.execution
-    assert execution.status is ExecutionStatus.FAILED
-    assert execution.error is not None and execution.error.type == "LoopLimit"
-    assert "the loop at step" in execution.error.message and "max_iterations: N" in execution.error.message
+    assert case.execution.status is ExecutionStatus.FAILED
+    assert case.error.type == "LoopLimit"
+    assert "the loop at step" in case.error.message and "max_iterations: N" in case.error.message
     assert len(case.outputs("step")) == 100
 
 
 def test_19_after_kill_9_only_what_was_under_way_runs_again(tmp_path: Path) -> None:
     case = Case(tmp_path, "19_kill9_resume")
-    child = subprocess.Popen(case.command("run", case.diagram, "--execution-id", "x"), env=case.environment,
-                             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 60
-    while not (case.store.exists() and _held(case)):
-        assert child.poll() is None and time.monotonic() < end
-        time.sleep(0.05)
-    child.kill()
-    child.wait()
+    case.kill_within_d()
     assert [case.outputs(node) for node in "abc"] == [["A"], ["B"], ["C"]]
     (tmp_path / "go").touch()
     resumed = case.treadle("resume", "x")
@@ -176,11 +125,3 @@ def test_19_after_kill_9_only_what_was_under_way_runs_again(tmp_path: Path) -> N
     cells = {cell.node_id: cell for cell in case.load()[1]}
     assert {node: cells[node].epoch for node in "abcde"} == {"a": 1, "b": 1, "c": 1, "d": 2, "e": 2}
     assert (cells["d"].attempt, cells["d"].claims) == (1, 2)
-
-
-def _held(case: Case) -> bool:
-    """Whether the store knows that d is under way: all that was before it is recorded then."""
-    try:
-        return case.states().get("d") is NodeStatus.RUNNING and "d" in (case.store.parent / "log").read_text()
-    except (LookupError, FileNotFoundError):
-        return False

@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import httpx
 import pytest
@@ -42,13 +43,36 @@ def document(child: subprocess.Popen[str]) -> dict[str, Any]:
     return found
 
 
-def link_in(child: subprocess.Popen[str]) -> str:
+def link_in(said: Iterable[str] | None) -> str:
     """The link in what a command says."""
-    assert child.stderr is not None
-    for line in child.stderr:
-        if "the monitor is at" in line:
-            return line.split()[-1]
-    raise AssertionError("no link")
+    assert said is not None
+    return next(line.split()[-1] for line in said if "the monitor is at" in line)
+
+
+def on_a_terminal(treadle: Any, *words: str) -> tuple[subprocess.Popen[str], TextIO]:
+    """Start a command and go on; what it says it says to a terminal."""
+    ours, its = os.openpty()
+    child = subprocess.Popen(
+        [sys.executable, "-m", "treadle", *words],
+        cwd=treadle.folder,
+        env=treadle.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=its,
+        text=True,
+    )
+    treadle.children.append(child)
+    os.close(its)
+    return child, os.fdopen(ours, errors="replace")
+
+
+def answered(treadle: Any, link: str, name: str, value: str) -> None:
+    """Answer on the page what an execution asks."""
+    with client_of(link) as client:
+        url = f"/api/executions/{name}"
+        treadle.until(lambda: client.get(url).json().get("status") == "suspended", "it asks")
+        sent = client.post(f"{url}/answer", json={"node": "ask", "value": value})
+        assert sent.status_code == 202, sent.text
 
 
 def client_of(link: str) -> httpx.Client:
@@ -109,14 +133,9 @@ def test_only_looking_on(treadle: Any) -> None:
 def test_a_served_run_waits_for_what_the_page_answers(treadle: Any) -> None:
     treadle.write(ASK)
     run = treadle.begin("run", "diagram.yaml", "--serve", "--execution-id", "asked")
-    link = link_in(run)
+    link = link_in(run.stderr)
     assert link.endswith("#/executions/asked")
-    with client_of(link) as client:
-        treadle.until(
-            lambda: client.get("/api/executions/asked").json().get("status") == "suspended", "it asks"
-        )
-        sent = client.post("/api/executions/asked/answer", json={"node": "ask", "value": "yes"})
-        assert sent.status_code == 202, sent.text
+    answered(treadle, link, "asked", "yes")
     out, err = run.communicate(timeout=20)
     assert (run.returncode, out.strip()) == (0, "yes"), err
     assert "completed in" in err
@@ -124,22 +143,10 @@ def test_a_served_run_waits_for_what_the_page_answers(treadle: Any) -> None:
 
 def test_a_terminal_keeps_the_page_after_the_end(treadle: Any) -> None:
     treadle.write("treadle: 1\nname: quick\nnodes: {done: {type: endpoint}}\n")
-    ours, its = os.openpty()
-    words = ["run", "diagram.yaml", "--serve", "--no-live", "--execution-id", "quick"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "treadle", *words],
-        cwd=treadle.folder,
-        env=treadle.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=its,
-        text=True,
-    )
-    treadle.children.append(child)
-    os.close(its)
-    with os.fdopen(ours, errors="replace") as said:
-        link = next(line for line in said if "the monitor is at" in line).split()[-1]
-        with client_of(link) as client:
+    words = ["--serve", "--no-live", "--execution-id", "quick"]
+    child, said = on_a_terminal(treadle, "run", "diagram.yaml", *words)
+    with said:
+        with client_of(link_in(said)) as client:
             url = "/api/executions/quick"
             treadle.until(lambda: client.get(url).json().get("status") == "completed", "it ends")
             assert child.poll() is None
@@ -153,22 +160,10 @@ def test_what_is_resumed_on_the_page_is_what_the_run_ends_with(treadle: Any) -> 
     (treadle.folder / "late.py").write_text(
         "from pathlib import Path\n\ndef late():\n    return Path(__file__).with_name('go').read_text()\n"
     )
-    ours, its = os.openpty()
-    words = ["run", "diagram.yaml", "--serve", "--no-live", "--execution-id", "late"]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "treadle", *words],
-        cwd=treadle.folder,
-        env=treadle.environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=its,
-        text=True,
-    )
-    treadle.children.append(child)
-    os.close(its)
-    with os.fdopen(ours, errors="replace") as said:
-        link = next(line for line in said if "the monitor is at" in line).split()[-1]
-        with client_of(link) as client:
+    words = ["--serve", "--no-live", "--execution-id", "late"]
+    child, said = on_a_terminal(treadle, "run", "diagram.yaml", *words)
+    with said:
+        with client_of(link_in(said)) as client:
             url = "/api/executions/late"
             treadle.until(lambda: client.get(url).json().get("status") == "failed", "it fails")
             (treadle.folder / "go").write_text("gone")
@@ -190,10 +185,7 @@ def test_the_page_goes_on_as_the_command_was_told_to(treadle: Any) -> None:
     treadle.write("Ann: [Rain falls.]\n", "said.yaml")
     words = ["--serve", "--script", "said.yaml", "--execution-id", "poem"]
     run = treadle.begin("run", "diagram.yaml", *words)
-    with client_of(link_in(run)) as client:
-        url = "/api/executions/poem"
-        treadle.until(lambda: client.get(url).json().get("status") == "suspended", "it asks")
-        client.post(f"{url}/answer", json={"node": "ask", "value": "rain"})
+    answered(treadle, link_in(run.stderr), "poem", "rain")
     out, err = run.communicate(timeout=20)
     assert (run.returncode, out.strip()) == (0, "Rain falls."), err
 
@@ -207,7 +199,7 @@ def test_a_run_goes_on_without_its_page(treadle: Any) -> None:
     treadle.write(DIAGRAM)
     key = "ab" * 32
     run = treadle.begin("run", "diagram.yaml", "--serve", "--state-encryption-key", key)
-    link = link_in(run)
+    link = link_in(run.stderr)
     with client_of(link) as client:
         treadle.until_held()
         treadle.until(lambda: client.get("/api/executions").json()["items"], "it is seen, with the key")
@@ -228,7 +220,7 @@ def test_a_run_goes_on_without_its_page(treadle: Any) -> None:
 def test_a_page_ends_with_its_run(treadle: Any) -> None:
     treadle.write(DIAGRAM)
     run = treadle.begin("run", "diagram.yaml", "--serve")
-    with client_of(link_in(run)) as client:
+    with client_of(link_in(run.stderr)) as client:
         assert client.get("/healthz").status_code == 200
         run.kill()
         run.communicate()
@@ -319,10 +311,7 @@ def test_a_run_in_memory_is_served_by_its_own_process(treadle: Any) -> None:
     treadle.write(ASK)
     words = ["--serve", "--durability", "memory", "--execution-id", "asked"]
     run = treadle.begin("run", "diagram.yaml", *words)
-    with client_of(link_in(run)) as client:
-        asked = "/api/executions/asked"
-        treadle.until(lambda: client.get(asked).json().get("status") == "suspended", "it asks")
-        client.post(f"{asked}/answer", json={"node": "ask", "value": "yes"})
+    answered(treadle, link_in(run.stderr), "asked", "yes")
     out, err = run.communicate(timeout=20)
     assert (run.returncode, out.strip()) == (0, "yes"), err
     assert not treadle.store.exists()
