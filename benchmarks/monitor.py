@@ -6,11 +6,14 @@
 The server is a process beside the engine's, as that of `treadle run --serve`, or in the engine's own, as in
 `treadle serve`; viewers are in a process of their own and read whole messages without looking into them, but
 for one, which reads the JSON. *Throughput* is a diagram's time from the moment at which its first node ends
-to its last row on disk, without viewers and with 100 on that one execution, by turns; the ratio is that of
-the medians. *Computing* is the same of the processor's time that the engine's process takes, all its threads
-together: others who use the machine hardly change it. *Share* is what of its loop's computing was done for
-viewers. *Deaf* viewers connect and never read. *Latency* is from `ended_at` of a node to the message in the
-viewer's hands, while 1,000 nodes end in a second; *committed*: from the commit of its row.
+to its last row on disk. Each round runs it three times, in an order of its own: without viewers, with 100 on
+that one execution, and without again as the *control*. A ratio is the median of the rounds' (alone by
+watched, alone by control), with the interval that holds 90 % of the medians of rounds drawn again (the
+bootstrap): a watched run costs what its ratio is below the control's. *Computing* is the same of the
+processor's time that the engine's process takes, all its threads together; what the server's process and the
+viewers' take meanwhile stands beside. *Share* is what of its loop's computing was done for viewers. *Deaf*
+viewers connect and never read. *Latency* is from `ended_at` of a node to the message in the viewer's hands,
+while 1,000 nodes end in a second; *committed*: from the commit of its row.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import random
 import resource
 import statistics
 import sys
@@ -139,6 +143,7 @@ class Viewers:
         self._here, there = SPAWN.Pipe()
         self._process = SPAWN.Process(target=viewers_of, args=(there,), daemon=True)
         self._process.start()
+        self.pid = self._process.pid
 
     async def come(self, site: Site, execution_id: str, viewers: int, deaf: int = 0,
                    reading: bool = False) -> None:
@@ -191,19 +196,28 @@ def _compiled(spec: DiagramSpec) -> ExecutableDiagram:
 
 
 class Seconds(NamedTuple):
-    """Of one run: by the clock, of the process's computing, and of its loop's for viewers."""
+    """Of one run: by the clock; of the computing of the engine's process, of its loop's for viewers, of the
+    server's process and of the viewers'."""
 
     took: float
     computed: float
     shown: float
+    served: float
+    viewed: float
 
 
 class Site(NamedTuple):
-    """Where viewers come in, and how long the engine's loop has worked for them."""
+    """Where viewers come in, how long the engine's loop has worked for them, and the server's process."""
 
     port: int
     token: str
     spent: Callable[[], float]
+    pid: int | None = None
+
+
+def computed_by(pid: int | None) -> float:
+    """Seconds that a process has computed, as Linux counts them: see `clock_getcpuclockid`."""
+    return 0.0 if pid is None else time.clock_gettime((~pid << 3) | 2)
 
 
 @contextlib.asynccontextmanager
@@ -222,7 +236,7 @@ async def beside(engine: Engine) -> AsyncIterator[Site]:
     told = Told(engine.store.url, engine.config, str(Path(__file__).parent), 4.0)
     async with apart(told, lambda text: print(text, file=sys.stderr)) as page:
         url, _, token = page.link.partition("/?token=")
-        yield Site(int(url.rpartition(":")[2]), token, lambda: 0.0)
+        yield Site(int(url.rpartition(":")[2]), token, lambda: 0.0, page.pid)
 
 
 SERVERS = {"beside": beside, "same process": here}
@@ -238,52 +252,82 @@ async def once(engine: Engine, site: Site, diagram: ExecutableDiagram, viewers: 
     if count or deaf:
         await viewers.come(site, handle.execution_id, count, deaf)
     await asyncio.sleep(0.4)
-    begun, computed, shown = time.perf_counter(), time.process_time(), site.spent()
+
+    def now() -> Seconds:
+        return Seconds(time.perf_counter(), time.process_time(), site.spent(), computed_by(site.pid),
+                       computed_by(viewers.pid))
+
+    begun = now()
     monitor.GATE.set()
     await handle.wait()
-    found = Seconds(time.perf_counter() - begun, time.process_time() - computed, site.spent() - shown)
+    found = Seconds(*(after - before for after, before in zip(now(), begun, strict=True)))
     seen = await viewers.left(tell=not count) if count or deaf else {}
     await asyncio.sleep(0.2)
     return found, seen
 
 
+class Round(NamedTuple):
+    alone: Seconds
+    watched: Seconds
+    control: Seconds
+
+
 async def compare(server: str, diagrams: dict[str, ExecutableDiagram], rounds: int, count: int,
                   deaf: int) -> None:
-    viewers = Viewers()
+    viewers, order = Viewers(), random.Random(1)
     try:
         for name, diagram in diagrams.items():
-            alone: list[Seconds] = []
-            watched: list[Seconds] = []
+            found: list[Round] = []
             grown: list[int] = []
+            seen: dict[str, Any] = {}
             with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
                 async with Engine.open(f"{folder}/runs.db") as engine, SERVERS[server](engine) as site:
                     there = engine, site, diagram, viewers
                     await once(*there, 0)
                     await once(*there, count, deaf)
                     for _ in range(rounds):
-                        alone.append((await once(*there, 0))[0])
-                        before = _memory()
-                        found, seen = await once(*there, count, deaf)
-                        grown.append(_memory() - before)
-                        watched.append(found)
-            bare, full = (Seconds(*map(statistics.median, zip(*runs, strict=True)))
-                          for runs in (alone, watched))
+                        runs: dict[str, Seconds] = {}
+                        for which in order.sample(Round._fields, 3):
+                            before = _memory()
+                            if which == "watched":
+                                runs[which], seen = await once(*there, count, deaf)
+                                grown.append(_memory() - before)
+                            else:
+                                runs[which], _ = await once(*there, 0)
+                        found.append(Round(**runs))
+            alone, watched, _ = (Seconds(*map(statistics.median, zip(*runs, strict=True)))
+                                 for runs in zip(*found, strict=True))
             each = max(count, 1)
-            print(f"| {server} | {name} | {bare.took * 1e3:.0f} | {full.took * 1e3:.0f} | "
-                  f"{bare.took / full.took:.3f} | {bare.computed * 1e3:.0f} | {full.computed * 1e3:.0f} | "
-                  f"{bare.computed / full.computed:.3f} | {full.shown / full.computed:.1%} | "
+            print(f"| {server} | {name} | {alone.took * 1e3:.0f} | {watched.took * 1e3:.0f} | "
+                  f"{ratios(found, 'took')} | "
+                  f"{alone.computed * 1e3:.0f} | {watched.computed * 1e3:.0f} | "
+                  f"{ratios(found, 'computed')} | "
+                  f"{watched.served * 1e3:.0f} | {watched.viewed * 1e3:.0f} | "
+                  f"{watched.shown / watched.computed:.1%} | "
                   f"{seen['messages'] / each:.0f} | {seen['bytes'] / each / 1024:.0f} | "
                   f"{statistics.median(grown) / 2**20:.1f} |", flush=True)
     finally:
         viewers.close()
 
 
+def ratios(rounds: Sequence[Round], field: str) -> str:
+    """Alone by watched with its interval, and by the control."""
+    def of(which: str) -> list[float]:
+        return [getattr(one.alone, field) / getattr(getattr(one, which), field) for one in rounds]
+
+    found, draw = of("watched"), random.Random(1)
+    again = sorted(statistics.median(draw.choices(found, k=len(found))) for _ in range(2000))
+    return (f"{statistics.median(found):.2f} ({_at(again, 0.05):.2f} to {_at(again, 0.95):.2f}) | "
+            f"{statistics.median(of('control')):.2f}")
+
+
 def _memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-HEAD = ("| server | workload | alone, ms | watched, ms | ratio | computing alone, ms | watched, ms | ratio "
-        "| share | messages each | KB each | grown, MB |\n" + "|---" * 12 + "|")
+HEAD = ("| server | workload | alone, ms | watched | ratio | control | computing alone, ms | watched | ratio "
+        "| control | server's | viewers' | share | messages each | KB each | grown, MB |\n"
+        + "|---" * 16 + "|")
 
 
 def throughput(rounds: int, servers: Sequence[str]) -> None:
@@ -370,7 +414,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", help="throughput, deaf, latency")
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--server", choices=SERVERS, action="append", help="this one alone")
     options = parser.parse_args()
     servers = options.server or list(SERVERS)

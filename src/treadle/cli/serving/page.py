@@ -24,11 +24,11 @@ _START = "import sys; sys.path[:] = {path!r}; from treadle.cli.serving.apart imp
 
 
 class Page:
-    """A page that a process of its own serves, at `link`. `ended` is set when nobody serves it any more."""
+    """A page that a process of its own, `pid`, serves at `link`. `ended` is set when nobody does any more."""
 
     def __init__(self, child: Child, channel: socket.socket, patience_s: float,
                  say: Callable[[str], None]) -> None:
-        self.link = ""
+        self.link, self.pid = "", child.process.pid
         self.ended = asyncio.Event()
         self._child, self._channel, self._patience_s, self._say = child, channel, patience_s, say
         self._ending = False
