@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -98,10 +98,15 @@ class Run:
 
 
 @asynccontextmanager
-async def running(folder: Path, call: str, items: int, width: int = 256) -> AsyncIterator[Run]:
+async def running(folder: Path, call: str, items: int, width: int = 256, *,
+                  beside: bool = False) -> AsyncIterator[Run]:
+    """`beside`: seen from the store alone, as another process would see it."""
     (folder / "loadtasks.py").write_text(TASKS)
     (folder / "wide.yaml").write_text(MAP.format(call=call, items=items, width=width))
-    async with Engine.open(f"{folder}/runs.db") as engine, Monitor(engine.store, engine=engine) as monitor:
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(Engine.open(f"{folder}/runs.db"))
+        monitor = await stack.enter_async_context(
+            Monitor(f"{folder}/runs.db") if beside else Monitor(engine.store, engine=engine))
         handle = await engine.start(str(folder / "wide.yaml"))
         hub = Hub.of(monitor)
         watched = await hub.execution(handle.execution_id)
@@ -200,5 +205,59 @@ def test_a_flood_is_one_of_any_kind_of_loop(tmp_path: Path, monkeypatch: pytest.
             assert known < 100
             growing = [group["counts"].get("completed", 0) for group in wire.groups]
             assert growing == sorted(growing)
+
+    asyncio.run(main())
+
+
+def test_what_another_process_pours_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exact counts meanwhile, few nodes, and all of them at the end."""
+    monkeypatch.setattr(sources, "POUR", 200.0)
+
+    async def main() -> None:
+        async with running(tmp_path, "calm", 2000, width=20, beside=True) as run:
+            wire = Wire()
+            run.come(wire)
+            await wire.until(1)
+            run.watched.ask(next(iter(run.watched.viewers)), "open", frozenset({"each"}))
+            run.go()
+            counted = 0
+            while not wire.ended.is_set():
+                source = run.watched.feed
+                assert isinstance(source, sources.Source)
+                counted += source.behind
+                await asyncio.sleep(0.02)
+            assert counted > 5
+            growing = [group["counts"].get("completed", 0) for group in wire.groups]
+            assert growing == sorted(growing)
+            assert len({count for count in growing if 0 < count < 2000}) > 1
+            assert wire.counts == {"completed": 2002}
+            assert wire.groups[-1] == {"kind": "map", "total": 2000, "counts": {"completed": 2000}}
+            known = [path for one in wire.messages for path in one.get("payload", {}).get("nodes", {})]
+            assert {f"each[{item}]" for item in range(2000)} <= set(known)
+
+    asyncio.run(main())
+
+
+def test_what_went_on_while_nobody_looked_is_seen_by_who_comes_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, "calm", 2000, width=20) as run:
+            source, engine = run.watched.feed, run.hub.monitor.engine
+            assert isinstance(source, sources.Source)
+            assert engine is not None
+            handle = engine.handle(run.watched.execution_id or "")
+            assert handle is not None
+            first, later = Wire(), Wire()
+            run.come(first)
+            await first.until(1)
+            run.watched.leave(next(iter(run.watched.viewers)))
+            run.go()
+            while handle.counts["completed"] < 500:
+                await asyncio.sleep(0.01)
+                assert source.held == 0  # nothing is kept for nobody
+            assert source.local
+            run.come(later)
+            await asyncio.wait_for(later.ended.wait(), 20)
+            assert later.counts == {"completed": 2002}
+            assert later.groups[-1]["counts"] == {"completed": 2000}
 
     asyncio.run(main())

@@ -8,7 +8,7 @@ the behaviour suite in `treadle.testing.contract` holds every store to it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, Protocol
 
 import msgspec
@@ -198,6 +198,43 @@ class Changes(msgspec.Struct, frozen=True):
     last_log: int
     mark: Mark  # for the next call
     complete: bool = False  # these are all cells that there are
+    tally: Tally | None = None  # if they were counted instead
+
+
+NEWEST = 40
+"""About so many cells come where all that are new are counted."""
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """How many nodes of an execution have a cell in which status, without what else is in them: of an
+    iteration the newest attempt counts. `groups` are by the path of what a node is in: "" is the diagram, a
+    sub-diagram has its own path, and a map stands for all that is inside of its items. Where a composite is
+    tried again, its nodes may count twice for a while. `row`, `ended` and `open` are the store's own."""
+
+    groups: dict[str, dict[str, int]] = {}
+    row: int = 0  # the newest that is counted
+    ended: dict[str, dict[str, int]] = {}  # what of `groups` stays
+    open: list[int] = []  # rows that may still change
+
+    def then(self, row: int, counted: Iterable[tuple[str, str, int, list[int]]]) -> Tally:
+        """What follows: groups, statuses, numbers, and which rows of them may still change."""
+        groups, ended, opened = _copied(self.ended), _copied(self.ended), list[int]()
+        for path, status, number, rows in counted:
+            for one in (groups,) if rows else (groups, ended):
+                counts = one.setdefault(path, {})
+                counts[status] = counts.get(status, 0) + number
+            opened += rows
+        return Tally(groups, max(row, self.row), ended, opened)
+
+
+def group_of(path: str) -> str:
+    """In what a `Tally` counts a node."""
+    around, bracket, _ = path.partition("[")
+    return around if bracket else path.rpartition("/")[0]
+
+
+def _copied(groups: Mapping[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    return {path: dict(counts) for path, counts in groups.items()}
 
 
 def bare(cell: NodeState) -> NodeState:
@@ -281,10 +318,14 @@ class Store(Protocol):
         execution."""
 
     def changes(self, execution_id: str, since: Mark | None = None, *, cells: bool = True,
-                whole: bool = False) -> Changes:
+                whole: bool = False, counted: Tally | None = None) -> Changes:
         """What an execution has become since the last call, whose mark is `since` (None: all of it), as of
         one moment. Cells may come again; of each key the last counts. Without `cells` none are read, and the
-        mark stays where it was with them. `whole` cells have all their fields. NoSuchExecution."""
+        mark stays where it was with them. `whole` cells have all their fields.
+
+        With `counted`, what was counted before, cells that are new are counted, too, and only the newest come
+        (`NEWEST`), unless all do: for those who look on while there are more than can be read, which takes
+        six times as long. The mark stays where it was with them. NoSuchExecution."""
 
     def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
                    before: str | None = None, bare: bool = False) -> list[Summary]:

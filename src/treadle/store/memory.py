@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from io import BytesIO
@@ -20,6 +21,7 @@ from treadle.state.cell import CellKey, ContextCell, ExecutionCell, NodeState, j
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import (
     LOG_LINES,
+    NEWEST,
     Arriving,
     Batch,
     Cached,
@@ -30,7 +32,9 @@ from treadle.store.base import (
     Owner,
     Signal,
     Summary,
+    Tally,
     Written,
+    group_of,
     head_of,
 )
 from treadle.store.base import bare as bared
@@ -50,6 +54,16 @@ class _Row:
         self.changed: dict[CellKey, int] = {}  # at which version of the store, the latest last
         self.logs: list[LogLine] = []
         self.context: dict[str, ContextCell] = {}
+
+
+def _tally(row: _Row) -> Tally:
+    newest: dict[tuple[str, str], NodeState] = {}
+    for cell in row.cells.values():
+        known = newest.get((cell.node_id, cell.iteration))
+        if known is None or cell.attempt > known.attempt:
+            newest[cell.node_id, cell.iteration] = cell
+    counts = Counter((group_of(cell.node_id), cell.status.value) for cell in newest.values())
+    return Tally().then(0, ((*key, number, []) for key, number in counts.items()))
 
 
 def _place(row: _Row) -> tuple[float, str]:
@@ -221,24 +235,26 @@ class MemoryStore:
             return [] if row is None else [row.context[key] for key in sorted(row.context)]
 
     def changes(self, execution_id: str, since: Mark | None = None, *, cells: bool = True,
-                whole: bool = False) -> Changes:
+                whole: bool = False, counted: Tally | None = None) -> Changes:
         before = since or Mark()
         with self._lock:
             row = self._row(execution_id)
             own = (row.cell.epoch, row.cell.round, row.cell.ended_at, row.cell.created_at)
             complete = cells and own != before.own
-            read = []
+            tally = None if counted is None or complete else _tally(row)
+            read: list[NodeState] = []
             for key, version in reversed(row.changed.items()) if cells else ():
-                if version <= before.row and not complete:
+                if (version <= before.row and not complete) or (tally is not None and len(read) >= NEWEST):
                     break
                 read.append(row.cells[key] if whole else bared(row.cells[key]))
             context = [one for _, one in sorted(row.context.items()) if one.version > before.context]
             lost = self._lost(row)
-            mark = Mark(self._version if cells else before.row, own=own if cells else before.own,
+            mark = Mark(self._version if cells and tally is None else before.row,
+                        own=own if cells else before.own,
                         context=max([before.context, *(one.version for one in context)]))
             log = row.logs[-1].id if row.logs else 0
             return Changes(head_of(row.cell), None if lost else row.owner, self._is_stale(row), read[::-1],
-                           context, log, mark, complete)
+                           context, log, mark, complete, tally)
 
     def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
                    before: str | None = None, bare: bool = False) -> list[Summary]:

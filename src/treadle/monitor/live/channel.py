@@ -370,7 +370,16 @@ class ExecutionChannel(Channel):
 
     async def close(self) -> None:
         await super().close()
-        self.source.close()
+        self.source.rest()
+
+    def join(self, viewer: Viewer, stream: str | None) -> None:
+        self.source.tap()
+        super().join(viewer, stream)
+
+    def leave(self, viewer: Viewer) -> None:
+        super().leave(viewer)
+        if not self.viewers:
+            self.source.rest()
 
     @property
     def polls(self) -> bool:

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from heapq import merge
 from operator import itemgetter
 
 import msgspec
 
+from treadle.monitor.views import parent_of
 from treadle.state.cell import NodeState
+from treadle.store.base import Tally
 
 LABELS_MIN = 1000
 """Outdated labels that a group may have in any case."""
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What the engine itself counts, while there are more cells than there is time to take: nodes by status,
-    how many are known, and items of maps by status."""
+    """What the engine itself counts, or the store, while there are more cells than there is time to take:
+    nodes by status, how many are known (None: it was not counted), and what is inside of maps and
+    sub-diagrams by status."""
 
     counts: dict[str, int]
-    known: int
-    maps: dict[str, dict[str, int]]
+    known: int | None
+    groups: dict[str, dict[str, int]]
+
+    @classmethod
+    def of(cls, tally: Tally) -> Figures:
+        """Those of a store. A group has all that is inside at any depth."""
+        groups: dict[str, Counter[str]] = {}
+        for path, counts in tally.groups.items():
+            while path:
+                groups.setdefault(path, Counter()).update(counts)
+                path = parent_of(path)
+        return cls(dict(sum(map(Counter, tally.groups.values()), Counter())), None, dict(groups))
+
+    @property
+    def told(self) -> int:
+        """How many nodes are in `counts`."""
+        return sum(self.counts.values())
 
 
 class Node(msgspec.Struct, gc=False):

@@ -133,11 +133,11 @@ class Mirror:
     def count_by(self, figures: Figures | None) -> None:
         """Tell these figures instead of those of the cells that came, until there are others, or none."""
         before, self.figures = self.figures, figures
-        maps = dict[str, dict[str, int]]() if figures is None else figures.maps
-        known = dict[str, dict[str, int]]() if before is None else before.maps
-        for path in known.keys() | maps.keys():
+        groups = dict[str, dict[str, int]]() if figures is None else figures.groups
+        known = dict[str, dict[str, int]]() if before is None else before.groups
+        for path in known.keys() | groups.keys():
             group = self._group(path)
-            if maps.get(path) != known.get(path) and not group.touched:
+            if groups.get(path) != known.get(path) and not group.touched:
                 self._touch(group)
         self._restless = self._restless or figures is not before
 
@@ -284,11 +284,12 @@ class Mirror:
 
     def _settle_execution(self) -> None:
         fields = {} if self._own is None else execution_fields(self._own, self._owner, self._stale)
-        if self.figures is None:
-            counts = self._counts()
+        figures = self.figures
+        counts = self._counts() if figures is None else dict(figures.counts)
+        if figures is None or figures.known is None:
             total = max(self._total(), sum(counts.values()))
         else:
-            counts, total = dict(self.figures.counts), self.figures.known
+            total = figures.known
         counts["pending"] = total - sum(counts.values())
         fields |= {"counts": {name: count for name, count in counts.items() if count}, "total": total,
                    "done": counts.get("completed", 0), "retries": self._own_retries(), **self._extra,
@@ -413,8 +414,8 @@ class Mirror:
 
     def _group_view(self, path: str, node: Node, group: Group | None) -> Fields:
         counts = {} if group is None else {name: count for name, count in group.counts.items() if count}
-        if self.figures is not None and path in self.figures.maps:
-            counts = {name: count for name, count in self.figures.maps[path].items() if count}
+        if self.figures is not None and path in self.figures.groups:
+            counts = {name: count for name, count in self.figures.groups[path].items() if count}
         size = int(node.cell.items or b"0") if group is None else self._size(group)
         is_map = node.cell.items is not None or (group is not None and f"{path}[0]" in group.nodes)
         return {"kind": "map" if is_map else "sub", "counts": counts,

@@ -1,9 +1,12 @@
 """What fills a mirror: the store, which other processes write, and the engine in this process.
 
 Another process's execution is read again when the store's `version` has changed: new rows, and those that
-were still open. Of one that runs here the journal is tapped instead: its batches are handed over as they are
-sealed, and what waits for the next one is looked at when a message is due. So the engine does nothing more
-for a node that is watched.
+were still open. While it writes very much they are counted, and some of the newest read; the others are once
+there is time: to read them all takes a third of what it takes to make them, of the same machine.
+
+Of one that runs here the journal is tapped instead: its batches are handed over as they are sealed, and what
+waits for the next one is looked at when a message is due. So the engine does nothing more for a node that is
+watched.
 
 A loop that has no time left makes more cells than could be taken beside it. Then, and while nobody can take a
 message, batches are let go of: the engine's own figures are told, and some of the newest nodes; the rest is
@@ -15,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -27,7 +30,7 @@ from treadle.monitor.drawn import Known
 from treadle.monitor.live.groups import Figures
 from treadle.monitor.live.mirror import Mirror
 from treadle.state.cell import ContextCell, ExecutionCell, NodeState
-from treadle.store.base import Batch, Mark
+from treadle.store.base import NEWEST, Batch, Changes, Mark, Tally
 
 if TYPE_CHECKING:
     from treadle.store.manager import StateManager
@@ -43,10 +46,11 @@ HELD_MAX = 8000
 """Cells that wait to be taken; the store has those that are more."""
 WAITING_MAX = 200
 """Pieces of them that wait longer."""
-SAMPLE = 40
-"""The newest nodes that are told while most are let go of."""
-POUR = 4000.0
-"""So many cells a second of another process: it wants the machine for itself."""
+POUR, POUR_S = 4000.0, 0.125
+"""So many cells a second of another process, or what comes in so much time: it wants the machine for
+itself."""
+FIRST_ROUND = 1
+"""In later ones a node that had ended may run again: not what is counted and left alone."""
 COUNT_SHARE = 0.005
 """How much of the loop's time counting the items of maps may take."""
 LOOK_S = 1.0
@@ -101,6 +105,7 @@ class Source:
         self._flood = False
         self._ticket = -1
         self._mark: Mark | None = None
+        self._tally: Tally | None = None  # another process's, while it is counted
         self._version = -1
         self._looked = self._counted = 0.0
         self._drawn: str | None = None  # the hash of the diagram that the mirror knows
@@ -108,12 +113,25 @@ class Source:
         self.pours = False  # whether another process writes very much
         engine = monitor.engine
         self._manager: StateManager | None = None if engine is None else engine.manager
-        self._leave = None if self._manager is None else self._manager.tap(self._sealed)
+        self._untap: Callable[[], None] | None = None
+        self.tap()
         self._before = self._manager.ticket if self._manager is not None and self.local else -1
 
-    def close(self) -> None:
-        if self._leave is not None:
-            self._leave()
+    def tap(self) -> None:
+        """Hear of what is recorded here from now on; what was meanwhile is in the store."""
+        if self._manager is not None and self._untap is None:
+            self._untap = self._manager.tap(self._sealed)
+            if self._mark is not None and self.local:
+                self._gone = self._manager.ticket
+
+    def rest(self) -> None:
+        """Hear of nothing more: nobody looks."""
+        if self._untap is not None:
+            self._untap()
+            self._untap = None
+            self._batches.clear()
+            self._waiting.clear()
+            self.held = 0
 
     @property
     def behind(self) -> bool:
@@ -134,7 +152,7 @@ class Source:
         if self._mark is None or self._lines or (self._gone >= 0 and not self._flood):
             return True
         late = time.monotonic() - self._looked >= LOOK_S
-        return not self.local and (version != self._version or late)
+        return not self.local and (version != self._version or late or self._tally is not None)
 
     # What this process's engine records
 
@@ -143,7 +161,7 @@ class Source:
         self._batches.append(batch)
         self.held += len(batch.cells)
         self.came += len(batch.cells)
-        if self.held > HELD_MAX:
+        if self._flood or self.held > HELD_MAX:
             self._let_go()
 
     def _let_go(self) -> None:
@@ -151,7 +169,7 @@ class Source:
         manager = self._manager
         assert manager is not None
         for batch in reversed(self._batches):
-            newest = self._mine(batch.cells[-SAMPLE:])
+            newest = self._mine(batch.cells[-NEWEST:])
             if newest:
                 self._newest = newest
                 break
@@ -194,7 +212,7 @@ class Source:
             self._gone = manager.ticket
         if self._flood or (mirror.figures is not None and self._lacks):
             self._count()
-        else:
+        elif self._tally is None:
             mirror.count_by(None)
         if self.local:
             mirror.head(manager.owner, False)
@@ -212,7 +230,7 @@ class Source:
         counts = handle.counts
         known = counts.pop("known", 0)
         counts["running"] += counts.pop("ready", 0)
-        maps = {} if self._mirror.figures is None else dict(self._mirror.figures.maps)
+        maps = {} if self._mirror.figures is None else dict(self._mirror.figures.groups)
         begun = time.thread_time()
         if begun >= self._counted:
             maps |= handle.maps()
@@ -244,32 +262,43 @@ class Source:
         cells = self._mark is None or not self.local or self._gone >= 0
         if cells and self._manager is not None:
             await self._written(self._manager)
-        since, self._looked = self._looked, time.monotonic()
+        seconds, self._looked = time.monotonic() - self._looked, time.monotonic()
         self._version, self._lines = version, False
-        found = await monitor.read(partial(monitor.store.changes, self._id, self._mark, cells=cells))
-        if self._mark is None:  # what was on its way to the store as we came is read later
+        first = self._mark is None
+        counted = (self._tally or Tally()) if self.pours else None
+        found = await monitor.read(
+            partial(monitor.store.changes, self._id, self._mark, cells=cells, counted=counted))
+        if first:  # what was on its way to the store as we came is read later
             self._gone = max(self._gone, self._before)
-        self._mark = found.mark
-        self.pours = not (self.local or found.own.status.terminal) and (
-            len(found.cells) > POUR * (self._looked - since))
+        own, figures = found.own, None if found.tally is None else Figures.of(found.tally)
+        self.pours = self._came(found, figures) > POUR * min(seconds, POUR_S) and (
+            own.round == FIRST_ROUND and not own.status.terminal and not self.local)
+        self._mark, self._tally = found.mark, found.tally
         begun, spent = time.thread_time(), 0.0
-        mirror.take(chain([found.own], found.context))
+        mirror.take(chain([own], found.context))
         for start in range(0, len(found.cells), PIECE):
             mirror.take(found.cells[start:start + PIECE])
             if time.thread_time() - begun >= BREATH_S:  # the first look at a large one brings very many
                 spent += time.thread_time() - begun
                 await asyncio.sleep(0)
                 begun = time.thread_time()
-        if not self._lacks:
-            mirror.count_by(None)
+        if figures is not None or not self._lacks:
+            mirror.count_by(figures)
         spent += time.thread_time() - begun
         if not self.local:
             mirror.head(found.owner, found.stale)
         mirror.tell("last_log", found.last_log)
-        if self._drawn != found.own.diagram:
-            self._drawn = found.own.diagram
-            mirror.draw(Drawing(await monitor.read(monitor.drawings.of, monitor.store, found.own.diagram)))
+        if self._drawn != own.diagram:
+            self._drawn = own.diagram
+            mirror.draw(Drawing(await monitor.read(monitor.drawings.of, monitor.store, own.diagram)))
         return spent
+
+    def _came(self, found: Changes, figures: Figures | None) -> int:
+        """How many nodes another process has begun since the last look, of which this is what was found."""
+        before = self._mirror.figures
+        if figures is None:
+            return len(found.cells) if self._tally is None else 0  # 0: what had been counted was read now
+        return figures.told - (0 if before is None or self._tally is None else before.told)
 
     async def _written(self, manager: StateManager) -> None:
         """Wait until the store has what was let go of."""

@@ -30,6 +30,7 @@ from treadle.store.base import (
     Owner,
     Signal,
     Summary,
+    Tally,
     Written,
 )
 from treadle.store.base import bare as bared
@@ -338,8 +339,8 @@ class SealedStore:
         return lambda digest, inner: self._tell(execution_id, digest, inner)
 
     def changes(self, execution_id: str, since: Mark | None = None, *, cells: bool = True,
-                whole: bool = False) -> Changes:
-        found = self.inner.changes(execution_id, since, cells=cells, whole=True)
+                whole: bool = False, counted: Tally | None = None) -> Changes:
+        found = self.inner.changes(execution_id, since, cells=cells, whole=True, counted=counted)
         sealer, tell = self.sealer(execution_id), self._telling(execution_id)
         opened = [open_cell(one, sealer, tell) for one in found.cells]
         return _replace(found, own=open_head(found.own, sealer),

@@ -193,6 +193,32 @@ SELECT json_group_array({whole_row}) FROM (
     FROM json_each(:open) AS was CROSS JOIN node_states ON node_states.rowid = was.value ->> 0
     WHERE execution_id = :execution_id AND (epoch, seq) <> (was.value ->> 1, was.value ->> 2))
 
+-- name: group_of
+-- A part of others: in what a node is, as a Tally has it.
+iif(instr(node_id, '['), substr(node_id, 1, instr(node_id, '[') - 1),
+    iif(instr(node_id, '/'), rtrim(rtrim(node_id, replace(node_id, '/', '')), '/'), ''))
+
+-- name: tally
+-- Rows that were open, and those behind one; of these the rowids of those that may still change.
+SELECT json_array(max(newest), json_group_array(json_array(place, status, many, json(open)))) FROM (
+    SELECT place, status, count(*) AS many, max(id) AS newest,
+           json_group_array(id) FILTER (WHERE status NOT IN ('completed', 'failed', 'skipped', 'cancelled')) AS open
+    FROM (
+        SELECT rowid AS id, {group_of} AS place, node_id, iteration, attempt, status
+        FROM node_states NOT INDEXED WHERE rowid > :row AND execution_id = :execution_id
+        UNION ALL
+        SELECT node_states.rowid, {group_of}, node_id, iteration, attempt, status
+        FROM json_each(:open) AS was CROSS JOIN node_states ON node_states.rowid = was.value
+        WHERE execution_id = :execution_id) AS one
+    WHERE status <> 'retrying' OR NOT EXISTS (
+        SELECT 1 FROM node_states AS later
+        WHERE later.execution_id = :execution_id AND later.node_id = one.node_id AND later.iteration = one.iteration
+          AND later.attempt > one.attempt)
+    GROUP BY place, status)
+
+-- name: first_row
+SELECT min(rowid) FROM node_states INDEXED BY node_states_by_key WHERE execution_id = ?
+
 -- name: new_context
 SELECT execution_id, key, epoch, seq, value, writer, at FROM context
 WHERE execution_id = ? AND (epoch, seq) > (?, ?) ORDER BY key

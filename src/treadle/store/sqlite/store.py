@@ -20,6 +20,7 @@ from treadle.state.cell import ContextCell, ExecutionCell, NodeState
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import (
     LOG_LINES,
+    NEWEST,
     Arriving,
     Batch,
     Cached,
@@ -30,6 +31,7 @@ from treadle.store.base import (
     Owner,
     Signal,
     Summary,
+    Tally,
     Written,
 )
 from treadle.store.base import bare as bared
@@ -55,6 +57,7 @@ CHANGES_ROWS = 2000
 """Cells that one statement gives to those who look on."""
 _T = TypeVar("_T")
 _json = msgspec.json.Encoder().encode
+_TALLIED = msgspec.json.Decoder(tuple[int | None, list[tuple[str, str, int, list[int]]]])
 
 _writers: dict[tuple[str, str | None], BatchWriter] = {}
 _writers_lock = threading.Lock()
@@ -212,8 +215,9 @@ class SqliteStore:
         return list(map(context_of, self._all("get_context", (execution_id,))))
 
     def changes(self, execution_id: str, since: Mark | None = None, *, cells: bool = True,
-                whole: bool = False) -> Changes:
-        def use(connection: apsw.Connection) -> tuple[Any, list[Any], list[Any], Any, Mark | None]:
+                whole: bool = False, counted: Tally | None = None) -> Changes:
+        def use(connection: apsw.Connection) -> tuple[
+                Any, list[Any], list[Any], Any, Mark | None, Tally | None]:
             connection.execute("BEGIN")
             try:
                 head = first_row(connection, self._sql["get_head"], (execution_id,))
@@ -222,32 +226,38 @@ class SqliteStore:
                 # What changes these may change any cell: epoch, round, end, and what was made anew.
                 own = (head[1], head[16], head[10], head[8])
                 begin = since if since is not None and (since.own == own or not cells) else None
-                rows = self._changed(connection, execution_id, begin, whole) if cells else []
+                tally, place = None, begin
+                if counted is not None and begin is not None:
+                    tally = self._tally(connection, execution_id, counted)
+                    place = Mark(max(begin.row, tally.row - NEWEST))
+                rows = self._changed(connection, execution_id, place, whole) if cells else []
                 shared = all_rows(connection, self._sql["new_context"], (
                     execution_id, *(Mark() if since is None else since).context))
                 log = first_row(connection, self._sql["last_log"], (execution_id,))[0]
-                return head, rows, shared, (own, log or 0), begin
+                return head, rows, shared, (own, log or 0), begin, tally
             finally:
                 connection.execute("COMMIT")
 
-        head, rows, shared, (own, log), begin = self._readers.lend(use)
+        head, rows, shared, (own, log), begin, tally = self._readers.lend(use)
         cell, owner, lost = _held(head)
         read = [cell_of((execution_id, *row[1:])) for row in rows]
         if not whole:
             read = [one if one.meta is None else bared(one) for one in read]
         context = list(map(context_of, shared))
         before = since or Mark()
-        still = dict((begin or Mark()).open)
-        for row, one in zip(rows, read, strict=True):
-            if one.status.terminal:
-                still.pop(row[0], None)
-            else:
-                still[row[0]] = one.version
-        mark = Mark(max([(begin or Mark()).row, *(row[0] for row in rows)]), still,
-                    own if cells else before.own,
+        row, still = _seen(begin or Mark(), zip(rows, read, strict=True) if tally is None else ())
+        mark = Mark(row, still, own if cells else before.own,
                     max([before.context, *(one.version for one in context)]))
         return Changes(cell, None if lost else owner, _stale(cell, lost), read, context, log, mark,
-                       cells and begin is None)
+                       cells and begin is None, tally)
+
+    def _tally(self, connection: apsw.Connection, execution_id: str, before: Tally) -> Tally:
+        if not before.row:
+            first = first_row(connection, self._sql["first_row"], (execution_id,))[0]
+            before = Tally(row=0 if first is None else first - 1)
+        newest, rows = _TALLIED.decode(first_row(connection, self._sql["tally"], {
+            "execution_id": execution_id, "row": before.row, "open": _json(before.open).decode()})[0])
+        return before.then(newest or 0, rows)
 
     def _changed(self, connection: apsw.Connection, execution_id: str, since: Mark | None,
                  whole: bool) -> list[Any]:
@@ -380,6 +390,18 @@ def _held(row: Any) -> tuple[ExecutionCell, Owner | None, bool]:
 
 def _stale(cell: ExecutionCell, lost: bool) -> bool:
     return lost and cell.status in (ExecutionStatus.RUNNING, ExecutionStatus.PENDING)
+
+
+def _seen(begin: Mark, read: Iterable[tuple[Any, NodeState]]) -> tuple[int, dict[int, tuple[int, int]]]:
+    """How far a watcher has read then: the newest row, and the versions of those that may still change."""
+    newest, still = begin.row, dict(begin.open)
+    for row, one in read:
+        newest = max(newest, row[0])
+        if one.status.terminal:
+            still.pop(row[0], None)
+        else:
+            still[row[0]] = one.version
+    return newest, still
 
 
 def _rows(document: str) -> list[Any]:

@@ -12,7 +12,7 @@ from treadle.state import codec
 from treadle.state.cell import ErrorInfo, NodeState
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.state.steps import Gist, gist_of
-from treadle.store.base import Batch, Changes, Lease, Store, bare
+from treadle.store.base import NEWEST, Batch, Changes, Lease, Store, Tally, bare
 from treadle.store.owner import this_owner
 from treadle.testing.contract.stores import (
     FULL_CELL,
@@ -164,6 +164,55 @@ class ChangesContract:
         assert by_node(seen.cells) == by_node(cells)
         store.apply(Batch([_replace(one, seq=2, status=DONE) for one in cells[:4000:2]]))
         assert nodes(store.changes("run", seen.mark)) == sorted(one.node_id for one in cells[:4000:2])
+        store.close()
+
+    def test_what_is_counted_need_not_be_read(self, opener: Opener) -> None:
+        store, looking = begun(opener), opener()
+        store.apply(Batch([a_cell("early", status=DONE)]))
+        mark = looking.changes("run").mark
+        items = [a_cell(f"each[{k}]", status=DONE) for k in range(100)]
+        inner = [a_cell("each[7]/b[1]/c", status=NodeStatus.FAILED), a_cell("sub/part2/d9", status=DONE)]
+        tried = a_cell("tried", status=NodeStatus.RETRYING)
+        store.apply(Batch([*items, *inner, a_cell("open"), tried, a_cell("x", iteration="1"),
+                           a_cell("x", iteration="2")]))
+        seen = looking.changes("run", mark, counted=Tally())
+        assert len(seen.cells) <= NEWEST < len(items)
+        assert not seen.complete
+        assert seen.tally is not None
+        assert seen.tally.groups == {"": {"completed": 1, "running": 3, "retrying": 1},
+                                     "each": {"completed": 100, "failed": 1}, "sub/part2": {"completed": 1}}
+        store.apply(Batch([a_cell("open", 2, status=DONE), a_cell("tried", attempt=2),
+                           a_cell("each[100]", status=DONE)]))
+        again = looking.changes("run", seen.mark, counted=seen.tally)
+        assert again.tally is not None
+        assert again.tally.groups == {"": {"completed": 2, "running": 3},
+                                      "each": {"completed": 101, "failed": 1}, "sub/part2": {"completed": 1}}
+        assert {"tried", "each[100]"} <= set(nodes(again))
+        assert len(looking.changes("run", again.mark).cells) == 100 + 2 + 4 + 2  # the mark has stayed
+        store.close()
+        looking.close()
+
+    def test_after_an_end_nothing_is_counted_and_everything_comes(self, opener: Opener) -> None:
+        store = begun(opener)
+        mark = store.changes("run").mark
+        cells = [a_cell(f"n{k}", status=DONE) for k in range(100)]
+        ended = an_execution(seq=2, ended_at=5.0)
+        store.apply(Batch(cells, [_replace(ended, status=ExecutionStatus.COMPLETED)]))
+        seen = store.changes("run", mark, counted=Tally())
+        assert (len(seen.cells), seen.complete, seen.tally) == (100, True, None)
+        assert store.changes("run", seen.mark).cells == []
+        store.close()
+
+    def test_others_are_not_counted(self, opener: Opener) -> None:
+        store = begun(opener)
+        store.create(an_execution("other"), "", this_owner(), 15)
+        mark = store.changes("run").mark
+        theirs = [a_cell(node, execution_id="other") for node in "bc"]
+        store.apply(Batch([theirs[0], a_cell("a"), theirs[1]]))
+        seen = store.changes("run", mark, counted=Tally())
+        assert seen.tally is not None
+        assert seen.tally.groups == {"": {"running": 1}}
+        assert nodes(seen) == ["a"]
         store.close()
 
     def test_a_bare_list_has_neither_numbers_nor_values(self, opener: Opener) -> None:
