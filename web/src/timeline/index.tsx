@@ -278,33 +278,25 @@ function hit(cells: Cells, row: Row, frame: Frame, x: number): Segment | null {
   return found[0] ?? null;
 }
 
+/** The kinds of bars by their classes, and what they mean. */
+const BARS = [
+  ["queued", "queued"],
+  ["running", "running"],
+  ["completed", "completed"],
+  ["failed", "failed"],
+  ["waiting", "waiting"],
+  ["pause", "before a retry"],
+] as const;
+
 function Legend({ follow, setFollow }: { follow: boolean | null; setFollow: (on: boolean) => void }) {
   return (
     <ul className="timeline-legend" aria-label="What the bars mean">
-      <li>
-        <i className="bar-queued" />
-        queued
-      </li>
-      <li>
-        <i className="bar-running" />
-        running
-      </li>
-      <li>
-        <i className="bar-completed" />
-        completed
-      </li>
-      <li>
-        <i className="bar-failed" />
-        failed
-      </li>
-      <li>
-        <i className="bar-waiting" />
-        waiting
-      </li>
-      <li>
-        <i className="bar-pause" />
-        before a retry
-      </li>
+      {BARS.map(([bar, meaning]) => (
+        <li key={bar}>
+          <i className={`bar-${bar}`} />
+          {meaning}
+        </li>
+      ))}
       <li className="muted hint">drag to zoom, double click for all</li>
       {follow !== null && (
         <li>
