@@ -7,13 +7,14 @@ The server is a process beside the engine's, as that of `treadle run --serve`, o
 `treadle serve`; viewers are in a process of their own and read whole messages without looking into them, but
 for one, which reads the JSON. *Throughput* is a diagram's time from the moment at which its first node ends
 to its last row on disk. Each round runs it three times, in an order of its own: without viewers, with 100 on
-that one execution, and without again as the *control*. A ratio is the median of the rounds' (alone by
-watched, alone by control), with the interval that holds 90 % of the medians of rounds drawn again (the
-bootstrap): a watched run costs what its ratio is below the control's. *Computing* is the same of the
-processor's time that the engine's process takes, all its threads together; what the server's process and the
-viewers' take meanwhile stands beside. *Share* is what of its loop's computing was done for viewers. *Deaf*
-viewers connect and never read. *Latency* is from `ended_at` of a node to the message in the viewer's hands,
-while 1,000 nodes end in a second; *committed*: from the commit of its row.
+that one execution, and without again. A ratio is the median of the rounds': the mean of the two without by
+the one with, and the interval that holds 90 % of the medians of rounds drawn again (the bootstrap). The
+*control* is the first without by the second: how far it is from 1 says what the machine alone does to such a
+median. *Computing* is the same of the processor's time that the engine's process takes, all its threads
+together; what the server's process and the viewers' take meanwhile stands beside. *Share* is what of its
+loop's computing was done for viewers. *Deaf* viewers connect and never read. *Latency* is from `ended_at` of
+a node to the message in the viewer's hands, while 1,000 nodes end in a second; *committed*: from the commit
+of its row.
 """
 
 from __future__ import annotations
@@ -295,8 +296,10 @@ async def compare(server: str, diagrams: dict[str, ExecutableDiagram], rounds: i
                             else:
                                 runs[which], _ = await once(*there, 0)
                         found.append(Round(**runs))
-            alone, watched, _ = (Seconds(*map(statistics.median, zip(*runs, strict=True)))
-                                 for runs in zip(*found, strict=True))
+            alone, watched = (
+                Seconds(*map(statistics.median, zip(*runs, strict=True)))
+                for runs in ([run for one in found for run in (one.alone, one.control)],
+                             [one.watched for one in found]))
             each = max(count, 1)
             print(f"| {server} | {name} | {alone.took * 1e3:.0f} | {watched.took * 1e3:.0f} | "
                   f"{ratios(found, 'took')} | "
@@ -311,14 +314,16 @@ async def compare(server: str, diagrams: dict[str, ExecutableDiagram], rounds: i
 
 
 def ratios(rounds: Sequence[Round], field: str) -> str:
-    """Alone by watched with its interval, and by the control."""
-    def of(which: str) -> list[float]:
-        return [getattr(one.alone, field) / getattr(getattr(one, which), field) for one in rounds]
+    """Without viewers by with them, the interval of that, and the control."""
+    def of(run: Seconds) -> float:
+        return getattr(run, field)
 
-    found, draw = of("watched"), random.Random(1)
+    found = [(of(one.alone) + of(one.control)) / 2 / of(one.watched) for one in rounds]
+    control = statistics.median(of(one.alone) / of(one.control) for one in rounds)
+    draw = random.Random(1)
     again = sorted(statistics.median(draw.choices(found, k=len(found))) for _ in range(2000))
     return (f"{statistics.median(found):.2f} ({_at(again, 0.05):.2f} to {_at(again, 0.95):.2f}) | "
-            f"{statistics.median(of('control')):.2f}")
+            f"{control:.2f}")
 
 
 def _memory() -> int:

@@ -208,6 +208,8 @@ def test_a_run_goes_on_without_its_page(treadle: Any) -> None:
     token = link.partition("#")[0].partition("token=")[2]
     assert token.encode() not in shown
     assert key.encode() not in shown
+    assert os.getpriority(os.PRIO_PROCESS, page) > os.getpriority(os.PRIO_PROCESS, run.pid)
+    assert os.sched_getscheduler(page) == os.SCHED_BATCH  # it never takes a processor from the run
     os.kill(page, signal.SIGKILL)
     assert run.stderr is not None
     said = next(line for line in run.stderr if "nobody serves the page" in line)

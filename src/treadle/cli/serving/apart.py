@@ -12,7 +12,8 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import AsyncExitStack
+import sys
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -57,7 +58,7 @@ def main(channel: int) -> None:
     """Serve until the other end of the socket is closed."""
     from treadle.engine.run import in_own_loop
 
-    os.nice(NICE)
+    _step_back()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the run's business
     with socket.socket(fileno=channel) as sock:
         told = _read(sock)
@@ -67,6 +68,14 @@ def main(channel: int) -> None:
                 in_own_loop(_serve(told, sock), told.config)
         except (TreadleError, OSError) as error:
             sock.sendall(msgspec.json.encode(Said(error=str(error))) + b"\n")
+
+
+def _step_back() -> None:
+    """Let others go first: at a lower priority, and never in place of one who computes (SCHED_BATCH)."""
+    os.nice(NICE)
+    if sys.platform == "linux":
+        with suppress(OSError):  # a container may not allow it
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _read(sock: socket.socket) -> Told:

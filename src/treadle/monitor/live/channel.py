@@ -383,7 +383,7 @@ class ExecutionChannel(Channel):
 
     @property
     def polls(self) -> bool:
-        return not self.source.local
+        return not (self.source.local or self.source.pours)  # what pours is read whenever a message is due
 
     def _collect(self, share: float, seconds: float) -> bool:
         came = self.source.came * FLOOD_S / max(seconds, FLOOD_S)

@@ -152,7 +152,8 @@ class Source:
         if self._mark is None or self._lines or (self._gone >= 0 and not self._flood):
             return True
         late = time.monotonic() - self._looked >= LOOK_S
-        return not self.local and (version != self._version or late or self._tally is not None)
+        counting = self.pours or self._tally is not None
+        return not self.local and (version != self._version or late or counting)
 
     # What this process's engine records
 
