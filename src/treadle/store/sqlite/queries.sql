@@ -210,7 +210,7 @@ SELECT json_array(max(newest), json_group_array(json_array(place, status, many, 
         SELECT node_states.rowid, {group_of}, node_id, iteration, attempt, status
         FROM json_each(:open) AS was CROSS JOIN node_states ON node_states.rowid = was.value
         WHERE execution_id = :execution_id) AS one
-    WHERE status <> 'retrying' OR NOT EXISTS (
+    WHERE status NOT IN ('failed', 'retrying') OR NOT EXISTS (
         SELECT 1 FROM node_states AS later
         WHERE later.execution_id = :execution_id AND later.node_id = one.node_id AND later.iteration = one.iteration
           AND later.attempt > one.attempt)

@@ -181,8 +181,8 @@ class ChangesContract:
         assert seen.tally is not None
         assert seen.tally.groups == {"": {"completed": 1, "running": 3, "retrying": 1},
                                      "each": {"completed": 100, "failed": 1}, "sub/part2": {"completed": 1}}
-        store.apply(Batch([a_cell("open", 2, status=DONE), a_cell("tried", attempt=2),
-                           a_cell("each[100]", status=DONE)]))
+        store.apply(Batch([a_cell("open", 2, status=DONE), _replace(tried, seq=2, status=NodeStatus.FAILED),
+                           a_cell("tried", attempt=2), a_cell("each[100]", status=DONE)]))
         again = looking.changes("run", seen.mark, counted=seen.tally)
         assert again.tally is not None
         assert again.tally.groups == {"": {"completed": 2, "running": 3},
