@@ -15,8 +15,8 @@ import pytest
 from treadle.engine.engine import Engine
 from treadle.monitor import Monitor
 from treadle.monitor.live import channel, sources
-from treadle.monitor.live.channel import Channel, Hub, Viewer
-from treadle.monitor.live.wire import Message
+from treadle.monitor.live.channel import Channel, Hub
+from treadle.monitor.live.wire import Message, Viewer
 
 ITEMS = 20_000
 TASKS = """

@@ -292,6 +292,21 @@ def test_figures_of_the_engine_stand_for_its_cells_for_a_while() -> None:
     assert client.state == before
 
 
+def test_counts_do_not_wait_behind_nodes() -> None:
+    mirror, scope = Mirror("run"), frozenset({"each"})
+    mirror.take([a_cell("each", seq=2)])
+    mirror.diff(mirror.snapshot(scope).sequence, scope)
+    since = mirror.lead
+    mirror.take([a_cell("each[0]"), a_cell("b")])
+    mirror.take([a_cell(f"each[{item}]") for item in range(1, 300)])
+    update = mirror.diff(since, scope, 20)
+    assert len(update.payload["nodes"]) < 60
+    assert "nodes.each.group" in update.mask
+    assert update.payload["nodes"]["each"]["group"]["counts"] == {"suspended": 300}
+    later = mirror.diff(update.sequence, scope)
+    assert len(update.payload["nodes"].keys() | later.payload["nodes"].keys()) == 302
+
+
 def test_paths_in_masks_can_be_told_apart() -> None:
     assert path_of("nodes", "sub[3]/in ner", "status") == "nodes.sub[3]/in ner.status"
     assert path_of("executions", "a.b", "status") == 'executions["a.b"].status'

@@ -65,7 +65,8 @@ class _Wire:
 async def messages(monitor: Monitor, execution_id: str, *, rate: float = 4.0) -> AsyncGenerator[str]:
     """What a viewer of an execution is told, from the snapshot on. The last message before it can't go on is
     an error. NoSuchExecution, StoreError."""
-    from treadle.monitor.live.channel import PERIOD_S_MAX, PERIOD_S_MIN, Hub, Viewer
+    from treadle.monitor.live.channel import PERIOD_S_MAX, PERIOD_S_MIN, Hub
+    from treadle.monitor.live.wire import Viewer
 
     channel = await Hub.of(monitor).execution(execution_id)
     wire = _Wire()

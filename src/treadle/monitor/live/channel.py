@@ -22,14 +22,15 @@ from treadle.monitor.live.listing import Listing, ListSource
 from treadle.monitor.live.mirror import ROOT, Mirror, Update
 from treadle.monitor.live.parts import FIRST, NOWHERE, Parts, Teller
 from treadle.monitor.live.sources import Source
-from treadle.monitor.live.wire import Message, Wire
-from treadle.monitor.views import as_json
+from treadle.monitor.live.wire import Message, Viewer, encoded
 
 POLL_S = 0.03
 """How often it is looked whether anything has changed."""
 PERIOD_S_MAX = 0.125
 """The pause between two messages where no slower rate is asked for: with the way to the viewer no change
 waits more than 0.2 s."""
+POUR_PERIOD_S = 0.25
+"""The shortest one while another process writes so much that it wants the machine for itself."""
 PERIOD_S_MIN = 0.02
 SHARED_S = 0.25
 """How long what was encoded is sent to others, too: a message says when it was sent, and pages set their
@@ -49,11 +50,9 @@ REST_S_MAX = 1.0
 NODES_MIN, NODES, NODES_MAX = 50, 100, 5000
 """Nodes that a message has where the loop is busy, at first where it isn't, and then at most; one for who was
 away has all that was missed."""
-WAITING_MAX = 100
-"""Answers that wait for one viewer."""
-NOT_FOUND, BROKEN, REFUSED = 4404, 1011, 1008
-"""With which codes sockets are closed: there is no such execution (any more), the store can't be read, we
-don't do what was asked for."""
+NOT_FOUND, BROKEN = 4404, 1011
+"""With which codes sockets are closed: there is no such execution (any more), the store can't be read. See
+`REFUSED`, too."""
 
 
 class Readable(Protocol):
@@ -66,59 +65,6 @@ class Readable(Protocol):
     def paths(self, scope: frozenset[str], *, root: bool = True) -> list[str]: ...
     def whole(self, paths: Sequence[str]) -> Update: ...
     def diff(self, since: int, scope: frozenset[str] = ROOT, limit: int | None = None) -> Update: ...
-
-
-class Viewer:
-    """Somebody who watches. `period_s` lies between two messages."""
-
-    def __init__(self, wire: Wire, period_s: float, since: int = -1) -> None:
-        self.wire, self.period_s = wire, period_s
-        self.since = since  # the revision that it knows; -1: it knows nothing
-        self.scope = ROOT
-        self.opening = ROOT  # groups that it has opened and was not told of yet
-        self.parts: Parts | None = None  # what it is being told in parts, and how far
-        self.part_at = 0
-        self.rests = 0.0  # until when it is told of no more of these
-        self.last = -math.inf  # when it was last sent something
-        self.ended: tuple[int, float | None] | None = None  # the end that it was told
-        self.waiting: list[Message] = []  # what it was told besides, while it was not free
-        self.code: int | None = None  # with which its socket is to be closed
-        self.done = asyncio.Event()
-
-    def give(self, message: Message) -> None:
-        """Send something now, or once the last message is through."""
-        if self.waiting or not self.wire.free:
-            if len(self.waiting) >= WAITING_MAX:
-                self.fail(f"more than {WAITING_MAX} answers wait for you to read them", REFUSED)
-                return
-            self.waiting.append(message)
-        else:
-            self.wire.send(message)
-
-    def flush(self) -> bool:
-        """Send what waits; whether it has taken everything."""
-        if not self.wire.free:
-            return False
-        for message in self.waiting:
-            self.wire.send(message)
-        self.waiting.clear()
-        return self.wire.free
-
-    def warn(self, message: str) -> None:
-        """Say what is wrong."""
-        self.give(encoded({"event_type": "error", "message": message}))
-
-    def fail(self, message: str, code: int) -> None:
-        """The same, and then close with a code."""
-        if self.code is None:
-            self.code = code
-            self.wire.send(encoded({"event_type": "error", "message": message}))
-            self.done.set()
-
-
-def encoded(message: dict[str, Any]) -> Message:
-    """A message as JSON."""
-    return Message(as_json(message))
 
 
 class _Sent(NamedTuple):
@@ -242,7 +188,8 @@ class Channel:
     async def _turn(self) -> None:
         now = time.monotonic()
         begun, share = time.thread_time(), (BUSY_SHARE if self._busy else IDLE_SHARE) / self.hub.watched
-        awaited = any(now - one.last >= one.period_s and one.wire.free for one in self.viewers)
+        least = self._period_s_min
+        awaited = any(now - one.last >= max(one.period_s, least) and one.wire.free for one in self.viewers)
         if awaited:  # else what comes is let go of, should it be much
             before, self._collected = self._collected, now
             self._busy = self._collect(share / 2, now - before) or self._busy
@@ -303,8 +250,14 @@ class Channel:
         """Whether others want the time."""
         return self._busy
 
+    @property
+    def _period_s_min(self) -> float:
+        """How much lies between two messages at least."""
+        return 0.0
+
     def _is_due(self, viewer: Viewer, now: float) -> bool:
-        return ((viewer.since < self._at or bool(viewer.waiting)) and now - viewer.last >= viewer.period_s
+        return ((viewer.since < self._at or bool(viewer.waiting))
+                and now - viewer.last >= max(viewer.period_s, self._period_s_min)
                 and viewer.flush() and viewer.since < self._at)
 
     def _tell(self, viewer: Viewer, now: float, limit: int) -> None:
@@ -396,6 +349,10 @@ class ExecutionChannel(Channel):
     @property
     def _modest(self) -> bool:
         return self._busy or self.source.pours
+
+    @property
+    def _period_s_min(self) -> float:
+        return POUR_PERIOD_S if self.source.pours else 0.0
 
     def _measure(self) -> None:
         """How many nodes end in a second."""

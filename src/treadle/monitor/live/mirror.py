@@ -77,6 +77,7 @@ class Mirror:
         self._root = Group("", None)
         self._groups: dict[str, Group] = {"": self._root}
         self._touched: list[Group] = []  # groups whose counts have changed since they were last told
+        self._counted: list[Node] = []  # nodes of these at the last look
         self._past: Counter[str] = Counter()  # iterations that are not their nodes' newest, by status
         self._retries = 0
         self._spending = Spending()
@@ -272,6 +273,7 @@ class Mirror:
         return self.revision
 
     def _settle_groups(self) -> None:
+        self._counted.clear()
         for group in self._touched:
             group.touched = False
             if not group.path:
@@ -280,6 +282,7 @@ class Mirror:
             node = around.nodes.get(group.path)
             if node is not None and node.born <= self.lead:
                 self._mark(around, group.path, node, ("group",))
+                self._counted.append(node)
         self._touched.clear()
 
     def _settle_execution(self) -> None:
@@ -372,6 +375,11 @@ class Mirror:
         if limit is not None and since == self.lead:
             found, upto = oldest(self._open(scope), since, limit)
             changed = [(node.cell.node_id, node) for node in found]
+            if upto is not None:  # counts don't wait behind nodes; they are told once more in their turn
+                told = dict(changed)
+                changed += [(path, node) for node in self._counted[:limit]
+                            if (path := node.cell.node_id) not in told
+                            and (not (parent := parent_of(path)) or parent in scope or ALL in scope)]
             sequence = sequence if upto is None else upto
         else:
             changed = [one for group in self._open(scope) for one in group.since(since)]

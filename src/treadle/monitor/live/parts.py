@@ -12,15 +12,12 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from msgspec.structs import replace
 
 from treadle.monitor.live.mirror import Update
-from treadle.monitor.live.wire import Message
-
-if TYPE_CHECKING:
-    from treadle.monitor.live.channel import Viewer
+from treadle.monitor.live.wire import Message, Viewer
 
 NOWHERE = -1
 """A sequence from which nobody can go on."""

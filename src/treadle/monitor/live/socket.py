@@ -18,17 +18,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from treadle.errors import InvalidInput, NoSuchExecution, TreadleError, did_you_mean
 from treadle.monitor.core import Monitor
-from treadle.monitor.live.channel import (
-    NOT_FOUND,
-    PERIOD_S_MAX,
-    PERIOD_S_MIN,
-    REFUSED,
-    Channel,
-    Hub,
-    Viewer,
-    encoded,
-)
-from treadle.monitor.live.wire import Message, Wire
+from treadle.monitor.live.channel import NOT_FOUND, PERIOD_S_MAX, PERIOD_S_MIN, Channel, Hub
+from treadle.monitor.live.wire import REFUSED, Message, Viewer, Wire, encoded
 
 EXTENSION = "treadle.frames"
 """The ASGI extension by which our protocol class is known."""
