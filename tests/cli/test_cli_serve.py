@@ -209,7 +209,7 @@ def test_a_run_goes_on_without_its_page(treadle: Any) -> None:
     assert token.encode() not in shown
     assert key.encode() not in shown
     assert os.getpriority(os.PRIO_PROCESS, page) > os.getpriority(os.PRIO_PROCESS, run.pid)
-    assert os.sched_getscheduler(page) == os.SCHED_BATCH  # it never takes a processor from the run
+    assert os.sched_getscheduler(page) == os.SCHED_BATCH  # it does not interrupt the run
     os.kill(page, signal.SIGKILL)
     assert run.stderr is not None
     said = next(line for line in run.stderr if "nobody serves the page" in line)

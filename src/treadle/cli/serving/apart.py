@@ -71,7 +71,7 @@ def main(channel: int) -> None:
 
 
 def _step_back() -> None:
-    """Let others go first: at a lower priority, and never in place of one who computes (SCHED_BATCH)."""
+    """Let others go first: at a lower priority, and without interrupting one who computes (SCHED_BATCH)."""
     os.nice(NICE)
     if sys.platform == "linux":
         with suppress(OSError):  # a container may not allow it
