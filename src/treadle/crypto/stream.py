@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from treadle.crypto.seal import KEY_BYTES, derived
 from treadle.errors import PlaintextFound, StoreCorrupt
+from treadle.undo import undone
 
 CHUNK_BYTES = 64 * 1024
 TAG_BYTES = 16
@@ -128,11 +129,8 @@ class Opened(io.RawIOBase):
 
 def open_sealed(file: IO[bytes], key: bytes, address: str) -> IO[bytes]:
     """A sealed file as a buffered one; it closes `file`, which must be a real file at its beginning."""
-    try:
+    with undone(file.close):
         return io.BufferedReader(Opened(file, key, address), CHUNK_BYTES)
-    except BaseException:
-        file.close()
-        raise
 
 
 class BlobCipher:

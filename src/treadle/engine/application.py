@@ -22,6 +22,7 @@ from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.engine.bus import EventBus
 from treadle.engine.services import CLOCK, CONFIG, EVENT_BUS, STATE_MANAGER, STORE, ServiceRegistry
 from treadle.store import given_key, hide_key
+from treadle.undo import undone_async
 
 if TYPE_CHECKING:
     from treadle.engine.async_state import AsyncStateManager
@@ -73,12 +74,9 @@ class ApplicationContext:
         """Build what is missing. What was built is closed again if something fails. The environment has no
         key of a store from here on."""
         hide_key(self._key or given_key.get())
-        try:
+        async with undone_async(self.stop):
             if self._durable and STATE_MANAGER not in self.services:
                 self.services.register(STATE_MANAGER, await self._state_manager())
-        except BaseException:
-            await self.stop()
-            raise
         self.resources.add_cleanup(self._shared.cleanup, self.config.shutdown_s_max)
         for end in self._ends:
             self.resources.add_cleanup(end)

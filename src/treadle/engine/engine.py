@@ -55,6 +55,7 @@ from treadle.state.cell import ExecutionCell, ExecutionState, NodeState
 from treadle.state.context import Mutation, of_bodies
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import LOG_LINES, LogLine, Signal, Store, Summary
+from treadle.undo import undone_async
 
 if TYPE_CHECKING:
     from treadle.engine.executor import Executors
@@ -193,15 +194,12 @@ class Engine:
         resources.add_cleanup(self._end_executors)
         resources.add_cleanup(self._end_actors)
         resources.register(Guard(self.loop, self._runners))
-        try:
+        async with undone_async(self.__aexit__, None, None, None):
             if self._lifecycle is not None:
                 self._lifecycle.open()
             self._open = True
             if self._recover:
                 self.recovered = await recovery.recover(self)
-        except BaseException:
-            await self.__aexit__(None, None, None)
-            raise
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None,

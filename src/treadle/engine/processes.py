@@ -15,6 +15,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import IO, Any
 
 import msgspec
@@ -38,6 +39,7 @@ from treadle.nodes.modules import folders
 from treadle.nodes.sharing import Ask, Desk, Refusal, Told, desk
 from treadle.nodes.speech import Listener
 from treadle.nodes.worker import LENGTH, Job, Logged, Raised, Reply
+from treadle.undo import undone_async
 
 logger = logging.getLogger("treadle.bodies")
 
@@ -72,12 +74,10 @@ class ProcessExecutor:
             worker = await self._worker()
             self._busy.add(worker)
             try:
-                self._check_open()  # it may have been closed while the worker was starting
-                reply = await worker.perform(job, name, timeout)
-            except BaseException:
-                # Whatever happened (cancelled, timed out, dead, misread), it is in the middle of something.
-                await worker.close()
-                raise
+                # Whatever happens (cancelled, timed out, dead, misread), it is in the middle of something.
+                async with undone_async(worker.close):
+                    self._check_open()  # it may have been closed while the worker was starting
+                    reply = await worker.perform(job, name, timeout)
             finally:
                 self._busy.discard(worker)
             spoiled = isinstance(reply, Raised) and reply.kind == "MemoryError"
@@ -140,35 +140,26 @@ class Worker:
         """Start a child and wait until it is ready. BodyDied if it never is."""
         ours, theirs = socket.socketpair()
         channel = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
-        try:
-            child = Child([sys.executable, "-c", _START.format(path=sys.path, channel=channel)],
-                          keep=(channel,))
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-            os.close(channel)
-        printed: list[Printed] = []
-        try:
+        with ExitStack() as begun:
+            begun.callback(ours.close)
+            try:
+                child = Child([sys.executable, "-c", _START.format(path=sys.path, channel=channel)],
+                              keep=(channel,))
+            finally:
+                theirs.close()
+                os.close(channel)
+            begun.callback(child.close)
+            printed: list[Printed] = []
             for name, pipe in (("stdout", child.process.stdout), ("stderr", child.process.stderr)):
                 printed.append(await Printed.of(name, pipe))
+                begun.callback(printed[-1].close)
             worker = cls(child, config, await asyncio.open_unix_connection(sock=ours), printed)
-        except BaseException:
-            ours.close()
-            for one in printed:
-                one.close()
-            child.close()
-            raise
-        try:
-            await worker._receive()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            error = await worker._death(None)
-            await worker.close()
-            raise error from None
-        except BaseException:
-            await worker.close()
-            raise
+            begun.pop_all()
+        async with undone_async(worker.close):
+            try:
+                await worker._receive()
+            except (ConnectionError, asyncio.IncompleteReadError):
+                raise await worker._death(None) from None
         return worker
 
     def __repr__(self) -> str:

@@ -26,6 +26,7 @@ from treadle.state.cell import ExecutionCell, NodeState
 from treadle.state.context import SLOW_HOOKS_KEY
 from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Store, Summary
+from treadle.undo import undone_async
 
 if TYPE_CHECKING:
     from treadle.engine.engine import Engine
@@ -148,7 +149,7 @@ async def _take_over(engine: Engine, cell: ExecutionCell, drawn: _Drawing, *, st
     manager = _manager(engine)
     store, compiled = manager.store, drawn.compiled
     lease = await manager.claim(cell.execution_id)
-    try:
+    async with undone_async(manager.release, cell.execution_id):
         if strict and (found := await _plan(engine, cell, drawn)).changes:
             raise DiagramChanged(f"the diagram of execution {cell.execution_id} is not the one that it was "
                                  f"recorded with: {found}")
@@ -162,9 +163,6 @@ async def _take_over(engine: Engine, cell: ExecutionCell, drawn: _Drawing, *, st
             await manager.call(store.redraw, lease, cell, drawn.source)
             manager.record(_without_place(cells, compiled, lease.epoch, engine.clock.now()))
         known = await prime(engine, compiled, cell, context)
-    except BaseException:
-        await manager.release(cell.execution_id)
-        raise
     reopen = cell.status.terminal
     runner = engine.launch(compiled, cell, cells, clean=lease.clean, reopen=reopen, signals=signals,
                            known=known)

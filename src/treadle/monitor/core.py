@@ -21,6 +21,7 @@ from treadle.monitor.api.seen import Seen
 from treadle.monitor.drawn import Drawings
 from treadle.state.cell import ExecutionCell
 from treadle.store.base import Store
+from treadle.undo import undone_async
 
 if TYPE_CHECKING:
     from treadle.engine.engine import Engine
@@ -73,11 +74,8 @@ class Monitor:
         if self._store is None:
             from treadle.store import open_store
 
-            try:
+            async with undone_async(self._end.aclose):
                 self._store = await self.read(open_store, str(self._given))
-            except BaseException:
-                await self._end.aclose()
-                raise
             self.at_the_end(partial(asyncio.to_thread, self._store.close))
         return self
 

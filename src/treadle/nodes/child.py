@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from treadle.undo import undone
+
 STREAM_BYTES_MAX = 1 << 20
 """What one stream of a child may hold unread before the child has to wait."""
 
@@ -36,12 +38,11 @@ class Child:
         if it can't be started."""
         theirs, self._hold = os.pipe()
         try:
-            self.process = subprocess.Popen(
-                ["sh", "-c", _GUARDED, "sh", *arguments], cwd=folder, env=environment, start_new_session=True,
-                pass_fds=keep, stdin=theirs, stdout=subprocess.PIPE, stderr=stderr)
-        except BaseException:
-            os.close(self._hold)
-            raise
+            with undone(os.close, self._hold):
+                self.process = subprocess.Popen(
+                    ["sh", "-c", _GUARDED, "sh", *arguments], cwd=folder, env=environment,
+                    start_new_session=True, pass_fds=keep, stdin=theirs, stdout=subprocess.PIPE,
+                    stderr=stderr)
         finally:
             os.close(theirs)
 
@@ -97,11 +98,8 @@ async def reader(pipe: IO[bytes] | None) -> tuple[asyncio.StreamReader, asyncio.
     loop = asyncio.get_running_loop()
     stream = asyncio.StreamReader(limit=STREAM_BYTES_MAX)
     own = os.fdopen(os.dup(pipe.fileno()), "rb", buffering=0)
-    try:
+    with undone(own.close):
         transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stream), own)
-    except BaseException:
-        own.close()
-        raise
     return stream, transport
 
 

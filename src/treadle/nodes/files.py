@@ -21,6 +21,7 @@ from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import LimitExceeded
 from treadle.state import codec
 from treadle.state.blob import Blob
+from treadle.undo import undone
 
 FORMATS = ("text", "json", "yaml", "csv", "blob")
 _SUFFIXES = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".csv": "csv"}
@@ -201,7 +202,7 @@ def write_file(path: Path, content: str | bytes | Blob) -> None:
     pieces = content.chunks() if isinstance(content, Blob) else [
         content.encode() if isinstance(content, str) else content]
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-    try:
+    with undone(Path(name).unlink, True):  # if it is there
         with os.fdopen(handle, "wb") as file:
             for piece in pieces:
                 file.write(piece)
@@ -209,9 +210,6 @@ def write_file(path: Path, content: str | bytes | Blob) -> None:
             os.fchmod(file.fileno(), path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
             os.fsync(file.fileno())
         os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
     _sync_folder(path.parent)
 
 

@@ -10,6 +10,7 @@ from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.nodes.base import BodyContext
 from treadle.nodes.edits import heed
 from treadle.state.blob import Blob, Place
+from treadle.undo import undone
 
 
 def check_format(operation: str, said: str | None, others: Mapping[str, object]) -> None:
@@ -41,16 +42,13 @@ def append_blob(path: Path, content: Blob, said: str) -> None:
     folder must be there."""
     with open(path, "ab", buffering=0) as file:
         size = file.tell()
-        try:
+        with undone(file.truncate, size):
             for piece in content.chunks():
                 heed(said)
                 rest = memoryview(piece)
                 while rest:
                     rest = rest[file.write(rest):]
             os.fsync(file.fileno())
-        except BaseException:
-            file.truncate(size)
-            raise
 
 
 def refuse_update(content: Blob, said: str) -> None:

@@ -27,6 +27,7 @@ from typing import IO, Protocol
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig, size_text
 from treadle.errors import StoreCorrupt, StoreFull
+from treadle.undo import undone
 
 CHUNK_BYTES = 1024 * 1024
 """How much of a blob is in memory at a time."""
@@ -290,12 +291,8 @@ class Writer:
         self._sealing: Sealing | None = None
         self._write: Callable[[bytes | bytearray], object] = self._file.write
         if place.cipher is not None:
-            try:
-                with self._room():
-                    self._sealing = place.cipher.sealing(self._file)
-            except BaseException:
-                self.__exit__()
-                raise
+            with undone(self.__exit__), self._room():
+                self._sealing = place.cipher.sealing(self._file)
             self._write = self._sealing.write
 
     def __enter__(self) -> Writer:

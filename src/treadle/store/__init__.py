@@ -15,6 +15,7 @@ from treadle.store.base import Batch, Lease, Owner, Signal, Store, Summary, Writ
 from treadle.store.facade import ExecutionStateManager
 from treadle.store.manager import StateManager, StateUpdate
 from treadle.store.memory import MemoryStore
+from treadle.undo import undone
 
 if TYPE_CHECKING:
     from treadle.store.sqlite.store import SqliteStore
@@ -63,8 +64,7 @@ def encryption_key(key: str | None) -> Iterator[None]:
 
 
 def _sealed(store: MemoryStore | SqliteStore, said: str | None, read_only: bool) -> Store:
-    own = None
-    try:
+    with undone(store.close):
         own = store.keys.found()
         if said is None and own is None:
             return store
@@ -74,9 +74,6 @@ def _sealed(store: MemoryStore | SqliteStore, said: str | None, read_only: bool)
         if not read_only:
             store.place.tidy()  # of copies that can be read, of processes that were killed
         return found
-    except BaseException:
-        store.close()
-        raise
 
 
 def open_as_it_is(text: str, *, read_only: bool = False) -> MemoryStore | SqliteStore:

@@ -25,6 +25,7 @@ from treadle.state.cell import (
     join_cells,
     turn_of,
 )
+from treadle.undo import undone
 
 
 class ExecutionCache:
@@ -150,11 +151,8 @@ class ExecutionStateCache:
 
     async def _load(self, execution_id: str) -> ExecutionCache:
         cache = self.open(execution_id)  # from here on it is fed, so that nothing slips through the read
-        try:
+        with undone(self._caches.pop, execution_id, None):
             own, cells = await self._read(execution_id)
-        except BaseException:
-            self._caches.pop(execution_id, None)
-            raise
         cache.join(cells, own)
         self.clean_up()
         return cache

@@ -16,6 +16,7 @@ from treadle.state.cell import ExecutionCell, ExecutionState, NodeState, instant
 from treadle.state.status import NodeStatus
 from treadle.store.base import Batch, Lease, Store
 from treadle.store.owner import this_owner
+from treadle.undo import undone_async
 
 _LEASE_S = 15.0
 
@@ -56,15 +57,12 @@ class ExecutionStateManager:
         it took so long (15 s) that somebody took it over. NoSuchExecution.
         """
         lease = await asyncio.to_thread(self.store.claim, execution_id, self._owner, _LEASE_S)
-        try:
+        async with undone_async(asyncio.to_thread, self.store.apply, Batch([], released=[lease])):
             state = await self.load_state(execution_id)
             before, shared = {one.key: one for one in _cells(state)}, dict(state.context)
             yield state
             if shared.keys() - state.context.keys() or before.keys() - {one.key for one in _cells(state)}:
                 raise ValueError("cells can't be taken away from a state: give them another status")
-        except BaseException:
-            await asyncio.to_thread(self.store.apply, Batch([], released=[lease]))
-            raise
         changed = [one for one in _cells(state) if before.get(one.key) is not one]
         state.context = {key: one for key, one in state.context.items() if shared.get(key) is not one}
         await asyncio.to_thread(self._write, lease, state, changed)

@@ -23,6 +23,7 @@ from treadle.state.status import ExecutionStatus, NodeStatus
 from treadle.store.base import Batch, Cached, LogLine, Store
 from treadle.store.cache import ExecutionCache, ExecutionStateCache
 from treadle.store.journal.journal import CELL_BYTES, Journal
+from treadle.undo import undone_async
 
 UNCHANGED: Final[Any] = msgspec.UNSET
 """What an argument of `update_node_state` means that is left out."""
@@ -67,11 +68,8 @@ class StateManager(Journal):
         `LeaseHeld` if somebody else runs it."""
         await super().start()
         if self.execution_id is not None:
-            try:
+            async with undone_async(self.stop):
                 await self._open_own(self.execution_id)
-            except BaseException:
-                await self.stop()
-                raise
 
     async def _open_own(self, execution_id: str) -> None:
         try:

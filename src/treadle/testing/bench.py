@@ -28,6 +28,7 @@ from treadle.state.status import ExecutionStatus
 from treadle.store.memory import MemoryStore
 from treadle.testing.clock import ToyClock
 from treadle.testing.diagrams import RUN_S_MAX, WatchedEngine
+from treadle.undo import undone
 
 T = TypeVar("T")
 _LOOK_S = 0.001
@@ -53,11 +54,8 @@ class Bench:
 
     def __enter__(self) -> Bench:
         self._loop.open()
-        try:
+        with undone(self._loop.close):
             self.run(self.engine.__aenter__())
-        except BaseException:
-            self._loop.close()
-            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,

@@ -16,6 +16,7 @@ from treadle.cli.common import ExecutionArgument, JsonOption, StoreOption, say_c
 from treadle.cli.render import print_json, say
 from treadle.engine.edited import nearby
 from treadle.errors import InvalidInput
+from treadle.undo import undone
 
 if TYPE_CHECKING:
     from treadle.store.base import Store
@@ -225,12 +226,9 @@ def _written(path: Path, *, force: bool) -> Iterator[IO[bytes]]:
         out = unfinished.open("xb")
     except OSError as error:
         raise InvalidInput(f"{path} can't be written: {error.strerror or error}") from None
-    try:
+    with undone(unfinished.unlink, True):  # if it is there
         with out as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise

@@ -17,6 +17,7 @@ import msgspec
 from treadle.cli.serving.apart import SIZE_BYTES, Said, Told
 from treadle.errors import InvalidInput, TreadleError
 from treadle.nodes.child import FIRST_FREE_FD, Child, how_it_ended, reader
+from treadle.undo import undone
 
 END_S_MAX = 5.0
 """How long it has to end, besides the time that its executions may take."""
@@ -110,7 +111,7 @@ async def apart(told: Told, say: Callable[[str], None]) -> AsyncIterator[Page]:
 
 def _start() -> tuple[socket.socket, Child]:
     ours, theirs = socket.socketpair()
-    try:
+    with theirs, undone(ours.close):
         ours.setblocking(False)
         channel = fcntl.fcntl(theirs, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
         try:
@@ -118,8 +119,3 @@ def _start() -> tuple[socket.socket, Child]:
                                keep=(channel,))
         finally:
             os.close(channel)
-    except BaseException:
-        ours.close()
-        raise
-    finally:
-        theirs.close()

@@ -17,6 +17,7 @@ from types import CodeType, ModuleType
 from treadle.errors import PluginError, TreadleError
 from treadle.foreign import foreign
 from treadle.hooks.finding.checking import shown
+from treadle.undo import undone
 
 ROOT = "treadle_plugins"
 BYTES_MAX = 1024 * 1024
@@ -55,12 +56,8 @@ def load_file(path: Path) -> ModuleType:
     module.__dict__[_STAMP] = _stamp(path)
     sys.modules[name] = module
     importlib.invalidate_caches()  # a helper beside it may be new
-    try:
-        with of_plugin(file=str(path)), aside():
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
+    with undone(sys.modules.pop, name, None), of_plugin(file=str(path)), aside():
+        spec.loader.exec_module(module)
     return module
 
 

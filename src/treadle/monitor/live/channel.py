@@ -23,6 +23,7 @@ from treadle.monitor.live.mirror import ROOT, Mirror, Update
 from treadle.monitor.live.parts import FIRST, NOWHERE, Parts, Teller
 from treadle.monitor.live.sources import Source
 from treadle.monitor.live.wire import Message, Viewer, encoded
+from treadle.undo import undone_async
 
 POLL_S = 0.03
 """How often it is looked whether anything has changed."""
@@ -234,7 +235,8 @@ class Channel:
             self._sent.clear()
         for viewer in self.viewers:
             self._open(viewer, now)
-        due = [one for one in self.viewers if self._is_due(one, now)]
+        least = self._period_s_min
+        due = [one for one in self.viewers if self._is_due(one, now, least)]
         if not due:
             return
         begun, self._cut = time.thread_time(), False
@@ -255,9 +257,9 @@ class Channel:
         """How much lies between two messages at least."""
         return 0.0
 
-    def _is_due(self, viewer: Viewer, now: float) -> bool:
+    def _is_due(self, viewer: Viewer, now: float, least: float) -> bool:
         return ((viewer.since < self._at or bool(viewer.waiting))
-                and now - viewer.last >= max(viewer.period_s, self._period_s_min)
+                and now - viewer.last >= max(viewer.period_s, least)
                 and viewer.flush() and viewer.since < self._at)
 
     def _tell(self, viewer: Viewer, now: float, limit: int) -> None:
@@ -410,11 +412,8 @@ class Hub:
             found = self._channels.get(name)
             if found is None:
                 found = make()
-                try:
+                async with undone_async(found.close):
                     await found.open()
-                except BaseException:
-                    await found.close()
-                    raise
                 self._channels[name] = found
         self._opening.pop(name, None)
         if self._task is None:

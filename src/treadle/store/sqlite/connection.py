@@ -30,6 +30,7 @@ from treadle.errors import (
     StoreTooNew,
     TreadleError,
 )
+from treadle.undo import undone
 
 APPLICATION_ID = 0x54524431  # "TRD1"
 SQLITE_MIN = (3, 51, 3)
@@ -115,11 +116,8 @@ def connect(path: str, vfs: str | None = None) -> apsw.Connection:
     with translated(path):
         connection = apsw.Connection(path, vfs=vfs)
         connection.set_busy_timeout(10_000)
-        try:
+        with undone(connection.close):
             _prepare(connection, path)
-        except BaseException:
-            connection.close()
-            raise
         connection.set_busy_timeout(BUSY_MS)
         return connection
 
@@ -325,7 +323,7 @@ def _migrate(connection: apsw.Connection, path: str) -> None:
     if _version(connection) == len(known):
         return  # no lock: another program may hold it
     connection.execute("BEGIN IMMEDIATE")
-    try:
+    with undone(roll_back, connection):
         version = _version(connection)
         if version > len(known):
             raise _too_new(path, version)
@@ -335,10 +333,12 @@ def _migrate(connection: apsw.Connection, path: str) -> None:
         if version < len(known):
             connection.pragma("application_id", APPLICATION_ID)
         connection.execute("COMMIT")
-    except BaseException:
-        if not connection.get_autocommit():
-            connection.execute("ROLLBACK")
-        raise
+
+
+def roll_back(connection: apsw.Connection) -> None:
+    """Leave a transaction, if SQLite has not left it by itself."""
+    if not connection.get_autocommit():
+        connection.execute("ROLLBACK")
 
 
 def _foreign(path: str) -> NotAStore:

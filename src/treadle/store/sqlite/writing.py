@@ -16,7 +16,16 @@ from treadle.errors import StoreError, StoreReadOnly
 from treadle.state.cell import ContextCell, NodeState
 from treadle.store.base import Batch, Written
 from treadle.store.retention import names_in
-from treadle.store.sqlite.connection import BUSY_MS, RIGHTS, all_rows, at_once, connect, queries, translated
+from treadle.store.sqlite.connection import (
+    BUSY_MS,
+    RIGHTS,
+    all_rows,
+    at_once,
+    connect,
+    queries,
+    roll_back,
+    translated,
+)
 from treadle.store.sqlite.reserve import Reserve
 from treadle.store.sqlite.rows import (
     cached_row,
@@ -29,6 +38,7 @@ from treadle.store.sqlite.rows import (
     plain_cells_json,
     split_plain,
 )
+from treadle.undo import undone
 
 BlobRow: TypeAlias = tuple[str, int, bytes | None]
 """SHA-256, bytes where it lies, and the content as it is stored (None: a file has it)."""
@@ -74,15 +84,11 @@ class BatchWriter:
                 patiently(lambda: connection.execute("BEGIN IMMEDIATE"), self.path)
             else:
                 connection.execute("BEGIN IMMEDIATE")
-            try:
+            with undone(roll_back, connection):
                 yield connection
                 if failpoints.armed:
                     failpoints.hit("commit.before")
                 connection.execute("COMMIT")
-            except BaseException:
-                if not connection.get_autocommit():
-                    connection.execute("ROLLBACK")
-                raise
         if failpoints.armed:
             failpoints.hit("commit.after")
 

@@ -14,6 +14,7 @@ from typing import Any
 from treadle.nodes import speech
 from treadle.nodes.child import FIRST_FREE_FD, Child, how_it_ended, reader
 from treadle.nodes.shell import STDERR_TAIL_BYTES
+from treadle.undo import undone
 
 _READ_BYTES = 65536
 _ENDING_S = 1.0
@@ -81,11 +82,9 @@ class Program:
         kept = fcntl.fcntl(stdin, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE_FD)
         os.close(stdin)
         try:
-            child = self._child = Child(["sh", "-c", _STDIN, "sh", f"/dev/fd/{kept}", *self._command],
-                                        keep=[kept], folder=self._folder, environment=self._environment)
-        except BaseException:
-            os.close(ours)
-            raise
+            with undone(os.close, ours):
+                child = self._child = Child(["sh", "-c", _STDIN, "sh", f"/dev/fd/{kept}", *self._command],
+                                            keep=[kept], folder=self._folder, environment=self._environment)
         finally:
             os.close(kept)
         to_us, incoming = anyio.create_memory_object_stream[SessionMessage | Exception](0)
@@ -178,9 +177,6 @@ async def _writer(descriptor: int) -> asyncio.StreamWriter:
     """The writing end of a pipe as a stream, which owns it."""
     loop = asyncio.get_running_loop()
     file = os.fdopen(descriptor, "wb", buffering=0)
-    try:
+    with undone(file.close):
         transport, protocol = await loop.connect_write_pipe(FlowControlMixin, file)
-    except BaseException:
-        file.close()
-        raise
     return asyncio.StreamWriter(transport, protocol, None, loop)
