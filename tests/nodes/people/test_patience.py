@@ -45,42 +45,42 @@ def test_who_says_retries_has_them_for_everything(run: Any) -> None:
     assert ran.cells["a"].attempt == 2
 
 
+def asking_leave(folder: Path, module: str, says: str, more: str = "") -> Path:
+    """A diagram whose person may send nothing without leave; `module` is a name that no other test has."""
+    (folder / f"{module}.py").write_text("def send(to: str) -> str:\n    '''Sends.'''\n    return to\n")
+    diagram = folder / "d.yaml"
+    diagram.write_text(ANN % says + "nodes: {a: {type: person_job, person: Ann, prompt: Hi, " + more
+                       + f"tools: [{{call: '{module}:send', approve: true}}]}}}}")
+    return diagram
+
+
 def test_leave_may_take_its_time(tmp_path: Path) -> None:
-    (tmp_path / "leave.py").write_text("def send(to: str) -> str:\n    '''Sends.'''\n    return to\n")
-    (tmp_path / "d.yaml").write_text(
-        ANN % "[{tool: send, arguments: {to: Bob}}, done]"
-        + "nodes: {a: {type: person_job, person: Ann, prompt: Hi, timeout: 60, "
-        "tools: [{call: 'leave:send', approve: true}]}}")
+    says = "[{tool: send, arguments: {to: Bob}}, done]"
     with Bench() as bench:
-        handle = bench.start(tmp_path / "d.yaml")
+        handle = bench.start(asking_leave(tmp_path, "leave", says, "timeout: 60, "))
         bench.skip(3600)  # the timeout is that of the calls
         bench.run(handle.answer("a", "yes"))
         assert bench.run(handle.result()) == "done"
 
 
 def test_nobody_is_asked_for_leave_for_a_call_that_cannot_be(tmp_path: Path) -> None:
-    (tmp_path / "leaves.py").write_text("def send(to: str) -> str:\n    '''Sends.'''\n    return to\n")
-    (tmp_path / "d.yaml").write_text(
-        ANN % "[[{tool: send, arguments: {too: Bob}}, {tool: send, arguments: {to: Bob}}], done]"
-        + "nodes: {a: {type: person_job, person: Ann, prompt: Hi, "
-        "tools: [{call: 'leaves:send', approve: true}]}}")
+    diagram = asking_leave(
+        tmp_path, "leaves",
+        "[[{tool: send, arguments: {too: Bob}}, {tool: send, arguments: {to: Bob}}], done]")
     asked = []
-    ran = run_diagram(tmp_path / "d.yaml", answers={"a": lambda request: asked.append(request) or "yes"})
+    ran = run_diagram(diagram, answers={"a": lambda request: asked.append(request) or "yes"})
     assert ran.result == "done"
     assert [one["arguments"] for one in asked] == [{"to": "Bob"}]
 
 
 def test_an_answer_is_for_the_question_that_was_seen(tmp_path: Path) -> None:
-    (tmp_path / "twice.py").write_text("def send(to: str) -> str:\n    '''Sends.'''\n    return to\n")
-    (tmp_path / "d.yaml").write_text(
-        ANN % "[{tool: send, arguments: {to: Bob}}, {tool: send, arguments: {to: Eve}}, done]"
-        + "nodes: {a: {type: person_job, person: Ann, prompt: Hi, "
-        "tools: [{call: 'twice:send', approve: true}]}}")
+    diagram = asking_leave(
+        tmp_path, "twice", "[{tool: send, arguments: {to: Bob}}, {tool: send, arguments: {to: Eve}}, done]")
 
     async def main() -> None:
         url = f"sqlite:///{tmp_path}/twice.db"
         async with Engine.open(url) as engine:
-            handle = await engine.start(tmp_path / "d.yaml", execution_id="x")
+            handle = await engine.start(diagram, execution_id="x")
             assert await handle.wait() == "suspended"
             assert engine.manager is not None
             for _ in range(2):  # somebody says it twice
