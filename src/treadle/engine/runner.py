@@ -180,10 +180,13 @@ class WorkflowRunner:
         """Tell the kernel a fact and do what follows from it. `consumed` are the signals that the fact used
         up."""
         if not self.ended:
-            self._guarded(lambda: self._step(self.kernel.handle(fact), consumed))
+            self._guarded(self._handle, fact, consumed)
 
-    def _guarded(self, act: Callable[[], None]) -> None:
-        _, error = attempt(act)
+    def _handle(self, fact: facts.Fact, consumed: Sequence[int]) -> None:
+        self._step(self.kernel.handle(fact), consumed)
+
+    def _guarded(self, act: Callable[..., None], *given: Any) -> None:
+        _, error = attempt(act, *given)
         if error is not None:  # ours, or the store's: loud, and only this execution
             self.broken(error)
 
@@ -199,8 +202,7 @@ class WorkflowRunner:
                 self._ticket = take(step.cells, execution, strict=self._strict)
             if self._strict or self._holding:
                 assert self.manager is not None
-                follow = partial(self._follow, step, execution)
-                self.manager.when_durable(self._ticket, partial(self._guarded, follow))
+                self.manager.when_durable(self._ticket, partial(self._guarded, self._follow, step, execution))
                 return
         self._follow(step, execution)
 

@@ -324,8 +324,8 @@ class Store(Protocol):
         mark stays where it was with them. `whole` cells have all their fields.
 
         With `counted`, what was counted before, cells that are new are counted, too, and only the newest come
-        (`NEWEST`), unless all do: for those who look on while there are more than can be read, which takes
-        six times as long. The mark stays where it was with them. NoSuchExecution."""
+        (`NEWEST`), unless all do: for those who look on while there are more than can be read. The mark stays
+        where it was with them. NoSuchExecution."""
 
     def executions(self, *, status: ExecutionStatus | None = None, name: str | None = None, limit: int = 100,
                    before: str | None = None, bare: bool = False) -> list[Summary]:

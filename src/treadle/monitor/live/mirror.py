@@ -376,10 +376,11 @@ class Mirror:
             found, upto = oldest(self._open(scope), since, limit)
             changed = [(node.cell.node_id, node) for node in found]
             if upto is not None:  # counts don't wait behind nodes; they are told once more in their turn
-                told = dict(changed)
-                changed += [(path, node) for node in self._counted[:limit]
-                            if (path := node.cell.node_id) not in told
-                            and (not (parent := parent_of(path)) or parent in scope or ALL in scope)]
+                told, opened = {path for path, _ in changed}, scope | {""}
+                seen = (node for node in self._counted
+                        if ALL in scope or parent_of(node.cell.node_id) in opened)
+                changed += [(node.cell.node_id, node) for node in islice(seen, limit)
+                            if node.cell.node_id not in told]
             sequence = sequence if upto is None else upto
         else:
             changed = [one for group in self._open(scope) for one in group.since(since)]

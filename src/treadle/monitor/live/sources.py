@@ -1,8 +1,8 @@
 """What fills a mirror: the store, which other processes write, and the engine in this process.
 
 Another process's execution is read again when the store's `version` has changed: new rows, and those that
-were still open. While it writes very much they are counted, and some of the newest read; the others are once
-there is time: to read them all takes a third of what it takes to make them, of the same machine.
+were still open. While it writes very much they are counted, and some of the newest read, the others once
+there is time: to read them all would take of the machine what it needs to make them.
 
 Of one that runs here the journal is tapped instead: its batches are handed over as they are sealed, and what
 waits for the next one is looked at when a message is due. So the engine does nothing more for a node that is
