@@ -299,10 +299,7 @@ class WorkflowRunner:
         inputs = self._resolve(values)
         if index is not None and sum(len(cell.output or b"") for _, cell in pairs) >= SHARED_BYTES_MIN:
             self.scope.share_inputs(slot, values, inputs)
-        if type(command) is Expand:
-            return self._start(command, node, values, inputs)
-        body = self._bodies.get(id(node)) or self.engine.diagrams.bind(self._prepared, node)
-        return body(NodeContext(self, slot, node, command.cell, values), inputs)  # type: ignore[return-value]
+        return self._start(command, node, values, inputs)
 
     async def _begin_slowly(self, command: Work, node: ExecutableNode) -> Any:
         """The same with many or large inputs: in chunks, and with blobs read from the store."""
