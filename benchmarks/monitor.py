@@ -1,7 +1,7 @@
 """What it costs an engine to be watched, and how late viewers see what happens.
 
     python benchmarks/monitor.py                all of it
-    python benchmarks/monitor.py throughput     … or some of it: throughput, deaf, latency
+    python benchmarks/monitor.py throughput     … or some of it: throughput, deaf, latency, requests
 
 The server is a process beside the engine's, as that of `treadle run --serve`, or in the engine's own, as in
 `treadle serve`; viewers are in a process of their own and read whole messages without looking into them, but
@@ -14,7 +14,8 @@ median. *Computing* is the same of the processor's time that the engine's proces
 together; what the server's process and the viewers' take meanwhile stands beside. *Share* is what of its
 loop's computing was done for viewers. *Deaf* viewers connect and never read. *Latency* is from `ended_at` of
 a node to the message in the viewer's hands, while 1,000 nodes end in a second; *committed*: from the commit
-of its row.
+of its row. *Requests* are for an execution of 100,000 nodes, the first one of each kind and the median of the
+next, and the longest time for which the server's loop could do nothing else meanwhile.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import statistics
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -43,7 +45,7 @@ from treadle.engine.engine import Engine
 from treadle.monitor import Monitor, Settings, serve
 from treadle.store.base import Batch
 
-VIEWERS, DEAF = 100, 10
+VIEWERS, DEAF, AGAIN = 100, 10, 5
 TOKEN = "benchmark"
 SETTINGS = Settings(read_token=TOKEN, requests_per_s=1e6, burst=10**6)
 SPAWN = multiprocessing.get_context("spawn")
@@ -122,12 +124,16 @@ async def _view(port: int, token: str, execution_id: str, viewers: int, deaf: in
     for reader, writer in connections:
         await _message(reader, writer)  # the snapshot
     silent = [await _connect(port, token, execution_id) for _ in range(deaf)]
+    loop = asyncio.get_running_loop()
+    told = loop.create_future()
+    loop.add_reader(ready.fileno(), lambda: told.set_result(ready.recv()))
+    watching = asyncio.gather(*(watch(number) for number in range(viewers)))
     ready.send("ready")
-    if viewers:
-        await asyncio.gather(*(watch(number) for number in range(viewers)))
-    else:
-        await asyncio.to_thread(ready.recv)
-    for _, writer in silent:
+    if await told == "leave":
+        watching.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watching
+    for _, writer in (*connections, *silent):
         writer.transport.abort()
     return found
 
@@ -151,9 +157,9 @@ class Viewers:
         self._here.send((site.port, site.token, execution_id, viewers, deaf, reading))
         assert await asyncio.to_thread(self._here.recv) == "ready"
 
-    async def left(self, tell: bool = False) -> dict[str, Any]:
-        if tell:
-            self._here.send("go")
+    async def leave(self, *, at_once: bool) -> dict[str, Any]:
+        """What they saw until now, or until all of the execution's end was told."""
+        self._here.send("leave" if at_once else "stay")
         found: dict[str, Any] = await asyncio.to_thread(self._here.recv)
         return found
 
@@ -262,7 +268,7 @@ async def once(engine: Engine, site: Site, diagram: ExecutableDiagram, viewers: 
     monitor.GATE.set()
     await handle.wait()
     found = Seconds(*(after - before for after, before in zip(now(), begun, strict=True)))
-    seen = await viewers.left(tell=not count) if count or deaf else {}
+    seen = await viewers.leave(at_once=True) if count or deaf else {}
     await asyncio.sleep(0.2)
     return found, seen
 
@@ -374,7 +380,7 @@ async def _latency(server: str, count: int) -> tuple[list[float], list[float]]:
                 leave = manager.tap(sealed)
                 monitor.GATE.set()
                 await handle.wait()
-                seen = await viewers.left()
+                seen = await viewers.leave(at_once=False)
                 leave()
             late = [now - ended for _, now, ended in seen["late"]]
             return sorted(late), sorted(now - committed.get(path, now) for path, now, _ in seen["late"])
@@ -414,18 +420,61 @@ def _at(ranked: list[float], part: float) -> float:
     return ranked[int(len(ranked) * part)]
 
 
+async def _requests() -> None:
+    with tempfile.TemporaryDirectory(prefix="treadle-bench-") as folder:
+        async with Engine.open(f"{folder}/runs.db") as engine:
+            handle = await engine.start(compiled(fan(100_000), "noop:body"))
+            await handle.wait()
+        async with Monitor(f"{folder}/runs.db") as monitor, serve(monitor, SETTINGS) as served:
+            for kind in ("", "/nodes?limit=500", "/timeline", "/diagram"):
+                ask = urllib.request.Request(
+                    f"http://127.0.0.1:{served.port}/api/executions/{handle.execution_id}{kind}",
+                    headers={"Authorization": f"Bearer {TOKEN}"})
+                found = [await _asked(ask) for _ in range(1 + AGAIN)]
+                again = statistics.median(seconds for seconds, _ in found[1:])
+                print(f"| {kind or 'the execution'} | {found[0][0] * 1e3:.0f} | {again * 1e3:.0f} | "
+                      f"{found[0][1] * 1e3:.0f} | {max(wait for _, wait in found[1:]) * 1e3:.0f} |",
+                      flush=True)
+
+
+async def _asked(ask: urllib.request.Request) -> tuple[float, float]:
+    """Seconds that an answer takes, and the longest for which the loop could not turn."""
+    longest = 0.0
+
+    async def turn() -> None:
+        nonlocal longest
+        while True:
+            before = time.perf_counter()
+            await asyncio.sleep(0.001)
+            longest = max(longest, time.perf_counter() - before - 0.001)
+
+    turning = asyncio.create_task(turn())
+    begun = time.perf_counter()
+    await asyncio.to_thread(lambda: urllib.request.urlopen(ask).read())
+    seconds = time.perf_counter() - begun
+    turning.cancel()
+    return seconds, longest
+
+
+def requests() -> None:
+    print("\nrequests for an execution of 100,000 nodes, ms\n\n"
+          "| what | first | again | the loop's longest wait: first | again |\n" + "|---" + "|---:" * 4 + "|")
+    asyncio.run(_requests())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("parts", nargs="*", help="throughput, deaf, latency")
+    parser.add_argument("parts", nargs="*", help="throughput, deaf, latency, requests")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--server", choices=SERVERS, action="append", help="this one alone")
     options = parser.parse_args()
     servers = options.server or list(SERVERS)
     parts: dict[str, Callable[[], None]] = {
         "throughput": lambda: throughput(options.rounds, servers),
-        "deaf": lambda: deaf(options.rounds, servers), "latency": lambda: latency(servers)}
+        "deaf": lambda: deaf(options.rounds, servers), "latency": lambda: latency(servers),
+        "requests": requests}
     for name in options.parts or parts:
         parts[name]()
 
