@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 
 import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Route
 
+from treadle.monitor.api.routing import PIECE_BYTES, sent
 from treadle.monitor.api.values import DECODED_BYTES_MAX, WHOLE_BYTES_MAX, preview, shown, value_of
 from treadle.state import codec
 from treadle.store.base import Batch
@@ -20,6 +24,21 @@ def stored(store: MemoryStore, content: bytes) -> str:
     digest = hashlib.sha256(content).hexdigest()
     store.apply(Batch([], blobs=[(digest, content)]))
     return digest
+
+
+@pytest.mark.parametrize("size", [0, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES])
+def test_an_answer_of_any_size_arrives_whole(size: int) -> None:
+    text = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+
+    async def main() -> None:
+        app = Starlette(routes=[Route("/", lambda _: sent(text))])
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+            answer = await client.get("/")
+        assert answer.content == text
+        assert answer.headers["content-length"] == str(size)
+        assert answer.headers["content-type"] == "application/json"
+
+    asyncio.run(main())
 
 
 def test_a_value_that_is_small_is_whole() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 from threading import Barrier
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -95,6 +96,25 @@ def test_nodes_that_were_not_come_to_are_counted() -> None:
     assert drawings.whole(store, Summary(own, nodes=4, ended=4, roots=1)).nodes == 5
     assert drawings.whole(store, Summary(own, nodes=9, ended=4, roots=2)).nodes == 9
     assert drawings.whole(store, Summary(own)).nodes == 0, "nothing has begun, or nobody has counted"
+
+
+def test_what_is_sent_is_made_once_and_takes_no_more_than_its_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, drawings = open_store("memory:"), Drawings()
+    texts = [source_of(formats.loads(SMALL.replace("small", name))) for name in ("one", "two", "six")]
+    keys = [digest_of(text) for text in texts]
+    for key, text in zip(keys, texts, strict=True):
+        store.create(replace(an_execution(), execution_id=key, diagram=key), text, this_owner(), 60)
+    one = drawings.encoded(store, keys[0])
+    assert one is not None
+    monkeypatch.setattr(drawn, "ENCODED_BYTES_MAX", 2 * len(one))
+    two = drawings.encoded(store, keys[1])
+    assert drawings.encoded(store, keys[0]) is one
+    drawings.encoded(store, keys[2])
+    assert drawings.encoded(store, keys[0]) is one, "it was asked for last"
+    again = drawings.encoded(store, keys[1])
+    assert again == two and again is not two, "it had to go"
+    assert msgspec.json.decode(one, type=drawn.Drawn).name == "one"
+    assert drawings.encoded(store, "unknown") is None
 
 
 def test_what_is_only_looked_at_is_drawn_as_what_is_compiled() -> None:

@@ -16,6 +16,8 @@ def plain(value: Any) -> Any:
     its `repr`."""
     from treadle.nodes.files import plain as written
 
+    if type(value) is dict and all(type(key) is type(one) is str for key, one in value.items()):
+        return value  # as are the properties of most nodes
     try:
         return _finite(written(blobs_as_maps(value)))
     except (ValueError, TypeError):

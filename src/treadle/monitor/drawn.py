@@ -24,11 +24,14 @@ from treadle.engine.replay import node_at
 from treadle.engine.showing import plain
 from treadle.engine.sources import Source, compile_stored
 from treadle.errors import Fault, InvalidDiagram, TreadleError
+from treadle.monitor.views import as_json
 from treadle.nodes.registry import NodeRegistry
 from treadle.store.base import Store, Summary
 
 DRAWINGS_MAX, SIZES_MAX = 100, 10_000
 """Diagrams that stay in memory, and those whose numbers of nodes do."""
+ENCODED_BYTES_MAX = 64 * 1024 * 1024
+"""What diagrams take that stay in memory as they are sent: one of 10,000 nodes has 2 MB."""
 QUICK_S, REST = 0.1, 20.0
 """A diagram that takes longer to compile stays as it is for so many times as long."""
 DEPTH_MAX = 32
@@ -37,7 +40,7 @@ FOLDERS_MAX = 100
 """Folders whose plugins are known."""
 
 
-class Place(msgspec.Struct, frozen=True):
+class Place(msgspec.Struct, frozen=True, gc=False):
     """A place in a diagram's file; `line` counts from 1, 0 is unknown."""
 
     file: str
@@ -53,7 +56,7 @@ class DrawnInput(msgspec.Struct, frozen=True):
     description: str = ""
 
 
-class DrawnNode(msgspec.Struct, frozen=True):
+class DrawnNode(msgspec.Struct, frozen=True, gc=False):
     """A node. `group` is the id of the group that it opens to (its own id), for a map or a sub-diagram;
     `loop` is the innermost loop that it is in. `properties` are its own and its policy's, as its file says
     them."""
@@ -67,7 +70,7 @@ class DrawnNode(msgspec.Struct, frozen=True):
     source: Place | None = None
 
 
-class DrawnArrow(msgspec.Struct, frozen=True):
+class DrawnArrow(msgspec.Struct, frozen=True, gc=False):
     """An arrow. `back`: it begins the next turn of a loop. `label` is what stands on it: port and input,
     where they are not the default ones."""
 
@@ -249,6 +252,7 @@ class Drawings:
         self._reading: WeakValueDictionary[str, _Turn] = WeakValueDictionary()
         self._known: OrderedDict[tuple[str, bool], tuple[Known | None, float]] = OrderedDict()
         self._sizes: OrderedDict[str, int] = OrderedDict()
+        self._encoded: OrderedDict[str, bytes] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, store: Store, digest: str, *, anew: bool = False) -> Known | None:
@@ -274,7 +278,8 @@ class Drawings:
         begun = time.monotonic()
         ours = None if self._ours is None or compiles else self._ours.with_key(digest)
         try:
-            known = _read(store.source(digest), digest, ours, compiles=compiles)
+            known = (_read(store.source(digest), digest, compiles=compiles) if ours is None
+                     else Known(ours.spec, ours, tuple(ours.warnings), digest))
         except (KeyError, msgspec.DecodeError):
             return None
         now = time.monotonic()
@@ -284,6 +289,22 @@ class Drawings:
             while len(self._known) > DRAWINGS_MAX:
                 self._known.popitem(last=False)
         return known
+
+    def encoded(self, store: Store, digest: str) -> bytes | None:
+        """The same to draw, as JSON: `Drawn`. What many look at is made once."""
+        with self._lock:
+            if digest in self._encoded:
+                self._encoded.move_to_end(digest)
+                return self._encoded[digest]
+        known = self.of(store, digest)
+        if known is None:
+            return None
+        text = as_json(drawn(known.spec, known.compiled, digest=digest, faults=known.faults))
+        with self._lock:
+            self._encoded[digest] = text
+            while sum(map(len, self._encoded.values())) > ENCODED_BYTES_MAX:
+                self._encoded.popitem(last=False)
+        return text
 
     def whole(self, store: Store, summary: Summary) -> Summary:
         """A summary whose `nodes` count those of its diagram, too, that it has not come to."""
@@ -309,12 +330,10 @@ class Drawings:
         return size
 
 
-def _read(text: str, digest: str, ours: ExecutableDiagram | None, *, compiles: bool) -> Known | None:
+def _read(text: str, digest: str, *, compiles: bool) -> Known | None:
     spec = spec_of(msgspec.json.decode(text, type=Source))
     if spec is None:
         return None
-    if ours is not None:
-        return Known(spec, ours, tuple(ours.warnings), digest)
     if not compiles:
         return Known(spec, *outlined(spec), digest)
     try:

@@ -20,13 +20,13 @@ import msgspec
 
 from treadle.errors import TreadleError
 from treadle.ids import parse_iteration
-from treadle.monitor.api.executions import LogQuery, context, diagram, execution, logs, timeline
+from treadle.monitor.api.executions import LogQuery, context, execution, logs, timeline
 from treadle.monitor.api.nodes import NodeQuery, mirrored, node
 from treadle.monitor.api.routing import Ask
 from treadle.monitor.api.seen import Seen
 from treadle.monitor.app import STATIC
 from treadle.monitor.auth import Viewer
-from treadle.monitor.core import Monitor, Refused
+from treadle.monitor.core import Monitor
 from treadle.monitor.views import parent_of
 from treadle.state.cell import ExecutionCell, NodeState, turn_of
 from treadle.state.status import NodeStatus
@@ -92,10 +92,9 @@ def page(store: Store, execution_id: str) -> Page:
     shared = answers[f"{of}/context"]
     snapshot = {**mirrored(monitor, cell, cells, summary).payload,
                 "context": {space: shared[space] for space in ("artifacts", "variables", "plugins")}}
-    try:
-        answers[f"{of}/diagram"] = ask(diagram)
-    except Refused:  # it was made in Python, or pruned: the table and the timeline need none
-        pass
+    diagram = monitor.drawings.encoded(store, cell.diagram)
+    if diagram is not None:  # else the table and the timeline have to do
+        answers[f"{of}/diagram"] = msgspec.json.decode(diagram)
     nodes: dict[str, list[Any]] = {}
     room = DETAILS_BYTES_MAX
     told = 0

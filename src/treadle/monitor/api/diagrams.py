@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
+from starlette.responses import Response
 
 from treadle.diagram import formats
 from treadle.diagram.check import check as check_spec
@@ -15,7 +16,7 @@ from treadle.diagram.diagram import DiagramSpec
 from treadle.engine.edited import nearby
 from treadle.engine.looking import outlined
 from treadle.errors import Fault, InvalidDiagram, InvalidInput, TreadleError, did_you_mean
-from treadle.monitor.api.executions import drawn_of
+from treadle.monitor.api.executions import drawn_of, no_diagram
 from treadle.monitor.api.routing import Ask, operation
 from treadle.monitor.core import Monitor, Refused
 from treadle.monitor.drawn import Drawn, drawn, fault, other_plugins
@@ -97,8 +98,8 @@ def _listed(monitor: Monitor, name: str, path: Path) -> DiagramFile:
     return DiagramFile(name, spec.name, all(one.warning for one in (*faults, *found.faults)))
 
 
-@operation("GET", "/api/diagrams/{hash}")
-def diagram_stored(ask: Ask[None, None]) -> Drawn:
+@operation("GET", "/api/diagrams/{hash}", answer=Drawn)
+def diagram_stored(ask: Ask[None, None]) -> Response:
     """A stored diagram to draw."""
     return drawn_of(ask, ask.path["hash"])
 
@@ -112,7 +113,10 @@ def check(ask: Ask[None, Chosen]) -> Drawn:
     if body.source is not None and not ask.viewer.may_write:
         raise Refused(403, "ReadOnly", "this token may only read", "check a file of the server's")
     if body.hash is not None:
-        return drawn_of(ask, body.hash, anew=True)
+        known = ask.monitor.drawings.of(ask.monitor.store, body.hash, anew=True)
+        if known is None:
+            raise no_diagram(body.hash)
+        return drawn(known.spec, known.compiled, digest=body.hash, faults=known.faults)
     text, file, base, form = _text(ask.monitor, body)
     spec, faults = formats.read(text, file=file, base=base, format=form, config=ask.monitor.config)
     if spec is None:
@@ -137,7 +141,7 @@ def chosen(ask: Ask[Any, Any], body: Chosen) -> DiagramSpec:
             raise InvalidInput("say one of `file`, `hash` and `source`")
         known = ask.monitor.drawings.of(ask.monitor.store, body.hash)
         if known is None:
-            raise Refused(404, "NoSuchDiagram", f"the store has no diagram {body.hash!r} that can be read")
+            raise no_diagram(body.hash)
         if known.compiled is None:
             raise InvalidDiagram(known.faults)
         return known.spec

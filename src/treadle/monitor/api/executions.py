@@ -11,14 +11,15 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta
 from msgspec.structs import asdict
+from starlette.responses import Response
 
 from treadle.errors import NoSuchExecution
 from treadle.monitor.api.nodes import outline_of, statuses_in
-from treadle.monitor.api.routing import Ask, operation
+from treadle.monitor.api.routing import Ask, operation, sent
 from treadle.monitor.api.seen import Seen
 from treadle.monitor.api.values import Value, value_of
 from treadle.monitor.core import Refused
-from treadle.monitor.drawn import Drawn, Known, drawn
+from treadle.monitor.drawn import Drawn, Known
 from treadle.monitor.live.fields import context_fields
 from treadle.monitor.views import STALE, Line, line, waits_for
 from treadle.state import codec
@@ -235,20 +236,24 @@ def _sources(known: Known | None) -> dict[str, str | list[str]]:
     return before
 
 
-@operation("GET", "/api/executions/{id}/diagram")
-def diagram(ask: Ask[None, None]) -> Drawn:
+@operation("GET", "/api/executions/{id}/diagram", answer=Drawn)
+def diagram(ask: Ask[None, None]) -> Response:
     """The diagram of an execution, as it was recorded."""
-    cell = ask.monitor.store.summary(ask.id).cell
-    return drawn_of(ask, cell.diagram)
+    return drawn_of(ask, ask.monitor.store.summary(ask.id).cell.diagram)
 
 
-def drawn_of(ask: Ask[Any, Any], digest: str, *, anew: bool = False) -> Drawn:
-    """A stored diagram to draw; `anew`: see `Drawings.of`. Refused if there is none."""
-    known = ask.monitor.drawings.of(ask.monitor.store, digest, anew=anew)
-    if known is None:
-        raise Refused(404, "NoSuchDiagram", f"the store has no diagram {digest!r} that can be read",
-                      "it was made in Python, or was pruned" if digest else None)
-    return drawn(known.spec, known.compiled, digest=digest, faults=known.faults)
+def drawn_of(ask: Ask[Any, Any], digest: str) -> Response:
+    """A stored diagram to draw. Refused if there is none."""
+    text = ask.monitor.drawings.encoded(ask.monitor.store, digest)
+    if text is None:
+        raise no_diagram(digest)
+    return sent(text)
+
+
+def no_diagram(digest: str) -> Refused:
+    """The answer where the store has no such diagram, or it can't be read any more."""
+    return Refused(404, "NoSuchDiagram", f"the store has no diagram {digest!r} that can be read",
+                   "it was made in Python, or was pruned" if digest else None)
 
 
 TIMELINE = ("node", "iteration", "attempt", "status", "scheduled_at", "started_at", "ended_at", "wake_at",

@@ -10,16 +10,17 @@ it is a Response. Errors of Treadle become answers with a status and a message t
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import unquote
 
 import msgspec
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from treadle.engine.showing import message_of
@@ -43,8 +44,11 @@ Q = TypeVar("Q")
 B = TypeVar("B")
 Method = Literal["GET", "POST", "DELETE"]
 
+JSON = "application/json"
 SMALL_BYTES = 64 * 1024
 """A body of more is decoded in a thread."""
+PIECE_BYTES = 64 * 1024
+"""An answer of more is sent in pieces of so many."""
 STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (NoSuchExecution, 404), (NoSuchNode, 404), (KeyForgotten, 404), (LeaseHeld, 409), (LeaseLost, 409),
     (LimitExceeded, 413), (StoreError, 503), (TreadleError, 422), (OSError, 422))
@@ -79,7 +83,7 @@ class Operation(msgspec.Struct, frozen=True):
     body: Any
     answer: Any
     function: Callable[[Any], Any]
-    content: str = "application/json"
+    content: str = JSON
     public: bool = False
 
 
@@ -87,10 +91,10 @@ OPERATIONS: list[Operation] = []
 
 
 def operation(method: Method, path: str, *, writes: bool | None = None, status: int = 200,
-              content: str = "application/json", public: bool = False,
+              content: str = JSON, public: bool = False, answer: Any = None,
               ) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
     """Make a function an operation. `writes`: it needs the right to write, as all but GET do unless said;
-    `public`: it needs no token."""
+    `public`: it needs no token. `answer` is the type of what it has encoded itself."""
 
     def add(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         hints = typing.get_type_hints(function)
@@ -99,7 +103,7 @@ def operation(method: Method, path: str, *, writes: bool | None = None, status: 
         OPERATIONS.append(Operation(
             method, path, may, status, function.__name__.rstrip("_"),
             " ".join((inspect.getdoc(function) or "").split()), _none(query), _none(body),
-            hints["return"], function, content, public))
+            answer or hints["return"], function, content, public))
         return function
 
     return add
@@ -164,8 +168,8 @@ def _query(request: Request, kind: Any) -> Any:
 
 
 async def _body(request: Request, kind: Any, monitor: Monitor) -> Any:
-    said = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if said != "application/json":
+    said = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
+    if said != JSON:
         raise Refused(415, "BadBody", f"the body is {said}", "send JSON, as application/json")
     raw = await request.body()
     try:
@@ -180,9 +184,23 @@ async def _body(request: Request, kind: Any, monitor: Monitor) -> Any:
 def _encoded(answer: Any, one: Operation) -> Response:
     if isinstance(answer, Response):
         return answer
-    return Response(as_json(answer), one.status, media_type=one.content)
+    return sent(as_json(answer), one.status, one.content)
+
+
+def sent(text: bytes, status: int = 200, content: str = JSON) -> Response:
+    """An answer. A large one goes in pieces, and the loop has other things to do in between."""
+    if len(text) <= PIECE_BYTES:
+        return Response(text, status, media_type=content)
+    return StreamingResponse(_pieces(text), status, {"content-length": str(len(text))}, content)
+
+
+async def _pieces(text: bytes) -> AsyncIterator[memoryview]:
+    view = memoryview(text)
+    for start in range(0, len(text), PIECE_BYTES):
+        yield view[start:start + PIECE_BYTES]
+        await asyncio.sleep(0)
 
 
 def _problem(status: int, kind: str, message: str, hint: str | None = None, **more: Any) -> Response:
     headers = {"www-authenticate": "Bearer"} if status == 401 else None
-    return Response(problem(kind, message, hint, **more), status, headers, "application/json")
+    return Response(problem(kind, message, hint, **more), status, headers, JSON)
