@@ -7,10 +7,10 @@ The server is a process beside the engine's, as that of `treadle run --serve`, o
 `treadle serve`; viewers are in a process of their own and read whole messages without looking into them, but
 for one, which reads the JSON. *Throughput* is a diagram's time from the moment at which its first node ends
 to its last row on disk. Each round runs it three times, in an order of its own: without viewers, with 100 on
-that one execution, and without again. A ratio is the median of the rounds': the mean of the two without by
-the one with, and the interval that holds 90 % of the medians of rounds drawn again (the bootstrap). The
+that one execution, and without again. A ratio is that of the means of the middle halves: without viewers by
+with them, and the interval that holds 90 % of such ratios of rounds drawn again (the bootstrap). The
 *control* is the first without by the second: how far it is from 1 says what the machine alone does to such a
-median. *Computing* is the same of the processor's time that the engine's process takes, all its threads
+ratio. *Computing* is the same of the processor's time that the engine's process takes, all its threads
 together; what the server's process and the viewers' take meanwhile stands beside. *Share* is what of its
 loop's computing was done for viewers. *Deaf* viewers connect and never read. *Latency* is from `ended_at` of
 a node to the message in the viewer's hands, while 1,000 nodes end in a second; *committed*: from the commit
@@ -320,16 +320,23 @@ async def compare(server: str, diagrams: dict[str, ExecutableDiagram], rounds: i
 
 
 def ratios(rounds: Sequence[Round], field: str) -> str:
-    """Without viewers by with them, the interval of that, and the control."""
-    def of(run: Seconds) -> float:
-        return getattr(run, field)
+    """Without viewers by with them, and the control, each with its interval."""
+    def of(runs: Sequence[Round], *which: str) -> float:
+        ranked = sorted(getattr(getattr(one, name), field) for one in runs for name in which)
+        quarter = len(ranked) // 4
+        return statistics.fmean(ranked[quarter:len(ranked) - quarter])
 
-    found = [(of(one.alone) + of(one.control)) / 2 / of(one.watched) for one in rounds]
-    control = statistics.median(of(one.alone) / of(one.control) for one in rounds)
-    draw = random.Random(1)
-    again = sorted(statistics.median(draw.choices(found, k=len(found))) for _ in range(2000))
-    return (f"{statistics.median(found):.2f} ({_at(again, 0.05):.2f} to {_at(again, 0.95):.2f}) | "
-            f"{control:.2f}")
+    def watched(runs: Sequence[Round]) -> float:
+        return of(runs, "alone", "control") / of(runs, "watched")
+
+    def control(runs: Sequence[Round]) -> float:
+        return of(runs, "alone") / of(runs, "control")
+
+    draw, told = random.Random(1), []
+    for ratio in (watched, control):
+        again = sorted(ratio(draw.choices(rounds, k=len(rounds))) for _ in range(2000))
+        told.append(f"{ratio(rounds):.2f} ({_at(again, 0.05):.2f} to {_at(again, 0.95):.2f})")
+    return " | ".join(told)
 
 
 def _memory() -> int:
@@ -468,7 +475,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", help="throughput, deaf, latency, requests")
-    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--server", choices=SERVERS, action="append", help="this one alone")
     options = parser.parse_args()
     servers = options.server or list(SERVERS)
