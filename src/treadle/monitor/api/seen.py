@@ -70,7 +70,7 @@ class Seen:
         self._mirror = self._tracker = self._metrics = None
 
     def _join(self, cells: Iterable[NodeState]) -> None:
-        if not self._by_key:  # the first look: many
+        if not self._by_key and self._mirror is None and self._tracker is None:  # the first look: many
             self._by_key = {cell.key: cell for cell in cells}
             self.cells = list(self._by_key.values())
             self.size = sum(map(_bytes, self.cells))
