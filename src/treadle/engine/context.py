@@ -27,6 +27,7 @@ from treadle.engine.surroundings import around
 from treadle.errors import NoSuchNode
 from treadle.ids import ExecutionID, NodeID
 from treadle.nodes.people.offline.standins import StandIns
+from treadle.once import once
 from treadle.state import codec
 from treadle.state.blob import Blob, Place, Source
 from treadle.state.cell import ContextCell, ErrorInfo, ExecutionCell, ExecutionState, NodeState, instant
@@ -444,7 +445,7 @@ class ExecutionContext(Shares):
     def path(self, path: str) -> Path:
         return Path(self.diagram.spec.base) / path
 
-    @cached_property
+    @once
     def place(self) -> Place:
         return Place.temporary()
 

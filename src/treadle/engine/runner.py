@@ -43,6 +43,7 @@ from treadle.kernel.commands import Cancel, Close, Expand, Gather, Perform, Step
 from treadle.kernel.control import WIDE
 from treadle.kernel.execution import Kernel
 from treadle.nodes.base import Executor, Suspend
+from treadle.once import once
 from treadle.state import codec
 from treadle.state.blob import Place
 from treadle.state.cell import ExecutionCell, NodeState
@@ -125,7 +126,7 @@ class WorkflowRunner:
         """The execution's artifacts and variables; any thread may ask."""
         return shared.context_of(self)
 
-    @cached_property
+    @once
     def place(self) -> Place:
         """Where its blobs are."""
         return self.values.place_of(self.execution_id)

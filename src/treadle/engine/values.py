@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,6 +12,7 @@ import msgspec
 from treadle.config import TreadleConfig
 from treadle.engine.resolver import error_value
 from treadle.errors import NotDecodable
+from treadle.once import once
 from treadle.state import codec
 from treadle.state.blob import Place
 from treadle.state.cell import NodeState
@@ -64,7 +64,7 @@ class Values:
         self._size = 0
         self._readers: dict[str, int] = {}  # of a blob: the arrows that still bring it to somebody
 
-    @cached_property
+    @once
     def place(self) -> Place:
         """Where bodies leave large content; without a store a folder that ends with the engine."""
         if self._manager is None:

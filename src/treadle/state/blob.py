@@ -27,6 +27,7 @@ from typing import IO, Protocol
 
 from treadle.config import DEFAULT_CONFIG, TreadleConfig, size_text
 from treadle.errors import StoreCorrupt, StoreFull
+from treadle.once import once
 from treadle.undo import undone
 
 CHUNK_BYTES = 1024 * 1024
@@ -115,7 +116,6 @@ class Place:
     def __init__(self, folder: Path, config: TreadleConfig = DEFAULT_CONFIG,
                  cipher: Cipher | None = None) -> None:
         self.folder, self.config, self.cipher = folder, config, cipher
-        self._copies: _Copies | None = None
         self._tidy = False
         _places[id(self)] = self
 
@@ -146,8 +146,6 @@ class Place:
         """A file that can be read by its path: a decrypted copy that ends with this object, if need be."""
         if self.cipher is None:
             return self.path(digest)
-        if self._copies is None:
-            self._copies = _Copies(self.folder / _PLAIN)
         folder = self._copies.folder
         copy = folder / digest / (Path(name).name or "blob")
         if not copy.exists():
@@ -177,11 +175,15 @@ class Place:
                 writer.write(piece)
             return writer.finish()
 
+    @once
+    def _copies(self) -> _Copies:
+        return _Copies(self.folder / _PLAIN)
+
     def clear(self) -> None:
         """Delete the copies that `plain` made."""
-        if self._copies is not None:
-            self._copies.end()
-            self._copies = None
+        copies: _Copies | None = vars(self).pop("_copies", None)
+        if copies is not None:
+            copies.end()
 
     def sync(self, digest: str) -> None:
         """Make sure that a blob's file is found there after a power cut."""

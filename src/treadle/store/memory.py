@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import IO
@@ -16,6 +15,7 @@ import msgspec
 
 from treadle.config import Retention
 from treadle.errors import LeaseHeld, LeaseLost, NoSuchExecution, StoreClosed, did_you_mean
+from treadle.once import once
 from treadle.state.blob import Place
 from treadle.state.cell import CellKey, ContextCell, ExecutionCell, NodeState, join_cells
 from treadle.state.status import ExecutionStatus, NodeStatus
@@ -93,7 +93,7 @@ class MemoryStore:
         return [name for name, row in self._rows.items()
                 if row.owner is not None and row.expires > self._now() and not is_dead(row.owner)]
 
-    @cached_property
+    @once
     def place(self) -> Place:
         """A temporary folder that goes with the store."""
         return Place.temporary()
