@@ -36,6 +36,7 @@ def test_a_question_is_answered_in_a_form_of_its_schema_and_a_signal_is_sent(ser
     dialog.get_by_role("button", name="Send the answer").click()
     expect(dialog.get_by_role("alert")).to_have_text(
         ["This is needed.", "This is not a number.", "This is needed."])
+    expect(dialog.get_by_label("name")).to_be_focused()
     dialog.get_by_label("name").fill("Ada")
     dialog.get_by_label("amount").fill("12")
     dialog.get_by_label("cash").check()
@@ -52,6 +53,24 @@ def test_a_question_is_answered_in_a_form_of_its_schema_and_a_signal_is_sent(ser
     dialog.get_by_role("button", name="Send", exact=True).click()
     expect(status_of(page)).to_have_text("completed")
     assert server.get(f"executions/{execution_id}/node?path=wait")["output"]["value"] == {"sum": 12}
+
+
+def test_a_long_number_is_sent_and_shown_to_its_last_digit(server: Any, visit: Any) -> None:
+    """Which a number of JavaScript would round; and who leaves a dialog is where they were."""
+    execution_id, long = server.start("ask", until="suspended"), 12345678901234567891
+    page = visit(f"executions/{execution_id}?node=ask")
+    answer = page.locator(".inspector").get_by_role("button", name="Answer")
+    dialog = page.get_by_role("dialog")
+    answer.click()
+    page.keyboard.press("Escape")
+    expect(answer).to_be_focused()
+    answer.click()
+    dialog.get_by_label("name").fill("Ada")
+    dialog.get_by_label("amount").fill(str(long))
+    dialog.get_by_label("cash").check()
+    dialog.get_by_role("button", name="Send the answer").click()
+    expect(page.locator(".inspector")).to_contain_text(f"amount{long}")
+    assert server.get(f"executions/{execution_id}/node?path=ask")["output"]["value"]["amount"] == long
 
 
 def test_one_that_runs_is_cancelled(server: Any, visit: Any) -> None:
@@ -153,7 +172,9 @@ def test_many_are_deleted_at_once(server: Any, visit: Any) -> None:
 
 def test_one_that_looks_on_has_no_buttons(server: Any, visit: Any) -> None:
     execution_id = server.start("ask", until="suspended")
-    page = visit(f"executions/{execution_id}", token="read-token-of-the-page")
+    page = visit(f"executions/{execution_id}?node=ask", token="read-token-of-the-page")
     expect(page.locator(".execution-head .waiting")).to_contain_text("Who pays")
+    expect(page.locator(".inspector")).to_contain_text("Properties")
+    expect(page.get_by_role("button", name="Fork from here")).to_have_count(0)
     expect(page.locator(".execution-head .acts").get_by_role("button")).to_have_count(0)
     expect(page.get_by_role("button", name="Answer")).to_have_count(0)

@@ -1,5 +1,5 @@
 import { type FormEvent, useState } from "react";
-import { del, post, seg, useGet } from "../api/client";
+import { ApiError, del, post, seg, useGet } from "../api/client";
 import type { Drawn, Json, PlanChange, Plans, Status, Waiting } from "../api/types";
 import { say } from "../app/notes";
 import { go, link, useQuery } from "../app/route";
@@ -94,7 +94,9 @@ function Cancel({ id, close, done }: Props) {
 function Delete({ id, close }: Props) {
   const { busy, error, act } = useAct(close);
   const remove = async () => {
-    await del(`executions/${seg(id)}`);
+    await del(`executions/${seg(id)}`).catch((error: unknown) => {
+      if (!(error instanceof ApiError && error.status === 404)) throw error; // somebody else has
+    });
     say("Deleted");
     go(link(["executions"]));
   };
@@ -176,7 +178,7 @@ function Fork({ id, drawn, close }: Props) {
           <label className="label" htmlFor="fork-node">Node</label>
           <select id="fork-node" value={node} onChange={(event) => setNode(event.target.value)}>
             <option value="">choose …</option>
-            {(drawn?.nodes ?? []).map((each) => <option key={each.id} value={each.id}>{each.id}</option>)}
+            {(drawn?.nodes ?? []).map((each) => <option key={each.id} value={each.id}>{each.label && each.label !== each.id ? `${each.label} (${each.id})` : each.id}</option>)}
           </select>
         </div>
         {error && <Failure error={error} />}

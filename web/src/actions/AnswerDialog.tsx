@@ -3,8 +3,10 @@ import { type ApiError, post, seg } from "../api/client";
 import type { Json, Schema, Waiting } from "../api/types";
 import { say } from "../app/notes";
 import { Dialog, Failure } from "../common/ui";
+import { Markdown } from "../values/Markdown";
+import { looksLikeMarkdown } from "../values/markdown";
 import { type Draft, draftOf, LEFT_OUT, readDraft, type Wrong } from "./form";
-import { Field } from "./SchemaForm";
+import { Field, focusWrong } from "./SchemaForm";
 
 /** The answer to a question of a node, in a form from its schema; without one, a text. */
 export function AnswerDialog({ id, waiting, close, done }: {
@@ -20,10 +22,12 @@ export function AnswerDialog({ id, waiting, close, done }: {
   const [busy, setBusy] = useState(false);
   const submit = (event: FormEvent) => {
     event.preventDefault();
+    const form = event.currentTarget as HTMLElement;
     const found: Wrong = {};
     const value = readDraft(schema, draft, true, found);
     setWrong(found);
-    if (Object.keys(found).length === 0 && value !== LEFT_OUT) void send(value);
+    if (Object.keys(found).length > 0) focusWrong(form);
+    else if (value !== LEFT_OUT) void send(value);
   };
   const send = async (value: Json) => {
     setBusy(true);
@@ -39,7 +43,7 @@ export function AnswerDialog({ id, waiting, close, done }: {
   };
   return (
     <Dialog title={`Answer ${waiting.node}`} close={close}>
-      {waiting.prompt && <p className="prompt">{waiting.prompt}</p>}
+      {waiting.prompt && <Prompt text={waiting.prompt} />}
       {asksForLeave(schema) ? <Leave send={send} busy={busy} error={error} /> : <form className="fields" onSubmit={submit}>
         <Field schema={schema} name="answer" draft={draft} set={setDraft} required wrong={wrong} bare />
         {error && <Failure error={error} />}
@@ -50,6 +54,11 @@ export function AnswerDialog({ id, waiting, close, done }: {
       </form>}
     </Dialog>
   );
+}
+
+/** What is asked, as Markdown if that was meant. */
+export function Prompt({ text }: { text: string }) {
+  return looksLikeMarkdown(text) ? <Markdown text={text} /> : <p className="prompt">{text}</p>;
 }
 
 /** Whether a tool may be called: what is answered is a map with `approve`, and a reason where it may not. */

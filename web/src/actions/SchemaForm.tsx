@@ -41,7 +41,7 @@ export function Field(props: Props) {
       <Field key={key} schema={each} name={key} draft={parts[key] ?? draftOf(each)} required={needed.includes(key)}
         set={(to) => set({ ...parts, [key]: to })} wrong={wrong} path={`${path}/${key}`} />
     ));
-    return bare ? <div className="fields">{inner}{notes}</div> : <fieldset className="fields"><legend>{label}</legend>{notes}{inner}</fieldset>;
+    return bare ? <div className="fields">{inner}{notes}</div> : <fieldset className="fields"><legend>{label}<Optional required={required} /></legend>{notes}{inner}</fieldset>;
   }
   if (kind === "array") return <Items {...props} label={label} notes={notes} />;
   if (kind === "boolean") {
@@ -92,11 +92,11 @@ export function Field(props: Props) {
   );
 }
 
-function Items({ schema, name, draft, set, wrong, path = "", label, notes }: Props & { label: string; notes: React.ReactNode }) {
+function Items({ schema, name, draft, set, required, wrong, path = "", label, notes }: Props & { label: string; notes: React.ReactNode }) {
   const items = draft as Draft[];
   return (
     <fieldset className="fields">
-      <legend>{label}</legend>
+      <legend>{label}<Optional required={required} /></legend>
       {notes}
       {items.map((each, k) => (
         <div className="item" key={k}>
@@ -108,6 +108,18 @@ function Items({ schema, name, draft, set, wrong, path = "", label, notes }: Pro
       <button type="button" onClick={() => set([...items, draftOf(schema.items)])}>Add</button>
     </fieldset>
   );
+}
+
+function Optional({ required }: { required: boolean }) {
+  return required ? null : <span className="muted"> optional</span>;
+}
+
+/** After a form's mistakes were named: into the first field that has one. */
+export function focusWrong(form: HTMLElement): void {
+  requestAnimationFrame(() => {
+    const first = form.querySelector(".wrong")?.closest(".field, fieldset");
+    first?.querySelector<HTMLElement>("input, select, textarea, button")?.focus();
+  });
 }
 
 function Mark({ schema, required }: { schema: Schema; required: boolean }) {

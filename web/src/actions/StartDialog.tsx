@@ -5,7 +5,7 @@ import { say } from "../app/notes";
 import { go, link } from "../app/route";
 import { Dialog, Failure } from "../common/ui";
 import { type Draft, draftOf, LEFT_OUT, readDraft, type Wrong } from "./form";
-import { Field } from "./SchemaForm";
+import { Field, focusWrong } from "./SchemaForm";
 
 /** The schema of a diagram's inputs: those without a default are needed. */
 export function inputsSchema(drawn: Drawn): Schema {
@@ -35,9 +35,11 @@ export function StartDialog({ drawn, by, close }: {
   const [busy, setBusy] = useState(false);
   const submit = async (event: FormEvent) => {
     event.preventDefault();
+    const form = event.currentTarget as HTMLElement;
     const found: Wrong = {};
     const inputs = none ? {} : readDraft(schema, draft, true, found);
     setWrong(found);
+    if (Object.keys(found).length > 0) focusWrong(form);
     if (Object.keys(found).length > 0 || inputs === LEFT_OUT) return;
     setBusy(true);
     try {

@@ -44,6 +44,20 @@ describe("a form from a schema", () => {
     expect(read({ type: "number" }, "many")[1]).toEqual({ "": "This is not a number." });
   });
 
+  it("leaves out what need not be there and was left as it was, whatever it would have to hold", () => {
+    const street = { type: "object", required: ["street"], properties: { street: { type: "string" }, land: { default: "de", type: "string" } } };
+    const schema = { type: "object", properties: { home: street, tags: { type: "array", minItems: 1, items: { type: "string" } } } };
+    const draft = draftOf(schema) as Record<string, Draft>;
+    expect(read(schema, draft)).toEqual([{}, {}]);
+    expect(read(schema, { ...draft, home: { street: "", land: "fr" } })[1]).toEqual({ "/home/street": "This is needed." });
+    expect(read({ ...schema, required: ["home", "tags"] }, draft)[1]).toEqual({ "/home/street": "This is needed.", "/tags": "At least 1." });
+  });
+
+  it("takes a default that was taken out as an empty text", () => {
+    expect(read({ type: "string", default: "Weekly" }, "", false)).toEqual(["", {}]);
+    expect(read({ type: "array", items: { type: "string" }, default: ["a"] }, [], false)).toEqual([[], {}]);
+  });
+
   it("takes an empty text as none", () => {
     expect(read({ type: "string" }, "")[1]).toEqual({ "": "This is needed." });
     expect(read({ type: "string" }, "", false)).toEqual([LEFT_OUT, {}]);

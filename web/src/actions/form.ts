@@ -1,6 +1,7 @@
 // A form from a JSON Schema. What a person types is a draft; `readDraft` makes the value of it, or says by path what is
 // wrong. The server checks the whole schema; here are only the mistakes one makes while typing.
 
+import { digitsOf, integer, parse } from "../api/exact";
 import type { Json, Schema } from "../api/types";
 
 export type Kind = "enum" | "boolean" | "number" | "text" | "object" | "array" | "json";
@@ -52,7 +53,7 @@ export function draftOf(schema: Schema, value: Json = schema.default): Draft {
     case "boolean":
       return value === true;
     case "number":
-      return typeof value === "number" ? String(value) : "";
+      return typeof value === "number" ? String(value) : digitsOf(value) ?? "";
     case "text":
       return typeof value === "string" ? value : "";
     case "object":
@@ -90,27 +91,44 @@ export function readDraft(schema: Schema, draft: Draft, required: boolean, wrong
     case "number":
       return readNumber(schema, String(draft), missing, wrong, path);
     case "text":
-      return readText(schema, String(draft), missing, wrong, path);
+      return readText(schema, String(draft), required, missing, wrong, path);
     case "object": {
-      const out: Record<string, Json> = {};
-      const needed: string[] = Array.isArray(schema.required) ? schema.required : [];
-      for (const [key, each] of Object.entries<Schema>(schema.properties)) {
-        const value = readDraft(each, (draft as Record<string, Draft>)[key] ?? draftOf(each), needed.includes(key), wrong, `${path}/${key}`);
-        if (value !== LEFT_OUT) out[key] = value;
-      }
-      return out;
+      const found: Wrong = {};
+      const value = readObject(schema, draft as Record<string, Draft>, found, path);
+      // what need not be there and was left as it was is not there, whatever it would have to hold
+      const left = !required && JSON.stringify(draft) === JSON.stringify(draftOf(schema));
+      if (left && (isBlank(draft) || Object.keys(found).length > 0)) return LEFT_OUT;
+      Object.assign(wrong, found);
+      return value;
     }
     case "array":
+      if (!required && schema.default === undefined && isBlank(draft)) return LEFT_OUT;
       return readArray(schema, draft as Draft[], wrong, path);
     case "json":
       if (String(draft).trim() === "") return missing();
       try {
-        return JSON.parse(String(draft));
+        return parse(String(draft));
       } catch (error) {
         wrong[path] = `This is not JSON: ${error instanceof Error ? error.message : error}. Text stands in "quotes".`;
         return LEFT_OUT;
       }
   }
+}
+
+function readObject(schema: Schema, draft: Record<string, Draft>, wrong: Wrong, path: string): Record<string, Json> {
+  const out: Record<string, Json> = {};
+  const needed: string[] = Array.isArray(schema.required) ? schema.required : [];
+  for (const [key, each] of Object.entries<Schema>(schema.properties)) {
+    const value = readDraft(each, draft[key] ?? draftOf(each), needed.includes(key), wrong, `${path}/${key}`);
+    if (value !== LEFT_OUT) out[key] = value;
+  }
+  return out;
+}
+
+/** Nothing was written into it. */
+function isBlank(draft: Draft): boolean {
+  if (Array.isArray(draft)) return draft.length === 0;
+  return typeof draft === "object" ? Object.values(draft).every(isBlank) : draft === "" || draft === false;
 }
 
 function readNumber(schema: Schema, draft: string, missing: () => typeof LEFT_OUT, wrong: Wrong, path: string): Json {
@@ -120,10 +138,20 @@ function readNumber(schema: Schema, draft: string, missing: () => typeof LEFT_OU
   else if (typeOf(schema) === "integer" && !Number.isInteger(n)) wrong[path] = "This has to be a whole number.";
   else if (typeof schema.minimum === "number" && n < schema.minimum) wrong[path] = `At least ${schema.minimum}.`;
   else if (typeof schema.maximum === "number" && n > schema.maximum) wrong[path] = `At most ${schema.maximum}.`;
+  else if (INTEGER.test(draft.trim())) return exactly(draft.trim(), wrong, path);
   return n;
 }
 
-function readText(schema: Schema, draft: string, missing: () => typeof LEFT_OUT, wrong: Wrong, path: string): Json {
+const INTEGER = /^-?\d+$/;
+
+function exactly(digits: string, wrong: Wrong, path: string): Json {
+  const value = integer(digits);
+  if (value === null) wrong[path] = "This browser would round it: too many digits.";
+  return value;
+}
+
+function readText(schema: Schema, draft: string, required: boolean, missing: () => typeof LEFT_OUT, wrong: Wrong, path: string): Json {
+  if (draft === "" && !required && schema.default) return ""; // it was taken out
   if (draft === "") return missing(); // one that is meant to be empty is rarer than one that was forgotten
   if (draft.length < (schema.minLength ?? 0)) wrong[path] = `At least ${schema.minLength} characters.`;
   if (draft.length > (schema.maxLength ?? Number.POSITIVE_INFINITY)) wrong[path] = `At most ${schema.maxLength} characters.`;

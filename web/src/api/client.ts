@@ -1,4 +1,5 @@
 import { useEffect, useRef, useState, useSyncExternalStore } from "react";
+import { parse } from "./exact";
 import { answerOf, recorded } from "./recorded";
 import type { Json } from "./types";
 
@@ -81,7 +82,7 @@ async function request<T>(method: string, url: string, body?: Json, signal?: Abo
   const text = await answer.text();
   let json: Json = null;
   try {
-    json = text === "" ? null : JSON.parse(text);
+    json = text === "" ? null : parse(text);
   } catch {
     throw new ApiError(answer.status, "NotJson", `The server answered ${answer.status} with something other than JSON.`);
   }

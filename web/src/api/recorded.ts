@@ -1,6 +1,7 @@
 // What a page from a file has instead of a server: `treadle export --html` writes an execution's answers into it.
 
 import { local } from "../common/format";
+import { parse } from "./exact";
 import type { Json } from "./types";
 
 export interface Recorded {
@@ -29,7 +30,7 @@ let known: Recorded | null | undefined;
 export function recorded(): Recorded | null {
   if (known === undefined) {
     const text = document.getElementById("treadle-recorded")?.textContent;
-    known = text ? (JSON.parse(text) as Recorded) : null;
+    known = text ? parse<Recorded>(text) : null;
     if (known !== null) {
       document.documentElement.dataset.recorded = local(known.at);
       if (location.hash.replace(/^#?\/?/, "") === "")

@@ -1,8 +1,9 @@
 import { useSyncExternalStore } from "react";
 import { get } from "./client";
+import { recorded } from "./recorded";
 
-let mayWrite = true;
-let asked = false;
+let mayWrite = recorded() === null;
+let asked = !mayWrite; // a file can't be changed, and has nobody to ask
 const listeners = new Set<() => void>();
 
 /** Whether our token may change anything; true until the server says that it may not. */

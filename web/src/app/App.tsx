@@ -1,5 +1,6 @@
 import { Component, lazy, type ReactNode, Suspense, useEffect, useState } from "react";
 import { useRefused } from "../api/client";
+import { recorded } from "../api/recorded";
 import { Dialog, Empty, Failure, Loading } from "../common/ui";
 import { DiagramPage } from "../diagrams/DiagramPage";
 import { DiagramsPage } from "../diagrams/DiagramsPage";
@@ -27,8 +28,7 @@ export function App() {
   });
   const theme = useTheme();
   useCommands([
-    { title: "Executions", act: () => go(link(["executions"])) },
-    { title: "Diagrams", act: () => go(link(["diagrams"])) },
+    ...(recorded() === null ? PLACES : []),
     { title: "Keyboard", hint: "?", act: () => setHelp(true) },
     { title: "Theme: light", act: () => setTheme("light") },
     { title: "Theme: dark", act: () => setTheme("dark") },
@@ -85,6 +85,10 @@ export function App() {
   );
 }
 
+const PLACES = [
+  { title: "Executions", act: () => go(link(["executions"])) },
+  { title: "Diagrams", act: () => go(link(["diagrams"])) },
+];
 const NEXT_THEME: Record<Theme, Theme> = { system: "light", light: "dark", dark: "system" };
 const THEME_MARK: Record<Theme, string> = { system: "◐", light: "☀", dark: "☾" };
 

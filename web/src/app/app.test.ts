@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { commonFolder } from "../diagrams/folder";
-import { merged } from "../executions/merged";
+import { merged, stands } from "../executions/merged";
 import { ago, seconds, size } from "../common/format";
 import { score } from "./score";
 import { link, parse } from "./address";
@@ -41,6 +41,8 @@ describe("the list", () => {
     expect(merged([one], { "2": { status: "running" } })).toEqual({ items: [one], unknown: true });
     expect(merged([one], { "2": null }).unknown).toBe(false);
     expect(merged([one], { "2": { done: 4 } }).unknown).toBe(false);
+    expect([{ status: "completed" as const }, { status: "running" as const }, { done: 3 }, null].map((told) => stands({ "1": told })))
+      .toEqual([true, false, false, false]);
   });
 });
 
@@ -48,6 +50,7 @@ describe("the palette", () => {
   it("finds by letters in order, best where they stand together", () => {
     expect(score("Theme: dark", "dark")).toBeGreaterThan(score("Do a rock", "dark") ?? 0);
     expect(score("Diagrams", "dgm")).not.toBeNull();
+    expect(score("Compare this execution with another", "rich")).toBeNull();
     expect(score("Diagrams", "xyz")).toBeNull();
   });
 });

@@ -4,12 +4,14 @@ import type { Page, Summary } from "../api/types";
 import { StatusIcon } from "../common/status";
 import { Dialog } from "../common/ui";
 import { go, link } from "./route";
-import { score } from "./score";
+import { score, WHOLE } from "./score";
 
 export interface Command {
   title: string;
   /** Shown at its right: a key, an id. */
   hint?: string;
+  /** What it is found by as well. */
+  also?: string;
   act: () => void;
 }
 
@@ -37,14 +39,14 @@ export function Palette({ close }: { close: () => void }) {
   const list = useRef<HTMLDivElement>(null);
   const commands = useMemo(() => layers.toReversed().flatMap((layer) => layer.current), []);
   const asked = text.trim().toLowerCase();
-  const shown = useMemo(() => {
-    if (asked === "") return commands.slice(0, SHOWN);
-    return commands
-      .map((command) => [score(command.title, asked), command] as const)
+  const [shown, whole] = useMemo((): [Command[], number] => {
+    if (asked === "") return [commands.slice(0, SHOWN), SHOWN];
+    const scored = commands
+      .map((command) => [score(command.also ? `${command.title} ${command.also}` : command.title, asked), command] as const)
       .filter((pair): pair is [number, Command] => pair[0] !== null)
       .sort(([a], [b]) => b - a)
-      .slice(0, SHOWN)
-      .map(([, command]) => command);
+      .slice(0, SHOWN);
+    return [scored.map(([, command]) => command), scored.filter(([n]) => n > WHOLE).length];
   }, [commands, asked]);
 
   useEffect(() => {
@@ -60,8 +62,10 @@ export function Palette({ close }: { close: () => void }) {
     };
   }, [asked]);
 
+  const told = shown.map((command) => ({ key: `c${command.title}${command.hint ?? ""}`, ...command, status: null }));
+  // an execution of that name goes before commands that only have its letters
   const rows = [
-    ...shown.map((command) => ({ key: `c${command.title}${command.hint ?? ""}`, ...command, status: null })),
+    ...told.slice(0, whole),
     ...found.map((one) => ({
       key: one.id,
       title: one.name || one.id,
@@ -69,6 +73,7 @@ export function Palette({ close }: { close: () => void }) {
       status: one.status,
       act: () => go(link(["executions", one.id])),
     })),
+    ...told.slice(whole),
   ];
   const chosen = Math.min(at, rows.length - 1);
   useEffect(() => {

@@ -35,7 +35,10 @@ window.addEventListener("keydown", (event) => {
   const ctrl = event.ctrlKey || event.metaKey;
   const dialog = document.querySelector("dialog[open]");
   if (typing(event.target) && !ctrl) {
-    if (event.key === "Escape" && dialog === null) (event.target as HTMLElement).blur();
+    if (event.key === "Escape" && dialog === null) {
+      event.preventDefault(); // what is searched for stays: j and k step through what was found
+      (event.target as HTMLElement).blur();
+    }
     return;
   }
   if (dialog !== null) return; // it has its own

@@ -1,3 +1,8 @@
+/** What scores more holds what was asked as it stands, not its letters only. */
+export const WHOLE = 500;
+/** So many letters may lie between each two of those that were asked. */
+const GAP = 4;
+
 /** Letters in order, better when they stand together and at the beginning of words; null: not this one. */
 export function score(text: string, asked: string): number | null {
   const lower = text.toLowerCase();
@@ -8,8 +13,8 @@ export function score(text: string, asked: string): number | null {
   for (const letter of asked) {
     const found = lower.indexOf(letter, from);
     if (found < 0) return null;
-    gaps += found - from;
+    if (from > 0) gaps += found - from;
     from = found + 1;
   }
-  return 500 - gaps;
+  return gaps > GAP * asked.length ? null : WHOLE - gaps;
 }

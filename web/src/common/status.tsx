@@ -77,13 +77,13 @@ export function StatusIcon({ status, size = 14 }: { status: Status; size?: numbe
   );
 }
 
-/** Mark and word. */
-export function StatusText({ status, more }: { status: Status; more?: string | null }) {
+/** Mark and word. `was`: its owner is dead, so that nothing runs any more. */
+export function StatusText({ status, more, was }: { status: Status; more?: string | null; was?: boolean }) {
   return (
     <span className={`status status-${status}`}>
       <StatusIcon status={status} />
       <span>
-        {status}
+        {was && status === "running" ? "was running" : status}
         {more ? ` ${more}` : ""}
       </span>
     </span>

@@ -50,10 +50,16 @@ export function Dialog({ title, close, wide, children }: {
   useEffect(() => {
     const dialog = ref.current;
     if (dialog === null || dialog.open) return;
+    const before = document.activeElement;
     dialog.showModal();
     // the first field, else what one came for; not the cross, which is first
     const field = dialog.querySelector<HTMLElement>(".body :is(input, select, textarea)");
     (field ?? dialog.querySelector<HTMLElement>(".body button[type=submit]"))?.focus();
+    return () => {
+      // taken away instead of closed, it would leave the focus nowhere
+      if (dialog.open) dialog.close();
+      if (before instanceof HTMLElement && before.isConnected) before.focus({ preventScroll: true });
+    };
   }, []);
   return (
     <dialog

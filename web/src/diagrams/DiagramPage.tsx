@@ -35,8 +35,8 @@ export function DiagramPage({ hash }: { hash: string }) {
     Escape: ["back", () => (node === null ? go(link(["diagrams"])) : setQuery({ node: null }))],
   });
   useCommands([
-    { title: "Start this diagram", hint: "s", act: () => setStart(mayWrite && !broken) },
-    ...(drawn?.nodes ?? []).map((each) => ({ title: each.id, hint: each.type, act: () => setQuery({ node: each.id }) })),
+    ...(mayWrite && !broken ? [{ title: "Start this diagram", hint: "s", act: () => setStart(true) }] : []),
+    ...(drawn?.nodes ?? []).map((each) => ({ title: each.label || each.id, hint: each.label && each.label !== each.id ? each.id : each.type, also: each.id, act: () => setQuery({ node: each.id }) })),
   ]);
   if (drawn === null) return got.error ? <Failure error={got.error} again={got.again} /> : <Loading what="Checking" />;
   const chosen = drawn.nodes.find((each) => each.id === node);
@@ -79,6 +79,7 @@ function Spec({ node, drawn }: { node: DrawnNode; drawn: Drawn }) {
     <div className="spec">
       <header>
         <h2>{node.id}</h2>
+        {node.label && node.label !== node.id && <strong>{node.label}</strong>}
         <span className="muted">{node.type}</span>
         <span className="grow" />
         <button type="button" className="plain" aria-label="Close" onClick={() => setQuery({ node: null })}>✕</button>

@@ -8,6 +8,8 @@ import { useCommands } from "../app/commands";
 import { useKeys } from "../app/keys";
 import { go, link, setQuery, useQuery } from "../app/route";
 import { Empty, Failure, Loading, Tabs } from "../common/ui";
+import { last } from "../executions/last";
+import { filter } from "../table/wanted";
 import { isGroup } from "../graph/scene";
 import { openLive } from "../live";
 import { Header } from "./Header";
@@ -86,11 +88,15 @@ function ExecutionShell({ id, live }: { id: string; live: LiveSource }) {
   const turn = () => setQuery({ tab: VIEWS[(VIEWS.indexOf(tab) + 1) % 3] ?? "graph" }, true);
   useKeys({
     g: ["graph, timeline, table in turn", turn],
-    Escape: ["back", () => (node === null ? go(link(["executions"], { at: id })) : setQuery({ node: null, iteration: null, attempt: null }))],
+    "/": ["filter the nodes", () => {
+      filter.wanted = true;
+      setQuery({ tab: "table" });
+    }],
+    Escape: ["back", () => (node === null ? go(link(["executions"], { ...last.filters, at: id })) : setQuery({ node: null, iteration: null, attempt: null }))],
   });
   useCommands(useMemo(() => [
     ...TABS.map(([each, text]) => ({ title: text, hint: "g", act: () => setQuery({ tab: each }) })),
-    ...(drawn.data?.nodes ?? []).map((each) => ({ title: each.id, hint: each.type, act: () => setQuery({ node: each.id }) })),
+    ...(drawn.data?.nodes ?? []).map((each) => ({ title: each.label || each.id, hint: each.label && each.label !== each.id ? each.id : each.type, also: each.id, act: () => setQuery({ node: each.id }) })),
   ], [drawn.data]));
 
   if (detail.error?.status === 404 && detail.data === null) {
@@ -124,11 +130,11 @@ function ExecutionShell({ id, live }: { id: string; live: LiveSource }) {
   );
   const head = (
     <>
-      <Header id={id} now={view} detail={detail.data} act={setAction} reply={setAnswer} />
+      <Header id={id} now={view} gone={connection === "gone"} detail={detail.data} act={setAction} reply={setAnswer} />
       {connection === "reconnecting" && (
         <div className="banner" role="status">The connection is lost; what is shown is the last that came. Trying again …</div>
       )}
-      {connection === "gone" && <div className="banner" role="status">This execution was deleted.</div>}
+      {connection === "gone" && <div className="banner" role="status">This execution was deleted. <a href={link(["executions"])}>All executions</a></div>}
       <Tabs label="Views" tabs={TABS} at={tab} pick={(to) => setQuery({ tab: to })} />
     </>
   );

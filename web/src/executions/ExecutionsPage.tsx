@@ -8,6 +8,7 @@ import { go, link, setQuery, useRoute } from "../app/route";
 import { ago, count, local, plural, seconds, size, ticking } from "../common/format";
 import { Progress, StatusText } from "../common/status";
 import { Empty, Failure, Loading, useNow } from "../common/ui";
+import { last } from "./last";
 import { useExecutions } from "./list";
 import "./executions.css";
 
@@ -21,6 +22,10 @@ export function ExecutionsPage() {
     status: query.status, text: query.text, name: query.name,
     since: since === undefined ? undefined : Math.floor(Date.now() / 60_000) * 60 - since,
   }), [query.status, query.text, query.name, since]);
+  useEffect(() => {
+    const { at, ...filters } = query;
+    last.filters = filters;
+  }, [query]);
   const list = useExecutions(filter);
   const { items } = list;
   const mayWrite = useMayWrite();

@@ -2,11 +2,13 @@ import { useEffect, useRef, useState } from "react";
 import { ApiError, get, type Params, socketUrl } from "../api/client";
 import type { Connection } from "../api/source";
 import type { Page, Summary } from "../api/types";
-import { merged } from "./merged";
+import { merged, stands } from "./merged";
 
 const PAGE = 100;
 const POLL_S = 2;
 const SOON_MS = 400;
+/** After one stood still its size is asked for, which the socket doesn't tell. */
+const SETTLED_MS = 2000;
 /** The socket tells of so many, the newest, and of those that have not ended; the rest is asked for now and then. */
 const LIVE_MAX = 200;
 const OLD_MS = 15_000;
@@ -84,15 +86,19 @@ export function useExecutions(filter: Params): List {
       }, ms);
       timers.add(timer);
     };
-    let due = false;
-    const soon = () => {
-      if (due) return;
-      due = true;
-      later(() => {
-        due = false;
-        setTurn((n) => n + 1);
-      }, SOON_MS);
+    const once = (ms: number) => {
+      let due = false;
+      return () => {
+        if (due) return;
+        due = true;
+        later(() => {
+          due = false;
+          setTurn((n) => n + 1);
+        }, ms);
+      };
     };
+    const soon = once(SOON_MS);
+    const settled = once(SETTLED_MS);
     const connect = () => {
       if (closed) return;
       let open = false;
@@ -111,6 +117,7 @@ export function useExecutions(filter: Params): List {
           const { items: after, unknown } = merged(old, executions);
           const moved = filtering.current && Object.values(executions).some((fields) => fields?.status !== undefined);
           if (unknown || moved) soon();
+          else if (stands(executions)) settled();
           return after;
         });
       };

@@ -14,3 +14,8 @@ export function merged(items: readonly Summary[], told: Record<string, Partial<S
   // one that is new, or has come to stand as the filter wants it, tells its status; what else changes is not ours
   return { items: changed, unknown: [...rest].some((id) => told[id]?.status !== undefined) };
 }
+
+/** Whether one of those that changed has come to stand still. */
+export function stands(told: Record<string, Partial<Summary> | null>): boolean {
+  return Object.values(told).some((fields) => fields?.status !== undefined && fields.status !== "running");
+}

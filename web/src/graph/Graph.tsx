@@ -4,6 +4,7 @@ import {
   type Node, type NodeProps, ReactFlow, ReactFlowProvider, useReactFlow, useStore, ViewportPortal,
 } from "@xyflow/react";
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
+import { recorded } from "../api/recorded";
 import { useOf, useSource } from "../api/source";
 import type { Drawn, Fault } from "../api/types";
 import { useKeys } from "../app/keys";
@@ -196,7 +197,7 @@ function Drawing({ layout, drawn, faults, busy, draft, cut }: {
     if (to) pick(to);
   };
   const order = useMemo(() => [...new Set(layout.boxes.map((box) => box.path))], [layout]);
-  useStepKeys(order, (path) => source.node(path)?.status === "failed");
+  useStepKeys(order, (path) => source.node(path)?.status === "failed" || faultOf.get(path)?.severity === "error");
   useKeys({
     ".": ["fit the graph", () => fitAll()],
     f: ["follow what runs", () => setQuery({ follow: following ? null : 1 }, true)],
@@ -241,7 +242,7 @@ function Drawing({ layout, drawn, faults, busy, draft, cut }: {
         <button type="button" aria-label="Nearer" title="Nearer (+)" onClick={() => flow.zoomIn({ duration: 120 })}>+</button>
         <button type="button" aria-label="Farther" title="Farther (-)" onClick={() => flow.zoomOut({ duration: 120 })}>−</button>
         <button type="button" title="Fit (.)" onClick={() => fitAll()}>Fit</button>
-        {source.connection() !== "still" && <button type="button" title="Follow what runs (f)" aria-pressed={following} onClick={() => setQuery({ follow: following ? null : 1 }, true)}>Follow</button>}
+        {source.connection() !== "still" && recorded() === null && <button type="button" title="Follow what runs (f)" aria-pressed={following} onClick={() => setQuery({ follow: following ? null : 1 }, true)}>Follow</button>}
       </div>
       {busy && <div className="graph-note" role="status">Laying out …</div>}
       {!busy && (layout.coarse || cut) && (

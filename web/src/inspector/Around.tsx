@@ -4,6 +4,7 @@ import { useNode } from "../api/source";
 import { StatusIcon } from "../common/status";
 import { Copy } from "../common/ui";
 import { useDrawn } from "../live/drawn";
+import { parentOf } from "../live/paths";
 import { select } from "../table/steps";
 import { Tree } from "../values/Tree";
 import { Section } from "./Section";
@@ -25,7 +26,8 @@ function Neighbour({ path }: { path: string }) {
   const view = useNode(path);
   return (
     <button type="button" className="link" onClick={() => select(path, false)}>
-      <StatusIcon status={view?.status ?? "pending"} size={12} /> {path}
+      {/* of what is in a closed group nothing is heard */}
+      {(view !== undefined || parentOf(path) === null) && <StatusIcon status={view?.status ?? "pending"} size={12} />} {path}
     </button>
   );
 }
@@ -53,6 +55,8 @@ export function Unreached({ path }: { path: string }) {
   const drawn = useDrawn();
   const node = drawn?.nodes.find((one) => one.id === path);
   const arrows = drawn?.arrows ?? [];
+  const missing = drawn !== null && node === undefined && parentOf(path) === null;
+  if (missing) return <p className="muted">The diagram has no node of that name.</p>;
   const unique = (paths: string[]) => [...new Set(paths)];
   return (
     <>

@@ -1,6 +1,7 @@
 // One attempt among others: which it is, when it was, why it was made.
 
 import type { ReactNode } from "react";
+import { useOf } from "../api/source";
 import type { NodeStatus } from "../api/types";
 import { setQuery } from "../app/route";
 import { clock, seconds } from "../common/format";
@@ -57,7 +58,8 @@ export function Turns({ attempts, at }: { attempts: readonly Attempt[]; at: numb
 }
 
 export function Times({ detail, status, over }: { detail: NodeDetail; status: NodeStatus; over: boolean }) {
-  const runs = over && (status === "running" || status === "suspended");
+  const stale = useOf((source) => source.execution()?.status === "stale"); // since when is not known
+  const runs = over && ((status === "running" && !stale) || status === "suspended");
   const now = useClock(1, runs);
   const start = status === "scheduled" || status === "pending" ? null : (detail.started_at ?? null);
   const took = start === null || !over ? null : (detail.ended_at ?? (runs ? now : null));

@@ -1,17 +1,18 @@
 import "./inspector.css";
 import { useState } from "react";
 import { seg, useGet } from "../api/client";
+import { useMayWrite } from "../api/rights";
 import { useConnection, useExecutionId, useExecutionView, useNode, useOf } from "../api/source";
 import type { NodeStatus, Waiting } from "../api/types";
 import { ActionDialog } from "../actions/ActionDialog";
-import { AnswerDialog } from "../actions/AnswerDialog";
+import { AnswerDialog, Prompt } from "../actions/AnswerDialog";
 import { setQuery, useQuery } from "../app/route";
 import { clock, plural } from "../common/format";
 import { CountList, Progress, StatusIcon, StatusText } from "../common/status";
 import { Copy, Failure, Loading } from "../common/ui";
 import { recorded } from "../api/recorded";
 import { useInstant } from "../live/clock";
-import { useDrawn } from "../live/drawn";
+import { useDrawn, useLabels } from "../live/drawn";
 import { groupsAround, parentOf } from "../live/paths";
 import { select } from "../table/steps";
 import { ENDED } from "../timeline/cells";
@@ -42,11 +43,14 @@ export function Inspector({ path }: { path: string }) {
     still && asked.iteration === null && view?.attempt
       ? { iteration: view.iteration ?? null, attempt: String(view.attempt) }
       : asked;
+  const stale = useOf((source) => source.execution()?.status === "stale");
+  const label = useLabels()(path);
   // while the root is heard of, a root node that is not has not been reached
   const known = useOf((source) => source.execution() !== null);
   const pending =
     view === undefined ? still || (known && parentOf(path) === null) : view.status === "pending";
-  const key = `${view?.status} ${view?.iteration} ${view?.attempt} ${view?.claims ?? ""}`;
+  // … and once more when all has ended
+  const key = `${view?.status} ${view?.iteration} ${view?.attempt} ${view?.claims ?? ""} ${view === undefined && running}`;
   const got = useGet<NodeDetail>(
     pending && asked.iteration === null ? null : `executions/${seg(id)}/node`,
     { path, ...turn },
@@ -76,14 +80,19 @@ export function Inspector({ path }: { path: string }) {
           </button>
         </div>
         <p className="inspector-sub">
-          <StatusText status={status} />
+          <StatusText status={status} was={stale} />
+          {label && <strong>{label}</strong>}
           {(view?.type ?? detail?.type) && <span className="muted">{view?.type ?? detail?.type}</span>}
           {still && <span className="tag">as it was</span>}
         </p>
       </header>
       {got.error && detail === null ? (
         got.error.status === 404 && got.error.type !== "NotRecorded" ? (
-          <Unreached path={path} />
+          asked.iteration !== null || asked.attempt !== null ? (
+            <NoSuchAttempt />
+          ) : (
+            <Unreached path={path} />
+          )
         ) : (
           <Failure error={got.error} again={got.again} />
         )
@@ -103,6 +112,18 @@ export function Inspector({ path }: { path: string }) {
         />
       )}
     </div>
+  );
+}
+
+/** An address from somewhere else, or of what a resume took away. */
+function NoSuchAttempt() {
+  return (
+    <p className="muted">
+      It has no such attempt.{" "}
+      <button type="button" className="link" onClick={() => setQuery({ iteration: null, attempt: null }, true)}>
+        The latest
+      </button>
+    </p>
   );
 }
 
@@ -143,6 +164,8 @@ function Body({
   over: boolean;
   again: () => void;
 }) {
+  const gone = useConnection() === "gone";
+  const mayWrite = useMayWrite() && !gone;
   const [fork, setFork] = useState(false);
   const [answer, setAnswer] = useState(false);
   const at = detail.attempts.findIndex(
@@ -178,14 +201,17 @@ function Body({
       )}
       {waits && (
         <div className="inspector-ask">
-          <p>
-            {detail.request?.prompt ??
-              (detail.request?.name
+          {detail.request?.prompt ? (
+            <Prompt text={detail.request.prompt} />
+          ) : (
+            <p>
+              {detail.request?.name
                 ? `Waits for the signal ${detail.request.name}`
-                : `Waits: ${detail.request?.kind}`)}
-          </p>
+                : `Waits: ${detail.request?.kind}`}
+            </p>
+          )}
           {detail.wake_at != null && <p className="muted">until {clock(detail.wake_at)}</p>}
-          {detail.request?.kind === "answer" && (
+          {mayWrite && detail.request?.kind === "answer" && (
             <button type="button" className="primary" onClick={() => setAnswer(true)}>
               Answer
             </button>
@@ -249,9 +275,11 @@ function Body({
       )}
       <p className="inspector-foot muted">
         {detail.source?.file && <Copy text={`${detail.source.file}:${detail.source.line}`} />}
-        <button type="button" onClick={() => setFork(true)}>
-          Fork from here
-        </button>
+        {mayWrite && (
+          <button type="button" onClick={() => setFork(true)}>
+            Fork from here
+          </button>
+        )}
       </p>
       {answer && (
         <AnswerDialog id={id} waiting={waitingOf(path, detail)} close={() => setAnswer(false)} done={again} />

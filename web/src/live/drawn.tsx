@@ -2,6 +2,7 @@
 
 import { createContext, useContext, useMemo } from "react";
 import type { Drawn, NodeView } from "../api/types";
+import { type Labels, labels } from "./labels";
 
 const DrawnContext = createContext<Drawn | null>(null);
 
@@ -9,6 +10,12 @@ export const DrawnProvider = DrawnContext.Provider;
 
 /** The execution's diagram, null until it has come. */
 export const useDrawn = (): Drawn | null => useContext(DrawnContext);
+
+/** What people call nodes. */
+export function useLabels(): Labels {
+  const drawn = useDrawn();
+  return useMemo(() => labels(drawn), [drawn]);
+}
 
 /** Views of the diagram's nodes as long as nothing has happened to them, in the diagram's order. */
 export function pendingViews(drawn: Drawn | null): ReadonlyMap<string, NodeView> {

@@ -1,4 +1,6 @@
 import { describe, expect, test } from "vitest";
+import type { Drawn } from "../api/types";
+import { labels } from "./labels";
 import { parts } from "./mask";
 import type { Message } from "./messages";
 import { groupsAround, parentOf, shortName } from "./paths";
@@ -240,4 +242,11 @@ test("paths know their groups", () => {
   expect(parentOf("sub/m[3]")).toBe("sub/m");
   expect(groupsAround("sub/m[3]/in")).toEqual(["sub", "sub/m", "sub/m[3]"]);
   expect([shortName("m[3]"), shortName("sub/in"), shortName("a")]).toEqual(["[3]", "in", "a"]);
+});
+
+test("labels hold in every item of a map, and are no names of items", () => {
+  const inner = { name: "inner", nodes: [{ id: "a", type: "t", label: "Twice" }], arrows: [], groups: [], inputs: {} };
+  const nodes = [{ id: "m", type: "t", label: "Each" }, { id: "b", type: "t", label: "b" }];
+  const drawn = { ...inner, nodes, groups: [{ id: "m", kind: "map", drawn: inner }] } as unknown as Drawn;
+  expect(["m", "m[3]", "m[3]/a", "b", "nobody"].map(labels(drawn))).toEqual(["Each", null, "Twice", null, null]);
 });

@@ -1,6 +1,7 @@
 // The live socket of one execution: it comes back by itself, and goes on where it stopped.
 
 import { get, type Params, seg, socketUrl } from "../api/client";
+import { parse } from "../api/exact";
 import type { Message } from "./messages";
 import type { ExecutionStore } from "./store";
 
@@ -93,7 +94,7 @@ export class LiveSocket {
       this.say("open", [...this.wanted]);
     };
     wire.onmessage = ({ data }) => {
-      if (this.wire === wire) this.heard(JSON.parse(String(data)) as Message);
+      if (this.wire === wire) this.heard(parse<Message>(String(data)));
     };
     wire.onclose = ({ code }) => {
       if (this.wire !== wire) return;

@@ -1,6 +1,7 @@
 // Which rows the table has, and in which order.
 
 import type { NodeStatus, NodeView } from "../api/types";
+import type { Labels } from "../live/labels";
 import { comparePaths, parentOf } from "../live/paths";
 
 export const COLUMNS = [
@@ -23,6 +24,7 @@ export interface Asked {
   text: string;
   statuses: ReadonlySet<string>;
   open: ReadonlySet<string>;
+  labels?: Labels;
 }
 
 export interface TableRow {
@@ -51,19 +53,19 @@ const ORDER: readonly NodeStatus[] = [
   "completed",
 ];
 
-export function arrange(nodes: ReadonlyMap<string, NodeView>, asked: Asked, now: number): Arranged {
+export function arrange(nodes: ReadonlyMap<string, NodeView>, asked: Asked, now: number | null): Arranged {
   const flat = asked.text !== "" || asked.statuses.size > 0;
   return flat ? found(nodes, asked, now) : inGroups(nodes, asked, now);
 }
 
 /** What is looked for, without its groups. */
-function found(nodes: ReadonlyMap<string, NodeView>, asked: Asked, now: number): Arranged {
+function found(nodes: ReadonlyMap<string, NodeView>, asked: Asked, now: number | null): Arranged {
   const words = asked.text.toLowerCase().split(/\s+/).filter(Boolean);
   let hidden = 0;
   const views: NodeView[] = [];
   const seen = inside(nodes);
   for (const view of nodes.values()) {
-    if (matches(view, words, asked.statuses)) views.push(view);
+    if (matches(view, words, asked)) views.push(view);
     const counts = seen.has(view.id) ? null : view.group?.counts;
     if (counts && words.length === 0)
       for (const status of asked.statuses) hidden += counts[status as NodeStatus] ?? 0;
@@ -77,11 +79,11 @@ function found(nodes: ReadonlyMap<string, NodeView>, asked: Asked, now: number):
   return { rows, hidden };
 }
 
-function matches(view: NodeView, words: readonly string[], statuses: ReadonlySet<string>): boolean {
+function matches(view: NodeView, words: readonly string[], { statuses, labels }: Asked): boolean {
   if (statuses.size > 0 && !statuses.has(view.status)) return false;
   if (words.length === 0) return true;
   const text =
-    `${view.id} ${view.type ?? ""} ${view.status} ${view.error?.type ?? ""} ${view.error?.message ?? ""}`.toLowerCase();
+    `${view.id} ${labels?.(view.id) ?? ""} ${view.type ?? ""} ${view.status} ${view.error?.type ?? ""} ${view.error?.message ?? ""}`.toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
@@ -94,7 +96,7 @@ function inside(nodes: ReadonlyMap<string, NodeView>): Set<string> {
   return seen;
 }
 
-function inGroups(nodes: ReadonlyMap<string, NodeView>, asked: Asked, now: number): Arranged {
+function inGroups(nodes: ReadonlyMap<string, NodeView>, asked: Asked, now: number | null): Arranged {
   const children = new Map<string | null, NodeView[]>();
   for (const view of nodes.values()) {
     const parent = parentOf(view.id);
@@ -119,7 +121,7 @@ function inGroups(nodes: ReadonlyMap<string, NodeView>, asked: Asked, now: numbe
   return { rows, hidden: 0 };
 }
 
-function ordered(views: NodeView[], { sort, descending }: Asked, now: number): NodeView[] {
+function ordered(views: NodeView[], { sort, descending }: Asked, now: number | null): NodeView[] {
   if (sort === null) return views;
   const sign = descending ? -1 : 1;
   if (sort === "node" || sort === "type" || sort === "note" || sort === "iteration") {
@@ -143,7 +145,7 @@ function text(view: NodeView, column: Column): string {
   return view.id;
 }
 
-function number(view: NodeView, column: Column, now: number): number | null {
+function number(view: NodeView, column: Column, now: number | null): number | null {
   switch (column) {
     case "status":
       return ORDER.indexOf(view.status);
@@ -158,18 +160,18 @@ function number(view: NodeView, column: Column, now: number): number | null {
   }
 }
 
-/** Seconds from its start to its end, or until now. */
-export function duration(view: NodeView, now: number): number | null {
+/** Seconds from its start to its end, or until now; `now` null: nothing goes on, and since when is not known. */
+export function duration(view: NodeView, now: number | null): number | null {
   if (view.started_at == null) return null;
   if (view.ended_at != null) return view.ended_at - view.started_at;
-  return ["running", "suspended"].includes(view.status) ? Math.max(0, now - view.started_at) : null;
+  return now !== null && ["running", "suspended"].includes(view.status) ? Math.max(0, now - view.started_at) : null;
 }
 
 /** Seconds from when it was ready to its start. */
-export function queued(view: NodeView, now: number): number | null {
+export function queued(view: NodeView, now: number | null): number | null {
   if (view.scheduled_at == null) return null;
   if (view.started_at != null) return Math.max(0, view.started_at - view.scheduled_at);
-  return view.status === "scheduled" ? Math.max(0, now - view.scheduled_at) : null;
+  return now !== null && view.status === "scheduled" ? Math.max(0, now - view.scheduled_at) : null;
 }
 
 /** What is worth a word of it. */

@@ -8,12 +8,13 @@ import { clock, count, plural, seconds } from "../common/format";
 import { CountList, NODE_STATUSES, Progress, StatusIcon, StatusText } from "../common/status";
 import { Empty } from "../common/ui";
 import { useClock } from "../live/clock";
-import { usePendingViews, withPending } from "../live/drawn";
+import { useLabels, usePendingViews, withPending } from "../live/drawn";
 import { shortName } from "../live/paths";
 import { arrange, type Column, duration, note, queued, type TableRow } from "./arrange";
 import { ALL, useOpenGroups } from "./open";
 import { useReveal } from "./reveal";
 import { select, useStepKeys } from "./steps";
+import { filter } from "./wanted";
 
 const ROW = 28;
 /** Rows beyond the edge that are there already when one scrolls. */
@@ -40,9 +41,10 @@ export function NodeTable() {
   const selected = useQuery("node");
   const version = useSlowVersion(source);
   const pending = usePendingViews();
+  const labels = useLabels();
   const clock = useClock(60);
-  const now = useRef(clock); // what is sorted by time is sorted again when something changes
-  now.current = clock;
+  const now = useRef<number | null>(clock); // what is sorted by time is sorted again when something changes
+  now.current = source.execution()?.status === "stale" ? null : clock;
   const groups = useCallback(() => {
     return [...source.nodes().values()].filter((view) => view.group != null).map((view) => view.id);
   }, [source]);
@@ -54,10 +56,10 @@ export function NodeTable() {
     () =>
       arrange(
         withPending(source.nodes(), pending),
-        { sort: sort.column, descending: sort.descending, text: shownText, statuses, open },
+        { sort: sort.column, descending: sort.descending, text: shownText, statuses, open, labels },
         now.current,
       ),
-    [source, pending, version, sort.column, sort.descending, shownText, statuses, open],
+    [source, pending, version, sort.column, sort.descending, shownText, statuses, open, labels],
   );
   useStepKeys(
     rows.map((row) => row.path),
@@ -142,6 +144,10 @@ function Bar({
 }) {
   const field = useRef<HTMLInputElement>(null);
   useKeys({ "/": ["filter the nodes", () => field.current?.focus()] });
+  useEffect(() => {
+    if (filter.wanted) field.current?.focus();
+    filter.wanted = false;
+  }, []);
   // biome-ignore lint/correctness/useExhaustiveDependencies: `version` counts what changed in `source`
   const counts = useMemo(() => {
     const found = new Map<NodeStatus, number>();
@@ -163,6 +169,9 @@ function Bar({
         aria-label="Filter nodes by path, type or error"
         value={text}
         onChange={(event) => setQuery({ text: event.target.value }, true)}
+        onKeyDown={(event) => {
+          if (event.key === "Enter") field.current?.blur();
+        }}
       />
       {NODE_STATUSES.filter((status) => counts.has(status) || statuses.has(status)).map((status) => (
         <button
@@ -197,6 +206,7 @@ function Rows({
 }) {
   const source = useSource();
   const pending = usePendingViews();
+  const labels = useLabels();
   const box = useRef<HTMLDivElement>(null);
   const [sight, setSight] = useState({ top: 0, height: 600 });
   useEffect(() => {
@@ -218,10 +228,18 @@ function Rows({
     ROW,
     ROW,
   );
+  const order = `${sort.column} ${sort.descending} ${flat}`;
+  const before = useRef(order);
+  useEffect(() => {
+    // in another order one wants to see what comes first
+    if (before.current !== order && box.current !== null) box.current.scrollTop = 0;
+    before.current = order;
+  }, [order]);
   const first = Math.max(0, Math.floor(sight.top / ROW) - BEYOND);
   const last = Math.min(rows.length, Math.ceil((sight.top + sight.height) / ROW) + BEYOND);
   const execution = source.execution();
-  const now = useClock(1, execution?.status === "running");
+  const clock = useClock(1, execution?.status === "running");
+  const now = execution?.status === "stale" ? null : clock;
   return (
     <div className="table-box" ref={box} role="table" aria-label="Nodes" aria-rowcount={rows.length + 1}>
       <div className="table-row table-head" role="row" tabIndex={-1} aria-rowindex={1}>
@@ -254,6 +272,7 @@ function Rows({
             began={execution?.started_at ?? null}
             now={now}
             blank={pending.get(row.path)}
+            label={labels(row.path)}
           />
         ))}
       </div>
@@ -286,7 +305,9 @@ const Row = memo(function Row({
   began,
   now,
   blank,
+  label,
 }: TableRow & {
+  label: string | null;
   /** What is known of it while nothing has happened to it. */
   blank: NodeView | undefined;
   at: number;
@@ -294,7 +315,8 @@ const Row = memo(function Row({
   selected: boolean;
   toggle: (path: string) => void;
   began: number | null;
-  now: number;
+  /** Null: nothing goes on any more, and since when is not known. */
+  now: number | null;
 }) {
   const view = useNode(path) ?? blank;
   if (view === undefined) return null;
@@ -312,7 +334,7 @@ const Row = memo(function Row({
       onClick={() => select(path, false)}
     >
       <span className="c-status" role="cell">
-        <StatusText status={view.status} />
+        <StatusText status={view.status} was={now === null} />
       </span>
       <span className="c-node" role="cell" style={{ paddingLeft: depth * 16 }} title={path}>
         {group ? (
@@ -331,7 +353,7 @@ const Row = memo(function Row({
         ) : (
           <span className="fold" />
         )}
-        <span className="cut-text">{depth > 0 && !flat ? shortName(path) : path}</span>
+        <span className="cut-text">{label ?? (depth > 0 && !flat ? shortName(path) : path)}</span>
       </span>
       <span className="c-type muted cut-text" role="cell">
         {view.type}

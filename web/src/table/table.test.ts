@@ -31,6 +31,12 @@ const paths = (asked: Partial<Asked>, of = all) =>
   arrange(of, { ...plain, ...asked }, 10).rows.map((row) => row.path);
 
 describe("the table", () => {
+  test("finds by what people call a node", () => {
+    expect(paths({ text: "weekly", labels: (path) => (path === "b" ? "Weekly sums" : null) })).toEqual(["b"]);
+  });
+  test("says no time of what nobody performs any more", () => {
+    expect(duration({ id: "r", status: "running", started_at: 2 }, null)).toBeNull();
+  });
   test("has the nodes as they come, and a group closed", () => {
     expect(arrange(all, plain, 10).rows.map((row) => [row.path, row.group, row.open])).toEqual([
       ["b", false, false],

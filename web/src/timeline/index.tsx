@@ -3,7 +3,7 @@ import { type PointerEvent, useCallback, useMemo, useRef, useState } from "react
 import { useExecutionView } from "../api/source";
 import { setQuery, useQuery } from "../app/route";
 import { Empty, Failure, Loading } from "../common/ui";
-import { usePendingViews } from "../live/drawn";
+import { useLabels, usePendingViews } from "../live/drawn";
 import { useOpenGroups } from "../table/open";
 import { useReveal } from "../table/reveal";
 import { useStepKeys } from "../table/steps";
@@ -55,6 +55,7 @@ function Chart({ cells }: { cells: Cells }) {
   const brushed = useRef<readonly [number, number] | null>(null); // the button may come up before it is drawn
 
   const pending = usePendingViews();
+  const labels = useLabels();
   const { shape } = cells;
   // biome-ignore lint/correctness/useExhaustiveDependencies: `shape` counts the paths in `cells`
   const order = useMemo(() => tree(cells, pending.keys()), [cells, shape, pending]);
@@ -130,8 +131,8 @@ function Chart({ cells }: { cells: Cells }) {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const font = `12px ${getComputedStyle(element).fontFamily}`;
     const over = hover === null ? null : list.indexOf(hover.row);
-    paint(context, { frame: made, rows: list, cells, leaves: below, selected, hover: over, brush, font });
-  }, [frame, list, cells, below, selected, hover, brush]);
+    paint(context, { frame: made, rows: list, cells, leaves: below, selected, hover: over, brush, font, labels });
+  }, [frame, list, cells, below, labels, selected, hover, brush]);
 
   const running = execution?.status === "running";
   useDrawing(draw, scroller, cells, running || execution?.status === "suspended");
@@ -240,7 +241,7 @@ function Chart({ cells }: { cells: Cells }) {
         </div>
       </section>
       {hover && brush === null && (
-        <Tip {...hover} {...boxOf(scroller.current)} cells={cells} now={feed.now()} began={spans.current?.span.began ?? 0} />
+        <Tip {...hover} {...boxOf(scroller.current)} cells={cells} now={execution?.status === "stale" ? null : feed.now()} began={spans.current?.span.began ?? 0} />
       )}
       <Legend follow={running ? follow : null} setFollow={setFollow} />
     </div>

@@ -4,6 +4,7 @@
 import type { NodeStatus } from "../api/types";
 import { color } from "../app/theme";
 import { clock, seconds } from "../common/format";
+import type { Labels } from "../live/labels";
 import { shortName } from "../live/paths";
 import type { Cells } from "./cells";
 import { type Folding, ticks } from "./folding";
@@ -48,6 +49,7 @@ export interface Scene {
   hover: number | null;
   brush: readonly [number, number] | null;
   font: string;
+  labels: Labels;
 }
 
 export function paint(context: CanvasRenderingContext2D, scene: Scene): void {
@@ -77,7 +79,7 @@ export function paint(context: CanvasRenderingContext2D, scene: Scene): void {
   line(context, scene);
 }
 
-function label(context: CanvasRenderingContext2D, { frame, cells, font }: Scene, row: Row, y: number): void {
+function label(context: CanvasRenderingContext2D, { frame, cells, font, labels }: Scene, row: Row, y: number): void {
   const x = 10 + row.depth * INDENT;
   context.save();
   context.beginPath();
@@ -92,7 +94,7 @@ function label(context: CanvasRenderingContext2D, { frame, cells, font }: Scene,
   const status = cells.of(row.path).at(-1)?.status;
   context.fillStyle = color(status === "failed" ? "failed" : status === undefined ? "muted" : "text");
   const more = row.inside.length > 0 ? `  ${row.inside.length.toLocaleString("en-US")}` : "";
-  const name = row.depth > 0 ? shortName(row.path) : row.path;
+  const name = labels(row.path) ?? (row.depth > 0 ? shortName(row.path) : row.path);
   context.fillText(name, x + INDENT, y + ROW / 2);
   if (more) {
     const after = context.measureText(name).width;

@@ -34,7 +34,8 @@ export function Tip({
   width: number;
   height: number;
   cells: Cells;
-  now: number;
+  /** Null: nothing goes on any more, and since when is not known. */
+  now: number | null;
   began: number;
 }) {
   const last = cells.of(row.path).at(-1);
@@ -45,14 +46,14 @@ export function Tip({
   return (
     <div className="timeline-tip" style={{ ...across, ...along }}>
       <strong>{row.path}</strong>
-      {last && <StatusText status={segment?.status ?? last.status} />}
+      {last && <StatusText status={segment?.status ?? last.status} was={now === null} />}
       {segment && (
         <>
           <span>
-            {segment.kind === "mark"
+            {segment.kind === "mark" || (segment.open && now === null)
               ? ""
-              : `${SAID[segment.kind]} ${seconds((segment.open ? now : segment.to) - segment.from)}`}
-            {segment.open ? " so far" : ""}
+              : `${SAID[segment.kind]} ${seconds((segment.open && now !== null ? now : segment.to) - segment.from)}`}
+            {segment.open && now !== null ? " so far" : ""}
           </span>
           <span className="muted">
             {clock(segment.from, true)}, {seconds(Math.max(0, segment.from - began)) || "0 s"} after the start

@@ -286,7 +286,7 @@ function Bar({
           onFocus={want}
           onKeyDown={(event) => {
             // a native step of "any" has no sensible width
-            const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key] as 1 | -1 | undefined;
+            const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key] as 1 | -1 | undefined;
             if (by === undefined) return;
             event.preventDefault();
             step(by);

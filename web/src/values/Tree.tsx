@@ -1,7 +1,8 @@
 import { useState } from "react";
+import { digitsOf } from "../api/exact";
 import type { Json } from "../api/types";
 import { count, plural, size } from "../common/format";
-import { beside, fileOf } from "./kinds";
+import { beside, fileOf, leftOut } from "./kinds";
 
 /** Items of a list or map that are drawn at a time. */
 const PAGE = 100;
@@ -54,6 +55,9 @@ function Branch({
     );
   const list = Array.isArray(value);
   const inside = entries(value);
+  const more = leftOut(value);
+  if (more > 0) inside.pop();
+  const whole = count(inside.length + more);
   if (inside.length === 0)
     return (
       <div className="leaf">
@@ -66,7 +70,7 @@ function Branch({
       <button type="button" className="branch" aria-expanded={open} onClick={() => setOpen(!open)}>
         <span className="muted twist">{open ? "▾" : "▸"}</span>
         {key}
-        <span className="muted">{list ? `[${count(inside.length)}]` : `{${count(inside.length)}}`}</span>
+        <span className="muted">{list ? `[${whole}]` : `{${whole}}`}</span>
         {!open && <span className="muted cut-text hint">{hint(value)}</span>}
       </button>
       {open && (
@@ -85,6 +89,7 @@ function Branch({
               {plural(inside.length - shown, "more item")}
             </button>
           )}
+          {more > 0 && shown >= inside.length && <div className="leaf muted">… {count(more)} more</div>}
         </div>
       )}
     </div>
@@ -101,8 +106,9 @@ function special(value: Json) {
         {file.name} <span className="muted">{size(file.size)}</span>
       </a>
     );
-  const keys = Object.keys(value);
-  if (keys.length !== 1) return null;
+  const digits = digitsOf(value);
+  if (digits !== null) return <span className="v-number">{digits}</span>;
+  if (Object.keys(value).length !== 1) return null;
   if (typeof value.$more === "number") return <span className="muted">… {count(value.$more)} more</span>;
   if (typeof value.$large === "number")
     return <span className="muted">{size(value.$large)}, too large to show here</span>;
@@ -138,7 +144,7 @@ function hint(value: Json): string {
   let length = 0;
   for (const [key, one] of entries(value).slice(0, 8)) {
     const text =
-      one === null || typeof one !== "object"
+      one === null || typeof one !== "object" || digitsOf(one) !== null
         ? (JSON.stringify(one)?.slice(0, 30) ?? "")
         : Array.isArray(one)
           ? "[…]"

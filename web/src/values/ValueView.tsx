@@ -1,16 +1,18 @@
 import "./values.css";
 import { useState } from "react";
+import { useGet } from "../api/client";
 import { recorded } from "../api/recorded";
 import type { Json, Value } from "../api/types";
 import { size } from "../common/format";
-import { Copy } from "../common/ui";
-import { beside, fileOf, isDataImage, isImage } from "./kinds";
+import { Copy, Failure, Loading } from "../common/ui";
+import { beside, fileOf, isDataImage, isImage, pictureOf } from "./kinds";
 import { Markdown } from "./Markdown";
 import { looksLikeMarkdown } from "./markdown";
 import { Tree } from "./Tree";
 
 const MARKDOWN_MAX = 60_000;
 const TEXT_MAX = 20_000;
+const PICTURE_MAX = 8 * 2 ** 20;
 
 /** A recorded value: pictures, Markdown and text as such, all else as a tree. */
 export function ValueView({ value, none = "nothing" }: { value: Value; none?: string }) {
@@ -20,13 +22,14 @@ export function ValueView({ value, none = "nothing" }: { value: Value; none?: st
   const text = typeof value.value === "string" ? value.value : null;
   const markdown =
     text !== null && text.length <= MARKDOWN_MAX && !value.truncated && looksLikeMarkdown(text);
+  const format = text === null || (value.truncated && !fetched(value)) ? null : pictureOf(value);
   return (
     <div className="value">
-      <Shown value={value.value} markdown={markdown && !raw} />
+      {format !== null ? <Bytes value={value} format={format} /> : <Shown value={value.value} markdown={markdown && !raw} />}
       <p className="value-foot muted">
         {value.content_type && <span>{value.content_type}</span>}
         {value.size ? <span>{size(value.size)}</span> : null}
-        {value.truncated && <span className="status-retrying">only its beginning is shown</span>}
+        {value.truncated && format === null && <span className="status-retrying">only its beginning is shown</span>}
         {markdown && (
           <button type="button" className="link" onClick={() => setRaw(!raw)}>
             {raw ? "Rendered" : "As text"}
@@ -55,6 +58,18 @@ function Shown({ value, markdown }: { value: Json; markdown: boolean }) {
   return <Tree value={value} />;
 }
 
+const fetched = ({ url, size }: Value): boolean => recorded() === null && Boolean(url) && (size ?? 0) <= PICTURE_MAX;
+
+/** A picture that came as bytes; what isn't all here is asked for. */
+function Bytes({ value, format }: { value: Value; format: string }) {
+  const address = (value.url ?? "").replace(/^\/?api\//, "");
+  const whole = useGet<string>(value.truncated ? address : null);
+  const bytes = value.truncated ? whole.data : String(value.value);
+  if (whole.error) return <Failure error={whole.error} again={whole.again} />;
+  if (bytes === null) return <Loading what="Loading the picture" />;
+  return <Picture url={`data:image/${format};base64,${bytes}`} name="picture" />;
+}
+
 function Picture({ url, name }: { url: string; name: string }) {
   const [failed, setFailed] = useState(false);
   if (failed)
@@ -66,8 +81,10 @@ function Picture({ url, name }: { url: string; name: string }) {
         </a>
       </p>
     );
+  // browsers don't go to an address that is the picture itself
+  const to = url.startsWith("data:") ? { download: name } : { target: "_blank", rel: "noreferrer" };
   return (
-    <a href={url} target="_blank" rel="noreferrer" className="picture">
+    <a href={url} {...to} className="picture">
       <img src={url} alt={name} loading="lazy" onError={() => setFailed(true)} />
     </a>
   );

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { fileOf, isDataImage, isImage } from "./kinds";
+import { fileOf, isDataImage, isImage, leftOut, pictureOf } from "./kinds";
 import { inline, looksLikeMarkdown, parseMarkdown, safeHref } from "./markdown";
 
 describe("markdown", () => {
@@ -94,4 +94,19 @@ test("files are known by their digests, pictures by their names", () => {
     isDataImage("data:image/svg+xml;base64,AAAA"),
     isDataImage(5),
   ]).toEqual([true, false, false]);
+});
+
+test("bytes of a picture are one, other bytes and texts are not", () => {
+  const bytes = { value: "iVBORw0KGgoAAAAN", content_type: "binary", size: 12 };
+  expect(pictureOf(bytes)).toBe("png");
+  expect(pictureOf({ ...bytes, content_type: "raw_text" })).toBeNull();
+  expect(pictureOf({ ...bytes, value: "AAAA" })).toBeNull();
+});
+
+test("what the server left out of a large value is counted, and a short one has all", () => {
+  const some = Array.from({ length: 50 }, (_, n) => n);
+  expect(leftOut([...some, { $more: 19_950 }])).toBe(19_950);
+  expect(leftOut({ ...Object.fromEntries(some.map((n) => [`k${n}`, n])), $more: 3 })).toBe(3);
+  expect(leftOut([1, { $more: 4 }])).toBe(0); // its last item lies too deep
+  expect(leftOut({ $more: 4 })).toBe(0);
 });
