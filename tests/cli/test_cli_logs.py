@@ -167,5 +167,21 @@ def a_line(text: str, **fields: Any) -> LogLine:
     (a_line("3 lines left out", stream="note"), "n | … 3 lines left out"),
 ])
 def test_a_line_stands_behind_its_node(line: LogLine, text: str) -> None:
-    assert spoken(line) == text
-    assert spoken(line, alone=True).endswith(text)
+    assert spoken(line, io.StringIO()) == text
+    assert spoken(line, io.StringIO(), alone=True).endswith(text)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("said", "shown"), [
+    ("plain ü 🚀\ttab", "plain ü 🚀\ttab"), ("a\r\nb", "a\nn | b"), ("10%\r20%\r", "20%"),
+    ("\x1b[31mred", "\x1b[31mred\x1b[0m"), ("\x1b[2J\x1b[Hgone?", "gone?"), ("\x1b[?1049hb", "b"),
+    ("\x1b]0;title\x07t", "t"), ("\x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\", "link"),
+    ("\x1bcreset", "reset"), ("\x9b2Jc", "c"), ("a\x08\x07b\x1b", "ab"), ("\x1b[>4;2mm", "m")])
+def test_what_bodies_say_does_not_command_the_terminal(said: str, shown: str) -> None:
+    line = a_line(said)
+    assert spoken(line, Terminal()) == f"n | {shown}"
+    assert spoken(line, io.StringIO()) == "n | " + said.replace("\n", "\nn | ")

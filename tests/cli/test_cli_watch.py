@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from treadle.cli.drawing.picture import Edge, Picture, Shape
@@ -82,8 +83,8 @@ def test_it_needs_nothing_of_the_server(treadle: Any) -> None:
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def drawn(screen: Screen, height: int) -> list[str]:
-    console = Console(width=90, height=height, force_terminal=True, color_system=None)
+def drawn(screen: Screen, height: int, width: int = 90) -> list[str]:
+    console = Console(width=width, height=height, force_terminal=True, color_system=None)
     with console.capture() as captured:
         console.print(screen)
     return [line.rstrip() for line in captured.get().splitlines()]
@@ -117,6 +118,26 @@ def test_where_the_graph_has_no_room_what_matters_comes_first() -> None:
     assert drawn(screen, 7) == [
         "✓ d completed  ━━━━━━━━━━━━━━━━━━━━━━━━━╌╌╌ 30/33", "✗ bad", "⊘ stopped  attempt 2",
         "  ✗ 1 failed  ⊘ 1 cancelled  ✓ 30 completed"]
+
+
+def test_long_names_leave_room_for_what_is_said_of_their_nodes() -> None:
+    long, wide = "a very long name " * 8, "長い名前" * 12
+    picture = Picture("d", tuple(Shape(name, "code_job") for name in (long, wide, "m")), (), (), (0, 1, 2))
+    group = {"status": "running", "group": {"total": 60, "counts": {"completed": 15}}}
+    for screen in (Screen(picture), Screen()):  # the graph, and a list of nodes
+        screen.take({"execution": {"name": long, "status": "running", "done": 45, "total": 180},
+                     "nodes": {name: group for name in (long, wide, "m")}})
+        for width in (90, 60, 30):
+            lines = drawn(screen, 30, width)
+            assert all(cell_len(line) <= width for line in lines)
+            assert "45/180" in lines[0], lines
+            assert sum("15/60" in line for line in lines) == 3, lines
+
+
+def test_nothing_runs_in_an_execution_whose_owner_is_gone() -> None:
+    screen = Screen(graph())
+    screen.take({"execution": {"name": "d", "status": "stale"}, "nodes": {"a": {"status": "running"}}})
+    assert drawn(screen, 30)[1].startswith("?  a")
 
 
 def test_a_terminal_that_knows_only_ascii() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,21 @@ def test_pages_go_on_though_what_the_last_one_ended_with_was_deleted(
     assert ([one["id"] for one in rest["items"]], rest["next"]) == (left, None)
 
 
-@pytest.mark.parametrize("cursor", ["", "bogus", "' OR 1=1", "one two"])
+def test_of_several_who_delete_at_once_each_is_told_what_became_of_it(site: Any) -> None:
+    ids = [f"at-once-{number}" for number in range(4)]
+    recorded(site, "at once", *ids)
+
+    def delete(one: str) -> int:
+        with site.client() as client:
+            return client.delete(f"/api/executions/{one}").status_code
+
+    with ThreadPoolExecutor(8) as threads:
+        statuses = list(threads.map(delete, [*ids, *ids]))
+    assert sorted(statuses) == [200] * 4 + [404] * 4
+    assert [{one, two} for one, two in zip(statuses[:4], statuses[4:], strict=True)] == [{200, 404}] * 4
+
+
+@pytest.mark.parametrize("cursor", ["", "bogus", "' OR 1=1", "one two", "0", "nan x", "inf x"])
 def test_a_cursor_that_never_was_is_said(client: httpx.Client, cursor: str) -> None:
     answer = client.get("/api/executions", params={"cursor": cursor})
     assert (answer.status_code, answer.json()["error"]["hint"]) == (400, "give `next` of the page before")

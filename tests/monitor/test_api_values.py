@@ -11,6 +11,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from treadle.monitor.api import values
 from treadle.monitor.api.routing import PIECE_BYTES, sent
 from treadle.monitor.api.values import DECODED_BYTES_MAX, WHOLE_BYTES_MAX, preview, shown, value_of
 from treadle.state import codec
@@ -50,6 +51,15 @@ def test_a_value_that_is_small_is_whole() -> None:
     assert value_of(store, None, None, None, URL).url is None
     digest = stored(store, raw)
     assert value_of(store, None, digest, None, URL) == value_of(store, raw, None, None, URL)
+
+
+def test_bytes_are_cut_too() -> None:
+    picture = b"\x89PNG\r\n\x1a\n" + bytes(100_000)
+    found = value_of(MemoryStore(), codec.encode({"a": picture, "b": b"few"}), None, None, URL)
+    assert found.truncated
+    assert len(found.value["a"]) == 2001
+    assert found.value["a"].startswith("iVBORw0KGgo") and found.value["a"].endswith("…")
+    assert found.value["b"] == "ZmV3"
 
 
 def test_a_large_one_is_cut_and_a_huge_one_not_even_read() -> None:
@@ -121,3 +131,21 @@ def test_ranges_that_make_no_sense_give_the_whole(client: httpx.Client, worked: 
     assert client.get(url, headers={"range": "bytes=-999999999"}).status_code == 206
     assert client.get(url, headers={"range": "bytes=-0"}).status_code == 416
     assert client.head(url).headers["content-length"] == "515001"
+
+
+def test_of_what_nobody_knows_the_end_a_part_says_what_it_is(
+        client: httpx.Client, worked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such is the content of a large blob that is packed: it can only be read from its beginning."""
+    monkeypatch.setattr(values, "DECODED_BYTES_MAX", 1000)
+    url = f"/api/executions/{worked}/output?node=large"
+    whole = client.get(url)
+    size = len(whole.content)
+    assert "content-length" not in whole.headers
+    for said, first, last in (("2-5", 2, 5), (f"{size - 2}-{size + 9}", size - 2, size - 1)):
+        part = client.get(url, headers={"range": f"bytes={said}"})
+        assert part.status_code == 206 and part.content == whole.content[first:last + 1]
+        assert part.headers["content-range"] == f"bytes {first}-{last}/*"
+    for said in ("5-2", f"{size}-{size + 9}"):
+        assert client.get(url, headers={"range": f"bytes={said}"}).status_code == 416
+    for said in ("5-", "-5", f"0-{size + 9}"):
+        assert client.get(url, headers={"range": f"bytes={said}"}).status_code == 200

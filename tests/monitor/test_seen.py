@@ -104,3 +104,15 @@ def test_sizes_are_found_once_and_told_in_time() -> None:
     assert len(monitor.sizes(cells)) == 25
     store.apply(Batch([a_cell("a", execution_id="run0", output=b"[1]")]))
     assert len(monitor.sizes(cells, for_s=-1.0)) == 25
+
+
+def test_who_asked_before_the_first_node_hears_of_it(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "early.db"))
+    lease = store.create(an_execution(), "", this_owner(), 60)
+    seen = Seen("run")
+    for cells in ([], [a_cell("a", 1, epoch=lease.epoch)], [a_cell("b", 1, epoch=lease.epoch)]):
+        store.apply(Batch(cells))
+        seen.look(store, store.summary("run").cell)
+        all_of(seen, store)
+    assert all_of(seen, store)[1] == ["a", "b"]
+    store.close()

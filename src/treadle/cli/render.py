@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 import traceback
@@ -28,6 +29,13 @@ if TYPE_CHECKING:
 
 WRONG_USAGE = (InvalidDiagram, InvalidInput, NoSuchExecution, NoSuchNode, LeaseHeld, StoreError)
 """Errors that end with exit code 2: nothing was run."""
+_CONTROLS = re.compile(
+    "\x1b\\[[0-9;:]*(?P<color>m)"
+    "|(?:\x1b\\[|\x9b)[0-?]*[ -/]*[@-~]?"
+    "|(?:\x1b[\\]PX^_]|[\x9d\x90\x98\x9e\x9f])[^\x07\x1b\x9c]*(?:\x07|\x1b\\\\|\x9c)?"
+    "|\x1b[ -/]*[0-~]?|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]")
+"""What a terminal obeys instead of showing it, colours apart."""
+_OVERWRITTEN = re.compile(r"[^\r\n]*\r(?=[^\r\n])|\r")
 TEXT_MAX = 4000
 """Characters of one value that `show` prints, unless it is asked for JSON."""
 COLORS = {"completed": "32", "failed": "31", "cancelled": "31", "running": "36", "retrying": "33",
@@ -67,6 +75,11 @@ def shortened(value: Any, chars_max: int = TEXT_MAX) -> str:
 def counted(number: int, what: str) -> str:
     """A number of something: `1 row`, `2,000 rows`."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def per_second(rate: float) -> str:
+    """How many in a second: `0.25/s`, `1,050/s`."""
+    return f"{rate:,.0f}/s" if rate >= 1000 else f"{rate:.3g}/s"
 
 
 def spent(sums: Mapping[str, float]) -> str:
@@ -119,17 +132,27 @@ def iso(instant: float | None) -> str | None:
 
 # What bodies say
 
-def spoken(line: LogLine, *, alone: bool = False) -> str:
-    """A line behind the node that said it; where it stands `alone`, with its time and stream as well."""
+def spoken(line: LogLine, stream: TextIO, *, alone: bool = False) -> str:
+    """A line for a stream, behind the node that said it; where it stands `alone`, with its time and stream
+    as well."""
     turn = f" (iteration {line.iteration})" if line.iteration != "1" else ""
     retry = f" (attempt {line.attempt})" if line.attempt != 1 else ""
     head = f"{line.node_id}{turn}{retry} | "
     kind = f"{line.level} {line.logger}: " if line.stream == "log" else "… " if line.stream == "note" else ""
     if alone:
         at = datetime.fromtimestamp(line.at).astimezone().isoformat(" ", "milliseconds")[:23]
-        stream = {"stdout": "", "stderr": "stderr "}.get(line.stream, "")
-        head = f"{at} {head}{stream}"
-    return head + f"{kind}{line.text}".replace("\n", f"\n{head}")
+        head = f"{at} {head}" + {"stdout": "", "stderr": "stderr "}.get(line.stream, "")
+    return head + f"{kind}{tame(line.text, stream)}".replace("\n", f"\n{head}")
+
+
+def tame(text: str, stream: TextIO | None = None) -> str:
+    """A text of somebody else's for a terminal, without what moves the cursor, clears the screen, sets the
+    title or overwrites the line. With a `stream` only if that is a terminal, and colours stay."""
+    if text.isprintable() or (stream is not None and not stream.isatty()):
+        return text
+    kept = _CONTROLS.sub(lambda found: found[0] if found["color"] and stream else "", text)
+    kept = _OVERWRITTEN.sub("", kept)
+    return f"{kept}\x1b[0m" if "\x1b[" in kept else kept
 
 
 # Tables

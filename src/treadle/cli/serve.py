@@ -120,6 +120,8 @@ def settings_of(host: str, port: int | None, token_file: Path | None, names: Seq
             raise
         raise InvalidInput("the monitor needs starlette, uvicorn and websockets: "
                            "pip install 'treadle[monitor]'") from None
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]  # as it stands in addresses of pages
     if not is_loopback(host) and token_file is None:
         raise InvalidInput(f"--host {host} lets other machines in: give the tokens with --token-file FILE, "
                            "so that they are yours to choose and to withdraw. A file with two fresh ones:\n"
@@ -221,8 +223,11 @@ async def opened(monitor: Monitor, settings: Settings, *, chosen: bool) -> Async
                                                                      errno.EADDRNOTAVAIL):
                 raise
             if chosen or error.errno != errno.EADDRINUSE:
-                raise InvalidInput(f"{settings.host}:{settings.port} can't be used ({error.strerror}): "
-                                   "choose another with --port, 0 is any that is free") from None
+                hint = ("give an address of this machine with --host, 0.0.0.0 is all of them"
+                        if error.errno == errno.EADDRNOTAVAIL else
+                        "choose another with --port, 0 is any that is free")
+                raise InvalidInput(f"{settings.host}:{settings.port} can't be used ({error.strerror}): {hint}"
+                                   ) from None
             free = msgspec.structs.replace(settings, port=0)
             served = await stack.enter_async_context(serve_monitor(monitor, free))
         yield served

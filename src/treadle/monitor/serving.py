@@ -155,7 +155,9 @@ async def serve(monitor: Monitor, settings: Settings) -> AsyncIterator[Served]:
         try:
             config.load()
         except (ssl.SSLError, OSError) as error:
-            raise InvalidInput(f"TLS: {settings.certificate}: {error}") from None
+            files = " and ".join(str(one) for one in (settings.certificate, settings.key) if one is not None)
+            raise InvalidInput(f"TLS: {files}: {error}: it takes a certificate and its key, both PEM, the "
+                               "key without a passphrase") from None
         server = _Server(config)
         task = asyncio.get_running_loop().create_task(server.serve([listening]), name="treadle monitor")
         try:

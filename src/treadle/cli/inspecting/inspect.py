@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -340,13 +341,13 @@ def logs(
         if follow:
             for line in _coming(found, name, node, attempt):
                 document = json.dumps(_log(line), ensure_ascii=False)
-                print(document if as_json else spoken(line, alone=True), flush=True)
+                print(document if as_json else spoken(line, sys.stdout, alone=True), flush=True)
         elif as_json:
             print_json([_log(line) for line in _said(found, name, node, attempt)])
         else:
             line = None
             for line in _said(found, name, node, attempt):
-                print(spoken(line, alone=True))
+                print(spoken(line, sys.stdout, alone=True))
             if line is None:
                 say("nothing was printed or logged" + (" there" if node or attempt else ""))
     finally:

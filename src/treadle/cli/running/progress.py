@@ -16,7 +16,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
-from treadle.cli.render import say, seconds, spent, spoken
+from treadle.cli.render import per_second, say, seconds, spent, spoken
 from treadle.state.cell import NodeState
 from treadle.state.status import NodeStatus
 
@@ -210,7 +210,7 @@ class Lines:
         say(text)
 
     def said(self, line: LogLine) -> None:
-        say(spoken(line))
+        say(spoken(line, sys.stderr))
 
     def look(self, handle: Handle) -> None:
         self._rest()
@@ -276,9 +276,9 @@ class Live:
 
     def said(self, line: LogLine) -> None:
         if self._drawing:
-            self._said.append(spoken(line))
+            self._said.append(spoken(line, sys.stderr))
         else:
-            say(spoken(line))
+            say(spoken(line, sys.stderr))
 
     def _speak(self) -> None:
         """Show what bodies said since the last look, all at once: each time is a drawing."""
@@ -390,7 +390,7 @@ class Pace:
 
     def text(self) -> str:
         took = seconds(time.monotonic() - self._began)
-        return f"{self.done}/{self.known} nodes, {self.rate:.3g}/s, {took}{self._troubles}"
+        return f"{self.done}/{self.known} nodes, {per_second(self.rate)}, {took}{self._troubles}"
 
 
 def under_way(handle: Handle) -> str:

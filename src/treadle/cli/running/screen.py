@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from treadle.cli.drawing import lanes
-from treadle.cli.render import seconds, spent
+from treadle.cli.render import per_second, seconds, spent, tame
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -33,9 +33,13 @@ SPIN = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 SPINS_A_SECOND = 8
 BAR, SMALL_BAR = 28, 16
 """Cells that the bars take."""
+NARROW = 50
+"""A window of fewer cells has no bars."""
+NAME_MIN, FACTS = 8, 34
+"""Cells that a name has in any case, and those that are kept for what is said behind it."""
 ERRORS_SHOWN = 3
-_MATTERS = ("failed", "retrying", "suspended", "running", "cancelled", "completed", "skipped", "scheduled",
-            "pending")
+_MATTERS = ("failed", "retrying", "suspended", "stale", "running", "cancelled", "completed", "skipped",
+            "scheduled", "pending")
 """Which nodes are shown first where not all fit."""
 
 
@@ -51,6 +55,7 @@ class Screen:
         self._picture = picture
         self._rows = [] if picture is None else list(lanes.rows(picture, ascii_only=ascii_only))
         self._ascii = ascii_only
+        self._width = 80  # of the window
         self._errors: deque[str] = deque(maxlen=ERRORS_SHOWN)
         self._began = time.monotonic()
 
@@ -73,11 +78,12 @@ class Screen:
 
     def complain(self, text: str) -> None:
         """Show a line among the last errors."""
+        text = tame(text)
         if text not in self._errors:
             self._errors.append(text)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        height = max(3, (options.height or console.height) - 1)
+        height, self._width = max(3, (options.height or console.height) - 1), options.max_width
         head = [self._head()]
         talking = self.talking if self.execution.get("status") in (None, "running") else []
         tail = [self._said(who, text, options.max_width) for who, text in talking]
@@ -93,12 +99,11 @@ class Screen:
         one = self.execution
         done, total = one.get("done") or 0, max(one.get("total") or 0, one.get("done") or 0)
         rate, status = one.get("rate") or 0.0, str(one.get("status") or "pending")
-        text = self._text(f"{self._icon(status)} ", STYLES.get(status, ""))
-        text.append(f"{one.get('name') or ''} ", "bold")
-        text.append(status, STYLES.get(status, ""))
-        text.append(f"  {self._bar(done, total, BAR)} {done}/{total}")
+        name = str(one.get("name") or "")
+        text = self._text(status, STYLES.get(status, ""))
+        text.append(f"{self._bar(done, total, BAR)} {done}/{total}")
         if rate and status == "running":
-            text.append(f"  {rate:.3g}/s")
+            text.append(f"  {per_second(rate)}")
             if total > done:
                 text.append(f", {seconds((total - done) / rate)} to go", "dim")
         if one.get("retries"):
@@ -109,12 +114,14 @@ class Screen:
         taken = self.spent or spent({"tokens": one.get("tokens") or 0, "cost": one.get("cost") or 0})
         if taken:
             text.append(f"  {taken}", "dim")
-        return text
+        line = self._text(f"{self._icon(status)} ", STYLES.get(status, ""))
+        line.append(f"{self._cut(name, self._width - 3 - text.cell_len)} ", "bold")
+        return line.append_text(text)
 
     def _said(self, who: str, text: str, width: int) -> Text:
         """Who talks, and the end of what they have said so far, on one line."""
         line = self._text(f"  {who} ", "cyan")
-        said, room = " ".join(text.split()), max(10, width - len(who) - 4)
+        said, room = tame(" ".join(text.split())), max(10, width - len(who) - 4)
         line.append(said if len(said) <= room else f"…{said[1 - room:]}")
         return line
 
@@ -136,7 +143,11 @@ class Screen:
 
     def _graph(self) -> Iterator[Text]:
         assert self._picture is not None
-        width = max((len(shape.id) for shape in self._picture.shapes), default=0)
+        from rich.cells import cell_len, set_cell_size
+
+        longest = max((cell_len(shape.id) for shape in self._picture.shapes), default=0)
+        beside = max((len(row.lanes) for row in self._rows), default=0)
+        width = min(longest, max(NAME_MIN, self._width - beside - FACTS))
         for row in self._rows:
             if row.shape is None:
                 yield self._text(row.lanes, "dim")
@@ -146,16 +157,25 @@ class Screen:
             text = self._text(row.lanes[:row.column], "dim")
             text.append(self._icon(status), STYLES.get(status, ""))
             text.append(f"{row.lanes[row.column + 1:]} ", "dim")
-            text.append(path.ljust(width), {"running": "bold", "pending": "dim"}.get(status, ""))
+            name = set_cell_size(self._cut(path, width), width)
+            text.append(name, {"running": "bold", "pending": "dim"}.get(status, ""))
             text.append_text(self._facts(path))
             yield text
 
     def _line(self, path: str) -> Text:
-        status = self._status(path)
+        status, facts = self._status(path), self._facts(path)
         text = self._text(f"{self._icon(status)} ", STYLES.get(status, ""))
-        text.append(path)
-        text.append_text(self._facts(path))
+        text.append(self._cut(path, self._width - 2 - facts.cell_len))
+        text.append_text(facts)
         return text
+
+    def _cut(self, name: str, cells: int) -> str:
+        """A name in so many cells, or as many as it has in any case: what is behind it says more than all of
+        a long one."""
+        from rich.cells import cell_len, set_cell_size
+
+        cells, mark = max(NAME_MIN, cells), "." if self._ascii else "…"
+        return name if cell_len(name) <= cells else f"{set_cell_size(name, cells - 1)}{mark}"
 
     def _most(self, room: int) -> Iterator[Text]:
         """The nodes that matter most, and of the rest how many there are."""
@@ -185,7 +205,7 @@ class Screen:
         if group:
             counts, total = Counter(group.get("counts") or {}), group.get("total") or 0
             ended = sum(counts[name] for name in ("completed", "failed", "skipped", "cancelled"))
-            text.append(f"  {self._bar(ended, total, SMALL_BAR)} {ended}/{total}")
+            text.append(f"{self._bar(ended, total, SMALL_BAR)} {ended}/{total}")
             if counts["failed"]:
                 text.append(f", {counts['failed']} failed", "red")
         if node.get("iteration") not in (None, "1"):
@@ -208,7 +228,8 @@ class Screen:
         return text
 
     def _status(self, path: str) -> str:
-        return str(self.nodes.get(path, {}).get("status") or "pending")
+        status = str(self.nodes.get(path, {}).get("status") or "pending")
+        return "stale" if status == "running" and self.execution.get("status") == "stale" else status
 
     def _icon(self, status: str) -> str:
         if status == "running":
@@ -217,8 +238,12 @@ class Screen:
         return (PLAIN if self._ascii else ICONS).get(status, " ")
 
     def _bar(self, done: int, total: int, width: int) -> str:
+        """A bar with room before it, where the window is wide enough."""
+        if self._width < NARROW:
+            return " "
         full = round(width * min(done, total) / total) if total else 0
-        return ("#" * full + "." * (width - full)) if self._ascii else "━" * full + "╌" * (width - full)
+        bar = ("#" * full + "." * (width - full)) if self._ascii else "━" * full + "╌" * (width - full)
+        return f"  {bar}"
 
     def _text(self, text: str, style: str = "") -> Text:
         from rich.text import Text

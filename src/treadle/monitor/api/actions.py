@@ -20,9 +20,12 @@ from treadle.errors import InvalidDiagram, InvalidInput, LeaseHeld
 from treadle.ids import check_execution_id
 from treadle.monitor.api.diagrams import Chosen, chosen, file_of
 from treadle.monitor.api.routing import Ask, operation
-from treadle.monitor.core import Refused
+from treadle.monitor.core import Monitor, Refused
 from treadle.store.base import Summary
 from treadle.store.retention import Pruned
+
+PRUNE_WAIT_S = 5.0
+"""How long a request to delete waits for another one."""
 
 
 class Start(msgspec.Struct, forbid_unknown_fields=True):
@@ -171,7 +174,10 @@ async def resume(ask: Ask[None, Resume]) -> Started:
     """Go on with an execution that was interrupted, crashed, waits, failed or was cancelled."""
     engine = ask.monitor.acting()
     what = await ask.monitor.read(planned, ask, ask.body.diagram)
-    handle = await engine.resume(what.cell.execution_id, diagram=what.diagram, strict=ask.body.strict)
+    try:
+        handle = await engine.resume(what.cell.execution_id, diagram=what.diagram, strict=ask.body.strict)
+    except KeyError as error:
+        raise _no_diagram(error) from None
     return Started(handle.execution_id, handle.cell.name, handle.status.value)
 
 
@@ -194,6 +200,8 @@ async def fork(ask: Ask[None, Fork]) -> Started:
     try:
         handle = await engine.fork(what.cell.execution_id, body.inputs, at=body.at, diagram=what.diagram,
                                    fork_id=body.execution_id)
+    except KeyError as error:
+        raise _no_diagram(error) from None
     except ValueError as error:
         raise _taken(error) from None
     return Started(handle.execution_id, handle.cell.name, handle.status.value)
@@ -246,7 +254,12 @@ def planned(ask: Ask[Any, Any], diagram: str) -> Planned:
     try:
         return foreseen(store, ask.id, file, recorded=as_it_was)
     except KeyError as error:
-        raise Refused(404, "NoSuchDiagram", message_of(error)) from None
+        raise _no_diagram(error) from None
+
+
+def _no_diagram(error: KeyError) -> Refused:
+    """What a resume needs was pruned, just now perhaps."""
+    return Refused(404, "NoSuchDiagram", message_of(error))
 
 
 class Gone(msgspec.Struct, frozen=True):
@@ -272,11 +285,22 @@ def delete(ask: Ask[None, None]) -> Gone:
                       f"to delete {name!r} give the whole id")
     if summary.owner is not None and not summary.stale:
         raise Refused(409, "LeaseHeld", f"execution {name} is run by {summary.owner}", "cancel it first")
-    done = store.prune(Retention(status=STATUSES, execution_ids=(name,)), time.time(), thorough=False)
+    done = _prune(ask.monitor, Retention(status=STATUSES, execution_ids=(name,)), thorough=False)
     if not done.execution_ids:
+        store.summary(name)  # NoSuchExecution: somebody was faster
         raise Refused(409, "LeaseHeld", f"execution {name} can't go: a fork of it has not ended",
                       "wait for it, or cancel it")
     return _gone(done)
+
+
+def _prune(monitor: Monitor, policy: Retention, *, thorough: bool = True, dry_run: bool = False) -> Pruned:
+    """Two at once would be refused by the store: those of this server wait for one another, for a while."""
+    held = monitor.pruning.acquire(timeout=PRUNE_WAIT_S)
+    try:
+        return monitor.store.prune(policy, time.time(), thorough=thorough, dry_run=dry_run)
+    finally:
+        if held:
+            monitor.pruning.release()
 
 
 def _gone(done: Pruned, *, dry_run: bool = False) -> Gone:
@@ -302,4 +326,4 @@ def prune(ask: Ask[None, Prune]) -> Gone:
                        status=body.status, name=body.name)
     if not policy:
         raise InvalidInput("say what to delete: older_s, keep, size_bytes_max, status or name")
-    return _gone(ask.monitor.store.prune(policy, time.time(), dry_run=body.dry_run), dry_run=body.dry_run)
+    return _gone(_prune(ask.monitor, policy, dry_run=body.dry_run), dry_run=body.dry_run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import Annotated, Any
@@ -150,8 +151,9 @@ def _after(store: Store, cursor: str) -> str | None:
     try:
         at = float(said)
     except ValueError:
-        raise Refused(400, "BadQuery", f"there is no cursor {cursor!r}", "give `next` of the page before"
-                      ) from None
+        at = math.nan
+    if not (name and math.isfinite(at)):
+        raise Refused(400, "BadQuery", f"there is no cursor {cursor!r}", "give `next` of the page before")
     with contextlib.suppress(NoSuchExecution):
         if store.summary(name).cell.execution_id == name:
             return name

@@ -29,8 +29,8 @@ WHOLE_BYTES_MAX = 64 * 1024
 DECODED_BYTES_MAX = 16 * 1024 * 1024
 """One that is longer still is not even read for it."""
 CHUNK_BYTES = 256 * 1024
-TEXT_CHARS, ITEMS, DEPTH = 2000, 50, 8
-"""What a preview shows of a text, of a list or a map, and how deep."""
+TEXT_CHARS, BYTES, ITEMS, DEPTH = 2000, 1500, 50, 8
+"""What a preview shows of a text, of bytes (as many characters), of a list or a map, and how deep."""
 DEPTH_MAX = 100
 """How deep any value is shown."""
 _RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})\Z")
@@ -95,6 +95,8 @@ def preview(value: Any, depth: int = DEPTH) -> Any:
     """The beginning of a value. What was left out is said where it was: `{"$more": 120}`."""
     if isinstance(value, str):
         return value if len(value) <= TEXT_CHARS else f"{value[:TEXT_CHARS]}…"
+    if isinstance(value, bytes) and len(value) > BYTES:
+        return f"{plain(value[:BYTES])}…"
     if isinstance(value, list | tuple):
         if not depth:
             return {"$more": len(value)}
@@ -234,14 +236,20 @@ def _streamed(ask: Ask[Any, None], file: IO[bytes], kind: str, name: str) -> Res
     said = ask.request.headers.get("range")
     if said is not None and (match := _RANGE.match(said)) and (match[1] or match[2]):
         first, last = _part(match[1], match[2], size)
+        if size is None and last is not None and last - first < DECODED_BYTES_MAX:  # read it to know its end
+            part = b"".join(_pieces(file, first, last))
+            if not part:
+                return Response(status_code=416)
+            headers["content-range"] = f"bytes {first}-{first + len(part) - 1}/*"
+            return Response(part, 206, headers, kind)
         if size is not None and (first >= size or (last is not None and last < first)):
             file.close()
             return Response(status_code=416, headers={"content-range": f"bytes */{size}"})
-        if size is not None or last is not None:
+        if size is not None:
             status = 206
-            headers["content-range"] = f"bytes {first}-{last}/{'*' if size is None else size}"
-        else:
-            first = 0
+            headers["content-range"] = f"bytes {first}-{last}/{size}"
+        else:  # of what nobody knows the end the whole
+            first, last = 0, None
     if last is not None and size is not None:
         headers["content-length"] = str(last - first + 1)
     return _Download(file, _pieces(file, first, last), status, headers, kind)

@@ -21,7 +21,7 @@ from treadle.monitor.core import Monitor
 from treadle.monitor.live.listing import Listing, ListSource
 from treadle.monitor.live.mirror import ROOT, Mirror, Update
 from treadle.monitor.live.parts import FIRST, NOWHERE, Parts, Teller
-from treadle.monitor.live.sources import Source
+from treadle.monitor.live.sources import Source, replaced
 from treadle.monitor.live.wire import Message, Viewer, encoded
 from treadle.undo import undone_async
 
@@ -399,8 +399,15 @@ class Hub:
         found: Hub = monitor.live
         return found
 
-    async def execution(self, execution_id: str) -> Channel:
-        """The channel of an execution. NoSuchExecution, StoreError."""
+    async def execution(self, execution_id: str, created_at: float | None = None) -> Channel:
+        """The channel of an execution; with `created_at`, of no other that had its id before.
+        NoSuchExecution, StoreError."""
+        found = self._channels.get(execution_id)
+        if isinstance(found, ExecutionChannel) and created_at is not None and (
+                found.mirror.own is None or found.mirror.own.created_at != created_at):
+            for viewer in found.viewers:
+                viewer.fail(replaced(execution_id), BROKEN)
+            await found.close()
         return await self._channel(execution_id, lambda: ExecutionChannel(self, execution_id))
 
     async def listing(self) -> Channel:

@@ -143,10 +143,14 @@ class ListSource:
         for one in self._listed(store):
             name = one.cell.execution_id
             known = before.get(name)
-            same = known is not None and known.cell.version == one.cell.version and one.cell.status.terminal
+            same = known is not None and one.cell.status.terminal and (
+                known.cell.version, known.cell.created_at) == (one.cell.version, one.cell.created_at)
             if left and not same:
                 left -= 1
-                known = self._monitor.drawings.whole(store, store.summary(name))
+                try:
+                    known = self._monitor.drawings.whole(store, store.summary(name))
+                except NoSuchExecution:  # it was deleted just now
+                    continue
             if known is not None:
                 counted[name] = known
                 one = msgspec.structs.replace(one, nodes=known.nodes, completed=known.completed,

@@ -47,8 +47,8 @@ async def live(websocket: WebSocket, monitor: Monitor) -> None:
         if name is None:
             channel = await hub.listing()
         else:
-            summary = await monitor.read(monitor.store.summary, name)
-            channel = await hub.execution(summary.cell.execution_id)
+            own = (await monitor.read(monitor.store.summary, name)).cell
+            channel = await hub.execution(own.execution_id, own.created_at)
     except (TreadleError, OSError) as error:
         await _refuse(websocket, str(error), NOT_FOUND if isinstance(error, NoSuchExecution) else REFUSED)
         return

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from treadle.engine.plan import static
 from treadle.engine.replay import node_at
+from treadle.errors import StoreError
 from treadle.monitor.core import Monitor
 from treadle.monitor.drawn import Known
 from treadle.monitor.live.groups import Figures
@@ -56,6 +57,11 @@ COUNT_SHARE = 0.005
 LOOK_S = 1.0
 """How often an execution's own row is read though nothing was written: an owner that is gone writes
 nothing."""
+
+
+def replaced(execution_id: str) -> str:
+    """What is said to those who watched it."""
+    return f"execution {execution_id} was deleted, and another one has its id: look again"
 
 
 class Drawing:
@@ -110,6 +116,7 @@ class Source:
         self._looked = self._counted = 0.0
         self._drawn: str | None = None  # the hash of the diagram that the mirror knows
         self._lines = False  # whether lines were logged here since the last look
+        self._replaced = False  # whether it was deleted, and another has its id
         self.pours = False  # whether another process writes very much
         engine = monitor.engine
         self._manager: StateManager | None = None if engine is None else engine.manager
@@ -125,7 +132,8 @@ class Source:
                 self._gone = self._manager.ticket
 
     def rest(self) -> None:
-        """Hear of nothing more: nobody looks."""
+        """Hear of nothing more: nobody looks. Who comes back wants to see what is there then."""
+        self._looked = 0.0
         if self._untap is not None:
             self._untap()
             self._untap = None
@@ -149,7 +157,7 @@ class Source:
 
     def wants(self, version: int) -> bool:
         """Whether the store must be read."""
-        if self._mark is None or self._lines or (self._gone >= 0 and not self._flood):
+        if self._mark is None or self._lines or self._replaced or (self._gone >= 0 and not self._flood):
             return True
         late = time.monotonic() - self._looked >= LOOK_S
         counting = self.pours or self._tally is not None
@@ -241,6 +249,7 @@ class Source:
     def _add_others(self, batch: Batch) -> None:
         """All of a batch but its nodes."""
         self._add(batch.executions)
+        self._replaced = self._replaced or any(map(self._is_other, self._mine(batch.executions)))
         self._add([*batch.context.values(), *batch.begun_context])
         self._lines = self._lines or any(line.execution_id == self._id for line in batch.logs)
 
@@ -249,6 +258,11 @@ class Source:
             piece = self._mine(cells[start:start + PIECE])
             if piece:
                 self._waiting.append(piece)
+
+    def _is_other(self, cell: AnyCell) -> bool:
+        """Whether it is of an execution that was made with the same id after this one was deleted."""
+        own = self._mirror.own
+        return own is not None and isinstance(cell, ExecutionCell) and cell.created_at != own.created_at
 
     def _mine(self, cells: Iterable[AnyCell]) -> list[AnyCell]:
         mine = self._id
@@ -271,6 +285,8 @@ class Source:
             partial(monitor.store.changes, self._id, self._mark, cells=cells, counted=counted))
         if first:  # what was on its way to the store as we came is read later
             self._gone = max(self._gone, self._before)
+        if self._replaced or self._is_other(found.own):
+            raise StoreError(replaced(self._id))
         own, figures = found.own, None if found.tally is None else Figures.of(found.tally)
         self.pours = self._came(found, figures) > POUR * min(seconds, POUR_S) and (
             own.round == FIRST_ROUND and not own.status.terminal and not self.local)
