@@ -34,7 +34,7 @@ demo: setup
 	$(BIN)/treadle run examples/stdlib_report/diagram.yaml -i out=$(DEMO) --store $(DEMO)/treadle.db
 
 test: check
-	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 $(if $(CHROMIUM),,--ignore tests/page) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal $(if $(CHROMIUM),,--ignore tests/page) $(PYTEST_ARGS)
 	$(if $(CHROMIUM),,@echo "tests/page were left out: they need Chromium (on Debian: apt-get install chromium)")
 
 check: setup
