@@ -280,8 +280,9 @@ class Round(NamedTuple):
 
 
 async def compare(server: str, diagrams: dict[str, ExecutableDiagram], rounds: int, count: int,
-                  deaf: int) -> None:
-    viewers, order = Viewers(), random.Random(1)
+                  deaf: int) -> list[float]:
+    """Print a row for each diagram; their ratios by the clock."""
+    viewers, order, by_clock = Viewers(), random.Random(1), list[float]()
     try:
         for name, diagram in diagrams.items():
             found: list[Round] = []
@@ -315,28 +316,32 @@ async def compare(server: str, diagrams: dict[str, ExecutableDiagram], rounds: i
                   f"{watched.shown / watched.computed:.1%} | "
                   f"{seen['messages'] / each:.0f} | {seen['bytes'] / each / 1024:.0f} | "
                   f"{statistics.median(grown) / 2**20:.1f} |", flush=True)
+            by_clock.append(middle(found, "took", "alone", "control") / middle(found, "took", "watched"))
     finally:
         viewers.close()
+    return by_clock
 
 
 def ratios(rounds: Sequence[Round], field: str) -> str:
     """Without viewers by with them, and the control, each with its interval."""
-    def of(runs: Sequence[Round], *which: str) -> float:
-        ranked = sorted(getattr(getattr(one, name), field) for one in runs for name in which)
-        quarter = len(ranked) // 4
-        return statistics.fmean(ranked[quarter:len(ranked) - quarter])
-
     def watched(runs: Sequence[Round]) -> float:
-        return of(runs, "alone", "control") / of(runs, "watched")
+        return middle(runs, field, "alone", "control") / middle(runs, field, "watched")
 
     def control(runs: Sequence[Round]) -> float:
-        return of(runs, "alone") / of(runs, "control")
+        return middle(runs, field, "alone") / middle(runs, field, "control")
 
     draw, told = random.Random(1), []
     for ratio in (watched, control):
         again = sorted(ratio(draw.choices(rounds, k=len(rounds))) for _ in range(2000))
         told.append(f"{ratio(rounds):.2f} ({_at(again, 0.05):.2f} to {_at(again, 0.95):.2f})")
     return " | ".join(told)
+
+
+def middle(rounds: Sequence[Round], field: str, *which: str) -> float:
+    """The mean of the middle half of what these runs took."""
+    ranked = sorted(getattr(getattr(one, name), field) for one in rounds for name in which)
+    quarter = len(ranked) // 4
+    return statistics.fmean(ranked[quarter:len(ranked) - quarter])
 
 
 def _memory() -> int:
@@ -349,15 +354,18 @@ HEAD = ("| server | workload | alone, ms | watched | ratio | control | computing
 
 
 def throughput(rounds: int, servers: Sequence[str]) -> None:
-    print(f"{VIEWERS} viewers\n\n{HEAD}")
-    for server in servers:
-        asyncio.run(compare(server, WORKLOADS(), rounds, VIEWERS, 0))
+    _table(f"{VIEWERS} viewers", servers, rounds, VIEWERS, 0)
 
 
 def deaf(rounds: int, servers: Sequence[str]) -> None:
-    print(f"\n{DEAF} viewers that never read\n\n{HEAD}")
-    for server in servers:
-        asyncio.run(compare(server, WORKLOADS(), rounds, 0, DEAF))
+    _table(f"{DEAF} viewers that never read", servers, rounds, 0, DEAF)
+
+
+def _table(title: str, servers: Sequence[str], rounds: int, count: int, deaf: int) -> None:
+    print(f"\n{title}\n\n{HEAD}")
+    ratios = [ratio for server in servers
+              for ratio in asyncio.run(compare(server, WORKLOADS(), rounds, count, deaf))]
+    print(f"\nthe mean of the ratios by the clock: {statistics.fmean(ratios):.3f}", flush=True)
 
 
 def WORKLOADS() -> dict[str, ExecutableDiagram]:

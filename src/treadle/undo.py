@@ -4,23 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 
 @contextmanager
-def undone(undo: Callable[..., object], *given: object) -> Iterator[None]:
-    """Call `undo` if the block is left by an error, a cancellation or an interrupt, which goes on then."""
+def undone(undo: Callable[P, object], *given: P.args, **named: P.kwargs) -> Iterator[None]:
+    """Call `undo` with the other arguments if the block is left by an error, a cancellation or an interrupt,
+    which goes on then."""
     try:
         yield
     except BaseException:
-        undo(*given)
+        undo(*given, **named)
         raise
 
 
 @asynccontextmanager
-async def undone_async(undo: Callable[..., Awaitable[object]], *given: object) -> AsyncIterator[None]:
+async def undone_async(undo: Callable[P, Awaitable[object]], *given: P.args, **named: P.kwargs
+                       ) -> AsyncIterator[None]:
     """The same with what is awaited."""
     try:
         yield
     except BaseException:
-        await undo(*given)
+        await undo(*given, **named)
         raise

@@ -24,7 +24,7 @@ from .. import forked
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEMO = ROOT / "examples" / "stdlib_report" / "diagram.yaml"
 SMALL = Path(_the_package_that_is_measured.__file__).parent
-KILLS = 6  # `make soak` has fifty, of a larger demo
+KILLS = 10  # `make soak` has fifty, of a larger demo
 SOAK_KILLS = 50
 
 

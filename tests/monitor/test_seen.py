@@ -81,6 +81,23 @@ def test_a_fork_s_figures_leave_out_what_its_parent_did() -> None:
     assert seen.metrics(lambda node: before.get(node, ())).critical_path == ("a", "b")
 
 
+def test_the_figures_of_one_that_was_reopened_are_of_what_it_did_since() -> None:
+    store = open_store("memory:")
+    lease = store.create(replace(an_execution(), started_at=1.0), "", this_owner(), 60)
+    first, second = (a_cell(name, epoch=lease.epoch, status=COMPLETED, started_at=at, ended_at=at + 2.0)
+                     for name, at in (("a", 1.0), ("b", 1000.0)))
+    store.apply(Batch([first]))
+    seen, own = Seen("run"), store.summary("run").cell
+    seen.look(store, own)
+    assert seen.metrics(lambda node: ()).elapsed_s == 2.0
+    store.apply(Batch([second], [replace(own, seq=own.seq + 1, round=2, started_at=999.0)]))
+    seen.look(store, store.summary("run").cell)
+    found = seen.metrics(lambda node: ["a"] if node == "b" else [])
+    assert (found.critical_path, found.critical_s) == (("b",), 2.0)
+    assert (found.elapsed_s, found.parallelism) == (2.0, 1.0)
+    assert len(seen.cells) == 2
+
+
 def test_what_takes_too_much_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store("memory:")
     for name in ("one", "two"):

@@ -19,6 +19,7 @@ from treadle.config import DEFAULT_CONFIG, TreadleConfig
 from treadle.errors import TreadleError
 from treadle.monitor.api.seen import Seen
 from treadle.monitor.drawn import Drawings
+from treadle.monitor.views import state_of
 from treadle.state.cell import ExecutionCell
 from treadle.store.base import Store
 from treadle.undo import undone_async
@@ -63,7 +64,7 @@ class Monitor:
         self.live: Any = None
         """What `monitor.live` keeps: the mirrors and who looks at them."""
         self._seen: OrderedDict[str, Seen] = OrderedDict()
-        self._sizes: OrderedDict[str, tuple[tuple[Any, ...], float, int]] = OrderedDict()
+        self._sizes: OrderedDict[str, tuple[tuple[float | None, tuple[int, int]], float, int]] = OrderedDict()
         self._lock = threading.Lock()
         self.pruning = threading.Lock()
         """Held by who deletes."""
@@ -125,7 +126,7 @@ class Monitor:
         with self._lock:
             for cell in cells:
                 known = self._sizes.get(cell.execution_id)
-                if known is not None and known[0] == (cell.created_at, *cell.version) and (
+                if known is not None and known[0] == state_of(cell) and (
                         cell.status.terminal or now - known[1] < SIZE_AGE_S):
                     found[cell.execution_id] = known[2]
         todo = [cell for cell in cells if cell.execution_id not in found]
@@ -136,8 +137,7 @@ class Monitor:
             with self._lock:
                 for cell in some:
                     if cell.execution_id in sizes:
-                        state = (cell.created_at, *cell.version)
-                        self._sizes[cell.execution_id] = state, now, sizes[cell.execution_id]
+                        self._sizes[cell.execution_id] = state_of(cell), now, sizes[cell.execution_id]
                         self._sizes.move_to_end(cell.execution_id)
                 while len(self._sizes) > SIZES_MAX:
                     self._sizes.popitem(last=False)

@@ -290,16 +290,23 @@ class Drawings:
                 self._known.popitem(last=False)
         return known
 
+    def drawn(self, store: Store, digest: str, *, anew: bool = False) -> Drawn | None:
+        """The same to draw."""
+        known = self.of(store, digest, anew=anew)
+        if known is None:
+            return None
+        return drawn(known.spec, known.compiled, digest=digest, faults=known.faults)
+
     def encoded(self, store: Store, digest: str) -> bytes | None:
-        """The same to draw, as JSON: `Drawn`. What many look at is made once."""
+        """The same as JSON. What many look at is made once."""
         with self._lock:
             if digest in self._encoded:
                 self._encoded.move_to_end(digest)
                 return self._encoded[digest]
-        known = self.of(store, digest)
-        if known is None:
+        made = self.drawn(store, digest)
+        if made is None:
             return None
-        text = as_json(drawn(known.spec, known.compiled, digest=digest, faults=known.faults))
+        text = as_json(made)
         with self._lock:
             self._encoded[digest] = text
             while sum(map(len, self._encoded.values())) > ENCODED_BYTES_MAX:

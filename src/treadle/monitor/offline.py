@@ -92,9 +92,9 @@ def page(store: Store, execution_id: str) -> Page:
     shared = answers[f"{of}/context"]
     snapshot = {**mirrored(monitor, cell, cells, summary).payload,
                 "context": {space: shared[space] for space in ("artifacts", "variables", "plugins")}}
-    diagram = monitor.drawings.encoded(store, cell.diagram)
+    diagram = monitor.drawings.drawn(store, cell.diagram)
     if diagram is not None:  # else the table and the timeline have to do
-        answers[f"{of}/diagram"] = msgspec.json.decode(diagram)
+        answers[f"{of}/diagram"] = msgspec.to_builtins(diagram, str_keys=True)
     nodes: dict[str, list[Any]] = {}
     room = DETAILS_BYTES_MAX
     told = 0

@@ -12,7 +12,7 @@ import msgspec
 
 from treadle.engine.inbox import request_of
 from treadle.engine.showing import plain
-from treadle.state.cell import ErrorInfo, NodeState
+from treadle.state.cell import ErrorInfo, ExecutionCell, NodeState
 from treadle.state.status import NodeStatus
 from treadle.store.base import Summary
 
@@ -110,6 +110,12 @@ def error_view(error: ErrorInfo | None) -> ErrorView | None:
 def status_of(summary: Summary) -> str:
     """An execution's status as people should see it."""
     return STALE if summary.stale else summary.cell.status.value
+
+
+def state_of(cell: ExecutionCell) -> tuple[float | None, tuple[int, int]]:
+    """What tells one state of an execution from another, also from those of one that had its id before and
+    was deleted."""
+    return cell.created_at, cell.version
 
 
 def line(summary: Summary) -> Line:

@@ -202,7 +202,7 @@ def write_file(path: Path, content: str | bytes | Blob) -> None:
     pieces = content.chunks() if isinstance(content, Blob) else [
         content.encode() if isinstance(content, str) else content]
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-    with undone(Path(name).unlink, True):  # if it is there
+    with undone(Path(name).unlink, missing_ok=True):
         with os.fdopen(handle, "wb") as file:
             for piece in pieces:
                 file.write(piece)

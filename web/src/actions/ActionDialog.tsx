@@ -5,6 +5,7 @@ import { say } from "../app/notes";
 import { go, link, useQuery } from "../app/route";
 import { plural } from "../common/format";
 import { Dialog, Failure, Loading } from "../common/ui";
+import { labelOf } from "../live/labels";
 import { LEFT_OUT, readDraft, type Wrong } from "./form";
 import { Field } from "./SchemaForm";
 import "./actions.css";
@@ -178,7 +179,7 @@ function Fork({ id, drawn, close }: Props) {
           <label className="label" htmlFor="fork-node">Node</label>
           <select id="fork-node" value={node} onChange={(event) => setNode(event.target.value)}>
             <option value="">choose …</option>
-            {(drawn?.nodes ?? []).map((each) => <option key={each.id} value={each.id}>{each.label && each.label !== each.id ? `${each.label} (${each.id})` : each.id}</option>)}
+            {(drawn?.nodes ?? []).map((each) => <option key={each.id} value={each.id}>{labelOf(each) === null ? each.id : `${each.label} (${each.id})`}</option>)}
           </select>
         </div>
         {error && <Failure error={error} />}

@@ -1,9 +1,10 @@
 import { useEffect, useMemo, useRef, useState } from "react";
 import { get } from "../api/client";
-import type { Page, Summary } from "../api/types";
+import type { Drawn, Page, Summary } from "../api/types";
 import { StatusIcon } from "../common/status";
 import { Dialog } from "../common/ui";
-import { go, link } from "./route";
+import { labelOf } from "../live/labels";
+import { go, link, setQuery } from "./route";
 import { score, WHOLE } from "./score";
 
 export interface Command {
@@ -27,6 +28,16 @@ export function useCommands(commands: readonly Command[]): void {
       layers.splice(layers.indexOf(layer), 1);
     };
   }, []);
+}
+
+/** To each node of a diagram, by its label or its id. */
+export function nodeCommands(drawn: Drawn | null): Command[] {
+  return (drawn?.nodes ?? []).map((node) => {
+    const { id, type } = node;
+    const label = labelOf(node);
+    const act = () => setQuery({ node: id });
+    return label === null ? { title: id, hint: type, act } : { title: label, hint: id, also: id, act };
+  });
 }
 
 const SHOWN = 40;

@@ -4,11 +4,12 @@ import { post, seg, useGet } from "../api/client";
 import { useMayWrite } from "../api/rights";
 import { SourceProvider } from "../api/source";
 import type { Drawn, DrawnNode } from "../api/types";
-import { useCommands } from "../app/commands";
+import { nodeCommands, useCommands } from "../app/commands";
 import { useKeys } from "../app/keys";
 import { go, link, setQuery, useQuery } from "../app/route";
 import { plural } from "../common/format";
 import { Failure, Loading } from "../common/ui";
+import { labelOf } from "../live/labels";
 import { Faults } from "./Faults";
 import { stillSource } from "./still";
 import { usePosted } from "./posted";
@@ -36,7 +37,7 @@ export function DiagramPage({ hash }: { hash: string }) {
   });
   useCommands([
     ...(mayWrite && !broken ? [{ title: "Start this diagram", hint: "s", act: () => setStart(true) }] : []),
-    ...(drawn?.nodes ?? []).map((each) => ({ title: each.label || each.id, hint: each.label && each.label !== each.id ? each.id : each.type, also: each.id, act: () => setQuery({ node: each.id }) })),
+    ...nodeCommands(drawn),
   ]);
   if (drawn === null) return got.error ? <Failure error={got.error} again={got.again} /> : <Loading what="Checking" />;
   const chosen = drawn.nodes.find((each) => each.id === node);
@@ -79,7 +80,7 @@ function Spec({ node, drawn }: { node: DrawnNode; drawn: Drawn }) {
     <div className="spec">
       <header>
         <h2>{node.id}</h2>
-        {node.label && node.label !== node.id && <strong>{node.label}</strong>}
+        {labelOf(node) !== null && <strong>{node.label}</strong>}
         <span className="muted">{node.type}</span>
         <span className="grow" />
         <button type="button" className="plain" aria-label="Close" onClick={() => setQuery({ node: null })}>✕</button>

@@ -3,7 +3,6 @@ import type { Drawn, ExecutionDetail, Json } from "../api/types";
 import { link, setQuery } from "../app/route";
 import { local, plural, seconds } from "../common/format";
 import { Loading } from "../common/ui";
-import { spansOnce } from "./Header";
 import { ValueView } from "../values/ValueView";
 
 const Throughput = lazy(() => import("../figures/Throughput").then((module) => ({ default: module.Throughput })));
@@ -53,7 +52,7 @@ export function About({ detail, drawn }: { detail: ExecutionDetail | null; drawn
       )}
       {path.length > 0 && (
         <section>
-          <h2>Critical path <small className="muted">{spansOnce(detail, detail.metrics) && `${seconds(detail.metrics?.critical_s)}, `}what the end waited for</small></h2>
+          <h2>Critical path <small className="muted">{seconds(detail.metrics?.critical_s)}, what the end waited for</small></h2>
           <ol className="path">
             {path.slice(0, PATH_SHOWN).map((node, k) => (
               <li key={k}><button type="button" className="link mono" onClick={() => setQuery({ node })}>{node}</button></li>

@@ -4,7 +4,7 @@ import { type LiveSource, SourceProvider, useConnection, useExecutionView } from
 import { ActionDialog, type ActionName } from "../actions/ActionDialog";
 import { AnswerDialog } from "../actions/AnswerDialog";
 import type { Drawn, ExecutionDetail, ExecutionView, Waiting } from "../api/types";
-import { useCommands } from "../app/commands";
+import { nodeCommands, useCommands } from "../app/commands";
 import { useKeys } from "../app/keys";
 import { go, link, setQuery, useQuery } from "../app/route";
 import { Empty, Failure, Loading, Tabs } from "../common/ui";
@@ -96,7 +96,7 @@ function ExecutionShell({ id, live }: { id: string; live: LiveSource }) {
   });
   useCommands(useMemo(() => [
     ...TABS.map(([each, text]) => ({ title: text, hint: "g", act: () => setQuery({ tab: each }) })),
-    ...(drawn.data?.nodes ?? []).map((each) => ({ title: each.label || each.id, hint: each.label && each.label !== each.id ? each.id : each.type, also: each.id, act: () => setQuery({ node: each.id }) })),
+    ...nodeCommands(drawn.data),
   ], [drawn.data]));
 
   if (detail.error?.status === 404 && detail.data === null) {

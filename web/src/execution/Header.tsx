@@ -124,7 +124,6 @@ function Figures({ view, detail }: { view: ExecutionView; detail: ExecutionDetai
     : view.ended_at ? seconds(view.ended_at - view.started_at)
     : runs ? (instant === null ? ticking : seconds)(now - view.started_at) : metrics?.elapsed_s ? seconds(metrics.elapsed_s) : null;
   const path = metrics?.critical_path ?? [];
-  const whole = spansOnce(view, metrics);
   // While it runs these are as old as the last answer: of a small one two seconds.
   const settled = !runs || total <= SMALL;
   return (
@@ -140,11 +139,11 @@ function Figures({ view, detail }: { view: ExecutionView; detail: ExecutionDetai
       {elapsed && <Figure name="elapsed" title={`started ${local(view.started_at)}`}>{elapsed}</Figure>}
       {!elapsed && view.created_at && <Figure name="created">{ago(view.created_at, now)}</Figure>}
       {runs && view.rate != null && <Figure name="rate" title="ended nodes a second, over the last 3 s">{rate(view.rate)}</Figure>}
-      {settled && whole && metrics?.parallelism != null && metrics.parallelism > 0 && (
+      {settled && metrics?.parallelism != null && metrics.parallelism > 0 && (
         <Figure name="parallel" title="busy time by elapsed time">{metrics.parallelism.toFixed(1)}×</Figure>
       )}
       <Figure name="retries" title="attempts after the first, also those that a resume made">{count(view.retries ?? metrics?.retries ?? 0)}</Figure>
-      {settled && whole && path.length > 0 && (
+      {settled && path.length > 0 && (
         <Figure name="critical path" title={path.join(" → ")}>
           {seconds(metrics?.critical_s)}, ends with <Node path={path.at(-1)!} />
         </Figure>
@@ -157,14 +156,6 @@ function Figures({ view, detail }: { view: ExecutionView; detail: ExecutionDetai
       {settled && detail?.size_bytes != null && <Figure name="on disk">{size(detail.size_bytes)}</Figure>}
     </dl>
   );
-}
-
-const NEARLY_S = 0.5;
-
-/** Whether the metrics tell of the time that is shown as elapsed: after a resume they have the pause before it as well. */
-export function spansOnce(view: ExecutionView, metrics: ExecutionDetail["metrics"]): boolean {
-  if ((view.round ?? 1) === 1 || view.started_at == null || view.ended_at == null) return true;
-  return (metrics?.critical_s ?? 0) <= view.ended_at - view.started_at + NEARLY_S;
 }
 
 function Figure({ name, title, children }: { name: string; title?: string; children: React.ReactNode }) {

@@ -40,6 +40,7 @@ export function Tip({
 }) {
   const last = cells.of(row.path).at(-1);
   if (segment === null && row.inside.length === 0) return null;
+  const until = segment?.open ? now : (segment?.to ?? null);
   // beside the pointer, where there is room
   const across = x + WIDTH + 24 > width ? { right: width - x + 12 } : { left: x + 14 };
   const along = y + HEIGHT > height ? { bottom: height - y + 8 } : { top: y + 16 };
@@ -50,10 +51,8 @@ export function Tip({
       {segment && (
         <>
           <span>
-            {segment.kind === "mark" || (segment.open && now === null)
-              ? ""
-              : `${SAID[segment.kind]} ${seconds((segment.open && now !== null ? now : segment.to) - segment.from)}`}
-            {segment.open && now !== null ? " so far" : ""}
+            {segment.kind === "mark" || until === null ? "" : `${SAID[segment.kind]} ${seconds(until - segment.from)}`}
+            {segment.open && until !== null ? " so far" : ""}
           </span>
           <span className="muted">
             {clock(segment.from, true)}, {seconds(Math.max(0, segment.from - began)) || "0 s"} after the start

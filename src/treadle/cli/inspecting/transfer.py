@@ -226,7 +226,7 @@ def _written(path: Path, *, force: bool) -> Iterator[IO[bytes]]:
         out = unfinished.open("xb")
     except OSError as error:
         raise InvalidInput(f"{path} can't be written: {error.strerror or error}") from None
-    with undone(unfinished.unlink, True):  # if it is there
+    with undone(unfinished.unlink, missing_ok=True):
         with out as file:
             yield file
             file.flush()

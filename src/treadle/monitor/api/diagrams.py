@@ -113,10 +113,10 @@ def check(ask: Ask[None, Chosen]) -> Drawn:
     if body.source is not None and not ask.viewer.may_write:
         raise Refused(403, "ReadOnly", "this token may only read", "check a file of the server's")
     if body.hash is not None:
-        known = ask.monitor.drawings.of(ask.monitor.store, body.hash, anew=True)
-        if known is None:
+        stored = ask.monitor.drawings.drawn(ask.monitor.store, body.hash, anew=True)
+        if stored is None:
             raise no_diagram(body.hash)
-        return drawn(known.spec, known.compiled, digest=body.hash, faults=known.faults)
+        return stored
     text, file, base, form = _text(ask.monitor, body)
     spec, faults = formats.read(text, file=file, base=base, format=form, config=ask.monitor.config)
     if spec is None:

@@ -64,6 +64,8 @@ class Seen:
             self._mark = found.mark
             if cell.diagram != self._drawn:
                 self._forget()
+            elif self._own is not None and cell.round != self._own.round:
+                self._tracker = self._metrics = None
             self._own = cell
 
     def _forget(self) -> None:
@@ -92,9 +94,10 @@ class Seen:
             self._outdated = True
 
     def _own_cells(self, cells: Iterable[NodeState]) -> Iterable[NodeState]:
-        """Those that it did itself: a fork keeps cells of its parent, with their instants."""
+        """Those that it did itself since it began: a fork keeps cells of its parent, one that was reopened
+        those that it had before, with their instants."""
         began = self.cell.started_at
-        if self.cell.parent is None or began is None:
+        if began is None or (self.cell.parent is None and self.cell.round == 1):
             return cells
         return (cell for cell in cells if cell.ended_at is None or cell.ended_at >= began)
 

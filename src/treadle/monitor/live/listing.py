@@ -12,7 +12,7 @@ from treadle.errors import NoSuchExecution
 from treadle.monitor.core import Monitor
 from treadle.monitor.live.fields import Fields, path_of
 from treadle.monitor.live.mirror import ROOT, Update
-from treadle.monitor.views import Line, line
+from treadle.monitor.views import Line, line, state_of
 from treadle.state.status import ExecutionStatus
 from treadle.store.base import Store, Summary
 
@@ -144,7 +144,7 @@ class ListSource:
             name = one.cell.execution_id
             known = before.get(name)
             same = known is not None and one.cell.status.terminal and (
-                known.cell.version, known.cell.created_at) == (one.cell.version, one.cell.created_at)
+                state_of(known.cell) == state_of(one.cell))
             if left and not same:
                 left -= 1
                 try:
